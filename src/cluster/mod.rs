@@ -1,0 +1,3 @@
+//! Kubernetes → Zone.
+pub mod config;
+pub mod object;

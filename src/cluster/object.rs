@@ -1,0 +1,100 @@
+//! The slim objects: what of a Namespace, Service or EndpointSlice can change an answer.
+
+use std::net::IpAddr;
+
+/// Namespace and name of an object; the namespace of a Namespace is empty.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ObjectKey {
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+}
+
+/// The kinds that are watched.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    Namespace,
+    Service,
+    Slice,
+}
+
+/// One object as the Index takes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Object {
+    Namespace(Box<str>),
+    Service(Service),
+    Slice(Slice),
+}
+
+/// A Service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    pub key: ObjectKey,
+    pub role: Role,
+    pub ports: Vec<Port>,
+}
+
+/// How a Service is found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// By the addresses of `spec.clusterIPs`, duplicates dropped. None are allocated yet when empty.
+    ClusterIp(Vec<IpAddr>),
+    /// By its ready endpoints (`clusterIP: None`).
+    Headless,
+    /// By another name (`spec.externalName`), as written.
+    ExternalName(Box<str>),
+}
+
+/// An EndpointSlice of a Service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Slice {
+    pub key: ObjectKey,
+    /// The Service (label `kubernetes.io/service-name`), in the Namespace of the slice.
+    pub service: Box<str>,
+    pub endpoints: Vec<Endpoint>,
+    pub ports: Vec<Port>,
+    /// `endpoints.kubernetes.io/last-change-trigger-time`, in milliseconds since the epoch.
+    pub triggered_ms: Option<u64>,
+}
+
+/// One ready or not ready endpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    pub addresses: Vec<IpAddr>,
+    /// `conditions.ready`, where absent means true.
+    pub ready: bool,
+    pub hostname: Option<Box<str>>,
+}
+
+/// A named or unnamed port.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Port {
+    /// Empty when unnamed.
+    pub name: Box<str>,
+    pub protocol: Protocol,
+    pub number: u16,
+}
+
+/// The transport of a port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// What a source tells the Index. Sources send; the task that owns the Index receives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The object exists and looks like this.
+    Apply(Object),
+    /// The object is gone. For a Namespace, `name` is its name and `namespace` is empty.
+    Delete(Kind, ObjectKey),
+    /// A full list of the kind begins: what is not applied before its `ListEnd` is gone then.
+    ListBegin(Kind),
+    /// The list is complete.
+    ListEnd(Kind),
+}
+
+/// Changes that may wait for the task that owns the Index; a source that is faster waits too.
+pub const CHANGES_MAX: usize = 4096;

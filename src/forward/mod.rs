@@ -1,0 +1,2 @@
+//! Asks somebody else.
+pub mod config;

@@ -1,0 +1,101 @@
+//! What a `cache` and an `errors` directive say.
+
+use std::time::Duration;
+
+use crate::wire::Name;
+
+/// Default and largest `servfail` duration (RFC 9520 §3.2: at most 5 minutes).
+pub const SERVFAIL_DEFAULT: Duration = Duration::from_secs(5);
+/// Longest that a failure may be kept.
+pub const SERVFAIL_MAX: Duration = Duration::from_secs(300);
+
+/// One `cache` directive. Equal Configs keep their Entries across a reload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CacheConfig {
+    /// Names at or below are cached; empty means the zones of the block.
+    pub zones: Vec<Name>,
+    pub success: Keep,
+    pub denial: Keep,
+    /// How long a failure is kept; zero turns it off.
+    pub servfail: Duration,
+    /// Positive Answers at or below these names are not kept.
+    pub disable_success: Vec<Name>,
+    /// Negative Answers at or below these names are not kept.
+    pub disable_denial: Vec<Name>,
+    /// Send the TTL of the upstream instead of counting down.
+    pub keep_ttl: bool,
+    pub serve_stale: Option<Stale>,
+    pub prefetch: Option<Prefetch>,
+}
+
+/// Bounds of one kind of Entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keep {
+    /// Entries. Default 9984 (as CoreDNS).
+    pub capacity: u64,
+    /// Longest TTL, in seconds. Default 3600 for positive, 1800 for negative Answers.
+    pub ttl_max_s: u32,
+    /// Shortest TTL, in seconds. Default 5.
+    pub ttl_min_s: u32,
+}
+
+/// How expired positive Entries are served (`serve_stale`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stale {
+    /// How long after its expiry. Default 1 hour.
+    pub keep: Duration,
+    pub refresh: Refresh,
+}
+
+/// When an expired Entry is refreshed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refresh {
+    /// Serve it at once and refresh behind.
+    Immediate,
+    /// Ask first, serve the expired Entry when that fails or takes longer than this (zero: no limit).
+    Verify(Duration),
+}
+
+/// Refreshes popular Entries before they expire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Prefetch {
+    /// Hits without a gap of `window` that make an Entry popular.
+    pub amount: u32,
+    /// Default 1 minute.
+    pub window: Duration,
+    /// Refresh when less than this part of the TTL is left, in percent, 10 to 90. Default 10.
+    pub percentage: u32,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        let keep = |ttl_max_s| Keep { capacity: 9984, ttl_max_s, ttl_min_s: 5 };
+        Self {
+            zones: Vec::new(),
+            success: keep(3600),
+            denial: keep(1800),
+            servfail: SERVFAIL_DEFAULT,
+            disable_success: Vec::new(),
+            disable_denial: Vec::new(),
+            keep_ttl: false,
+            serve_stale: None,
+            prefetch: None,
+        }
+    }
+}
+
+/// One `errors` directive.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorsConfig {
+    pub consolidate: Vec<Consolidate>,
+}
+
+/// Errors that match are counted and told once per period (`consolidate`).
+#[derive(Clone, Debug)]
+pub struct Consolidate {
+    pub period: Duration,
+    pub pattern: regex::Regex,
+    pub level: tracing::Level,
+    /// Also tell the first one at once.
+    pub show_first: bool,
+}

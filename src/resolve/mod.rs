@@ -1,0 +1,2 @@
+//! What to answer.
+pub mod config;

@@ -1,0 +1,393 @@
+//! Everything of a response after the question, immutable and shared.
+//!
+//! An Answer keeps the octets of its sections without OPT, the offsets of its TTLs, and where its
+//! last run of address records lies, so that [`super::Reply`] can copy it, set the TTLs and turn
+//! the addresses without reading a record again.
+
+use std::net::IpAddr;
+
+use super::walk::{self, Record};
+use super::{Class, HEADER_LEN, Name, Rcode, RecordType, message, reply, u16_at, u32_at};
+
+/// Most resource records that one Answer of an upstream may carry, over all sections. A larger
+/// one is a flaw of the upstream; 65 535 octets cannot hold more than 5 461 useful records.
+pub const RECORDS_MAX: usize = 6_000;
+/// Longest chain of CNAME and DNAME records that we follow (reliability: BIND 11, CoreDNS 10).
+pub const CHAIN_MAX: usize = 11;
+
+/// The sections of a response, ready to be copied behind any spelling of its question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    pub rcode: Rcode,
+    /// The AA bit.
+    pub authoritative: bool,
+    /// The RA bit.
+    pub recursion_available: bool,
+    /// The AD bit, to be passed on to clients that ask for it (RFC 6840 §5.8).
+    pub authentic: bool,
+    /// Why this is no better answer (RFC 8914).
+    pub ede: Option<Ede>,
+    /// Records in the answer, authority and additional section.
+    pub(super) counts: [u16; 3],
+    pub(super) body: Box<[u8]>,
+    /// Offsets of TTLs in `body`.
+    pub(super) ttls: Box<[u16]>,
+    pub(super) run: Option<Run>,
+}
+
+/// A run of address records of one owner and one size: they may be sent in any order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// Offset in the body.
+    pub start: usize,
+    /// Octets of one record.
+    pub stride: usize,
+    /// Records; at least 2.
+    pub count: usize,
+}
+
+/// An extended DNS error (RFC 8914).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ede {
+    /// The INFO-CODE.
+    pub code: u16,
+    /// The EXTRA-TEXT: for people, never names or addresses of others.
+    pub text: &'static str,
+}
+
+#[allow(missing_docs)]
+impl Ede {
+    pub const STALE: Ede = Ede { code: 3, text: "" };
+    pub const CACHED_ERROR: Ede = Ede { code: 13, text: "" };
+    pub const NOT_READY: Ede = Ede { code: 14, text: "the cluster is not known yet" };
+    pub const NO_REACHABLE_AUTHORITY: Ede = Ede { code: 22, text: "no upstream answered" };
+    pub const NETWORK_ERROR: Ede = Ede { code: 23, text: "upstream failed" };
+}
+
+/// What kind of statement an Answer makes about its question (RFC 2308 §2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Records of the asked type, or a referral-free chain that ends in them.
+    Found,
+    /// The name exists, the type does not.
+    NoData,
+    /// The name does not exist.
+    NxDomain,
+    /// Everything else: no statement about the name.
+    Failure,
+}
+
+/// Why a response of an upstream cannot be used. None of these ends the wait for a good one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Flaw {
+    #[error("not a whole response")]
+    Malformed,
+    #[error("not a response to this question")]
+    OtherQuestion,
+    #[error("the chain of CNAMEs is too long or does not begin at the question")]
+    BrokenChain,
+}
+
+impl Answer {
+    /// An Answer without records.
+    pub fn bare(rcode: Rcode, ede: Option<Ede>) -> Self {
+        Self {
+            rcode,
+            authoritative: false,
+            recursion_available: false,
+            authentic: false,
+            ede,
+            counts: [0; 3],
+            body: Box::default(),
+            ttls: Box::default(),
+            run: None,
+        }
+    }
+
+    /// The address records of one family, owned by whatever name is asked.
+    pub fn addresses(rtype: RecordType, ttl_s: u32, addresses: &[IpAddr]) -> Self {
+        let mut body = Vec::with_capacity(addresses.len() * 28);
+        let mut count = 0;
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) if rtype == RecordType::A => {
+                    reply::push_owned(&mut body, rtype, ttl_s, &v4.octets());
+                }
+                IpAddr::V6(v6) if rtype == RecordType::AAAA => {
+                    reply::push_owned(&mut body, rtype, ttl_s, &v6.octets());
+                }
+                _ => continue,
+            }
+            count += 1;
+        }
+        let stride = if rtype == RecordType::A { 16 } else { 28 };
+        Self {
+            authoritative: true,
+            counts: [u16::try_from(count).unwrap_or(u16::MAX), 0, 0],
+            body: body.into(),
+            run: (count > 1).then_some(Run { start: 0, stride, count }),
+            ..Self::bare(Rcode::NOERROR, None)
+        }
+    }
+
+    /// Takes what may be kept of a response: the chain of the answer section and, for a negative
+    /// one, the authority section with its SOA. Other authority and additional records are left
+    /// out (RFC 5452 §6: nothing that was not asked for is believed).
+    ///
+    /// `question` is the question section of the request, in the case it was sent.
+    ///
+    /// # Errors
+    /// See [`Flaw`].
+    pub fn from_response(response: &[u8], question: &[u8]) -> Result<Self, Flaw> {
+        let start = check_question(response, question)?;
+        let sections = Sections::read(response, start).ok_or(Flaw::Malformed)?;
+        match sections.chain_end(response, question) {
+            Ok(()) => Ok(sections.keep(response, start)),
+            // Somebody else's records lie between: the slow path takes them out.
+            Err(Flaw::OtherQuestion) => {
+                let clean = message::without_strangers(response).ok_or(Flaw::BrokenChain)?;
+                let sections = Sections::read(&clean, start).ok_or(Flaw::Malformed)?;
+                sections.chain_end(&clean, question)?;
+                Ok(sections.keep(&clean, start))
+            }
+            Err(flaw) => Err(flaw),
+        }
+    }
+
+    /// What this Answer says about the name.
+    pub fn kind(&self) -> Kind {
+        match self.rcode {
+            Rcode::NXDOMAIN => Kind::NxDomain,
+            Rcode::NOERROR if self.counts[0] == 0 || self.soa_at().is_some() => Kind::NoData,
+            Rcode::NOERROR => Kind::Found,
+            _ => Kind::Failure,
+        }
+    }
+
+    /// The smallest TTL of all records, in seconds; `None` without records.
+    pub fn ttl_min(&self) -> Option<u32> {
+        self.ttls.iter().filter_map(|&at| u32_at(&self.body, usize::from(at))).min()
+    }
+
+    /// Seconds that a negative Answer may be kept: the lesser of the TTL and the MINIMUM of its SOA.
+    /// RFC 2308 §5: without a SOA there is no negative TTL, so the Answer must not be cached.
+    pub fn negative_ttl(&self) -> Option<u32> {
+        let ttl_at = self.soa_at()?;
+        let length = usize::from(u16_at(&self.body, ttl_at + 4)?);
+        let minimum = u32_at(&self.body, ttl_at + 6 + length.checked_sub(4)?)?;
+        Some(u32_at(&self.body, ttl_at)?.min(minimum))
+    }
+
+    /// Octets that this Answer takes in memory.
+    pub fn size_bytes(&self) -> usize {
+        size_of::<Self>() + self.body.len() + self.ttls.len() * 2
+    }
+
+    /// Records in the answer section.
+    pub fn answer_count(&self) -> u16 {
+        self.counts[0]
+    }
+
+    /// Offset in the body of the TTL of a SOA in the authority section.
+    fn soa_at(&self) -> Option<usize> {
+        let authority = usize::from(self.counts[0])..usize::from(self.counts[0] + self.counts[1]);
+        self.ttls
+            .get(authority)?
+            .iter()
+            .map(|&at| usize::from(at))
+            .find(|&at| u16_at(&self.body, at - 4) == Some(RecordType::SOA.0))
+    }
+}
+
+/// Checks the header and the question of a response; answers the offset after the question.
+fn check_question(response: &[u8], question: &[u8]) -> Result<usize, Flaw> {
+    let end = HEADER_LEN + question.len();
+    let is_response = response.get(2).is_some_and(|flags| flags & 0xF8 == 0x80);
+    if !is_response || u16_at(response, 4) != Some(1) {
+        return Err(Flaw::Malformed);
+    }
+    let echoed = response.get(HEADER_LEN..end).ok_or(Flaw::OtherQuestion)?;
+    // Length octets are below 64 and no letters, so one comparison serves for the whole question;
+    // type and class are compared exactly.
+    let name = question.len() - 4;
+    if !echoed[..name].eq_ignore_ascii_case(&question[..name]) || echoed[name..] != question[name..]
+    {
+        return Err(Flaw::OtherQuestion);
+    }
+    Ok(end)
+}
+
+/// The records of a response, walked once.
+struct Sections {
+    rcode: u8,
+    records: Vec<Record>,
+    counts: [usize; 3],
+}
+
+impl Sections {
+    fn read(response: &[u8], start: usize) -> Option<Self> {
+        let counts = [6, 8, 10].map(|at| u16_at(response, at).map_or(0, usize::from));
+        let total: usize = counts.iter().sum();
+        if total > RECORDS_MAX {
+            return None;
+        }
+        // The counts come from the wire, so nothing is reserved on their word.
+        let mut records = Vec::new();
+        let mut at = start;
+        for _ in 0..total {
+            let record = walk::record(response, at)?;
+            at = record.end;
+            records.push(record);
+        }
+        Some(Self { rcode: response[3] & 0x0F, records, counts })
+    }
+
+    fn answers(&self) -> &[Record] {
+        &self.records[..self.counts[0]]
+    }
+
+    fn authorities(&self) -> &[Record] {
+        &self.records[self.counts[0]..self.counts[0] + self.counts[1]]
+    }
+
+    /// Follows the chain from the question through the answer section.
+    ///
+    /// # Errors
+    /// `OtherQuestion` where a record is not on the chain, `BrokenChain` or `Malformed` otherwise.
+    fn chain_end(&self, response: &[u8], question: &[u8]) -> Result<(), Flaw> {
+        let mut name = Name::from_wire(question).ok_or(Flaw::Malformed)?;
+        let mut hops = 0;
+        for record in self.answers() {
+            if !walk::rdata_is_sound(response, record) {
+                return Err(Flaw::Malformed);
+            }
+            let owner = walk::read_name(response, record.owner).ok_or(Flaw::Malformed)?;
+            let below_dname =
+                record.rtype == RecordType::DNAME && name.as_ref().is_within(owner.as_ref());
+            if (owner != name && !below_dname) || record.class != Class::IN.0 {
+                return Err(Flaw::OtherQuestion);
+            }
+            if record.rtype == RecordType::CNAME && !asks_for_cname(question) {
+                name = walk::read_name(response, record.rdata).ok_or(Flaw::Malformed)?;
+                hops += 1;
+            }
+            if hops > CHAIN_MAX {
+                return Err(Flaw::BrokenChain);
+            }
+        }
+        let sound = |record: &Record| walk::rdata_is_sound(response, record);
+        let authorities_sound = self.authorities().iter().all(sound);
+        authorities_sound.then_some(()).ok_or(Flaw::Malformed)
+    }
+
+    /// Cuts the body off behind the last section that is kept.
+    fn keep(self, response: &[u8], start: usize) -> Answer {
+        let has_soa = self.authorities().iter().any(|record| record.rtype == RecordType::SOA);
+        let kept = if has_soa { self.counts[0] + self.counts[1] } else { self.counts[0] };
+        let records = &self.records[..kept];
+        let end = records.last().map_or(start, |record| record.end);
+        Answer {
+            rcode: Rcode(u16::from(self.rcode)),
+            authoritative: response[2] & 0x04 != 0,
+            recursion_available: response[3] & 0x80 != 0,
+            authentic: response[3] & 0x20 != 0,
+            ede: None,
+            counts: [self.counts[0] as u16, (kept - self.counts[0]) as u16, 0],
+            body: response[start..end].into(),
+            ttls: records.iter().map(|record| (record.ttl_at - start) as u16).collect(),
+            run: find_run(response, self.answers(), start),
+        }
+    }
+}
+
+/// Whether the question is about CNAME itself, or about everything.
+fn asks_for_cname(question: &[u8]) -> bool {
+    let rtype = u16_at(question, question.len() - 4);
+    rtype == Some(RecordType::CNAME.0) || rtype == Some(RecordType::ANY.0)
+}
+
+/// The run of equal-sized address records of one owner that ends the answer section.
+fn find_run(response: &[u8], answers: &[Record], start: usize) -> Option<Run> {
+    let last = answers.last().filter(|record| record.rtype.is_address())?;
+    let fixed = |record: &Record| &response[record.owner..record.rdata];
+    // A TTL of its own would travel with its record, so the fixed part is compared with its TTL.
+    let alike = |record: &&Record| {
+        record.end - record.owner == last.end - last.owner && fixed(record) == fixed(last)
+    };
+    let count = answers.iter().rev().take_while(alike).count();
+    let stride = last.end - last.owner;
+    let first = last.end - stride * count;
+    (count > 1).then_some(Run { start: first - start, stride, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::message::tests::{response, sections};
+
+    fn take(text: &str) -> Result<Answer, Flaw> {
+        let (question, response) = response(text);
+        Answer::from_response(&response, &question)
+    }
+
+    #[test]
+    fn the_chain_is_kept_and_strangers_are_left_out() {
+        let answer = take(
+            "www.example.org. A NOERROR\n\
+             www.example.org. 300 CNAME web.example.net.\n\
+             web.example.net. 60 A 192.0.2.1\n\
+             evil.example.com. 60 A 192.0.2.66\n\
+             web.example.net. 60 A 192.0.2.2",
+        )
+        .unwrap();
+        assert_eq!(answer.answer_count(), 3);
+        assert_eq!(answer.kind(), Kind::Found);
+        assert_eq!(answer.ttl_min(), Some(60));
+        assert_eq!(answer.run.unwrap().count, 2);
+    }
+
+    #[test]
+    fn a_negative_answer_without_soa_has_no_ttl() {
+        let bare = take("x.example.org. A NXDOMAIN").unwrap();
+        assert_eq!((bare.kind(), bare.negative_ttl()), (Kind::NxDomain, None));
+        let with = take(
+            "x.example.org. A NXDOMAIN\n\
+             ; authority\n\
+             example.org. 900 SOA ns.example.org. root.example.org. 1 2 3 4 60",
+        )
+        .unwrap();
+        assert_eq!(with.negative_ttl(), Some(60));
+        let nodata = take(
+            "x.example.org. AAAA NOERROR\n\
+             ; authority\n\
+             example.org. 30 SOA ns.example.org. root.example.org. 1 2 3 4 60",
+        )
+        .unwrap();
+        assert_eq!((nodata.kind(), nodata.negative_ttl()), (Kind::NoData, Some(30)));
+    }
+
+    #[test]
+    fn a_response_to_another_question_is_refused() {
+        let (question, _) = response("a.example. A NOERROR");
+        let (_, other) = response("b.example. A NOERROR");
+        assert_eq!(Answer::from_response(&other, &question), Err(Flaw::OtherQuestion));
+        let (_, mut request) = response("a.example. A NOERROR");
+        request[2] &= 0x7F;
+        assert_eq!(Answer::from_response(&request, &question), Err(Flaw::Malformed));
+    }
+
+    #[test]
+    fn no_cut_and_no_flipped_octet_of_a_response_panics() {
+        let (question, good) = sections();
+        for end in 0..good.len() {
+            let _ = Answer::from_response(&good[..end], &question);
+        }
+        for at in 0..good.len() {
+            for value in [0, 1, 0x3F, 0x40, 0x7F, 0xC0, 0xFF] {
+                let mut bad = good.clone();
+                bad[at] = value;
+                let _ = Answer::from_response(&bad, &question);
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Writes one reply into a caller's buffer: header and question echoed, records copied or
+//! composed, OPT last but reserved first.
+//!
+//! ```text
+//! Reply::to(query, limit, out) ─► answer(..) | record(..)* ─► finish() = octets to send
+//! ```
+//!
+//! Room for OPT is set aside at once, so a truncated reply still carries it (RFC 6891 §7).
+//! TC is set when a record of the answer or authority section did not fit; a dropped additional
+//! record is no truncation (RFC 2181 §9).
+
+use super::answer::{Answer, Ede, Run};
+use super::{HEADER_LEN, Query, Rcode, RecordType, UDP_MAX, u16_at, walk};
+
+/// Octets of an OPT record without options.
+const OPT_LEN: usize = 11;
+/// The pointer to the question's name, which is always at offset 12 (RFC 1035 §4.1.4).
+const TO_QUESTION: [u8; 2] = [0xC0, HEADER_LEN as u8];
+
+/// A reply under construction. Nothing is allocated.
+pub struct Reply<'r> {
+    out: &'r mut [u8],
+    len: usize,
+    /// Where records must end.
+    records_end: usize,
+    /// Where the reply must end.
+    limit: usize,
+    counts: [u16; 3],
+    rcode: Rcode,
+    /// DO bit to echo, if the client sent OPT.
+    edns: Option<bool>,
+    ede: Option<Ede>,
+    authentic_wanted: bool,
+}
+
+/// The sections of a message that hold records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Section {
+    Answer,
+    Authority,
+    Additional,
+}
+
+/// The owner of a record.
+#[derive(Clone, Copy)]
+pub enum Owner<'n> {
+    /// The name that was asked.
+    Question,
+    /// A name that lies at this offset of the reply.
+    At(usize),
+    /// A name in wire form, in two parts.
+    Name(&'n [u8], &'n [u8]),
+}
+
+impl<'r> Reply<'r> {
+    /// Begins a NOERROR reply of at most `limit` octets. `out` must hold `limit`.
+    pub fn to(query: &Query<'_>, limit: usize, out: &'r mut [u8]) -> Self {
+        let limit = limit.min(out.len());
+        let question = query.question();
+        let len = HEADER_LEN + question.len();
+        let request = query.packet();
+        out[..2].copy_from_slice(&request[..2]);
+        out[2] = 0x80 | (request[2] & 0x01); // QR, RD echoed
+        out[3] = request[3] & 0x10; // CD echoed
+        out[4..HEADER_LEN].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+        out[HEADER_LEN..len].copy_from_slice(question);
+        let reserved = if query.edns.is_some() { OPT_LEN } else { 0 };
+        Self {
+            out,
+            len,
+            records_end: limit - reserved,
+            limit,
+            counts: [0; 3],
+            rcode: Rcode::NOERROR,
+            edns: query.edns.map(|edns| edns.dnssec_ok),
+            ede: None,
+            authentic_wanted: query.authentic_wanted(),
+        }
+    }
+
+    /// Forgets all records and flags, to begin again.
+    pub fn reset(&mut self) {
+        let question_end = walk::skip_name(self.out, HEADER_LEN).map_or(self.len, |at| at + 4);
+        self.len = question_end;
+        self.counts = [0; 3];
+        self.out[2] &= 0x81;
+        self.out[3] &= 0x10;
+        self.set_rcode(Rcode::NOERROR);
+        self.ede = None;
+    }
+
+    /// Sets the AA bit.
+    pub fn set_authoritative(&mut self) {
+        self.out[2] |= 0x04;
+    }
+
+    /// Sets the response code.
+    pub fn set_rcode(&mut self, rcode: Rcode) {
+        self.rcode = rcode;
+    }
+
+    /// The response code so far.
+    pub fn rcode(&self) -> Rcode {
+        self.rcode
+    }
+
+    /// Tells why, to clients that speak EDNS and where there is room.
+    pub fn set_ede(&mut self, ede: Ede) {
+        self.ede = Some(ede);
+    }
+
+    /// Copies an Answer. `ttl_s` replaces all TTLs; `turn` rotates its addresses.
+    pub fn answer(&mut self, answer: &Answer, ttl_s: Option<u32>, turn: u32) {
+        self.rcode = answer.rcode;
+        self.ede = answer.ede.or(self.ede);
+        self.out[2] |= u8::from(answer.authoritative) << 2;
+        self.out[3] |= u8::from(answer.recursion_available) << 7;
+        self.out[3] |= u8::from(answer.authentic && self.authentic_wanted) << 5;
+        let end = self.len + answer.body.len();
+        if end > self.records_end {
+            return self.answer_in_part(answer, ttl_s, turn);
+        }
+        copy_turned(&mut self.out[self.len..end], &answer.body, answer.run, turn);
+        if let Some(ttl_s) = ttl_s {
+            for &at in &answer.ttls {
+                let at = self.len + usize::from(at);
+                self.out[at..at + 4].copy_from_slice(&ttl_s.to_be_bytes());
+            }
+        }
+        self.len = end;
+        self.counts = answer.counts;
+    }
+
+    /// Copies as many records as fit, whole ones, the run of addresses from its turn on.
+    fn answer_in_part(&mut self, answer: &Answer, ttl_s: Option<u32>, turn: u32) {
+        let mut at = 0;
+        for (section, count) in answer.counts.into_iter().enumerate() {
+            for _ in 0..count {
+                let Some(record) = walk::record(&answer.body, at) else { return };
+                let from = turned(answer.run, at, turn);
+                let octets = &answer.body[from..from + record.end - at];
+                if self.len + octets.len() > self.records_end {
+                    self.truncate(section < 2);
+                    return;
+                }
+                self.out[self.len..self.len + octets.len()].copy_from_slice(octets);
+                if let Some(ttl_s) = ttl_s {
+                    let ttl_at = self.len + record.ttl_at - at;
+                    self.out[ttl_at..ttl_at + 4].copy_from_slice(&ttl_s.to_be_bytes());
+                }
+                self.len += octets.len();
+                self.counts[section] += 1;
+                at = record.end;
+            }
+        }
+    }
+
+    /// Composes one record; RDATA comes in parts. Answers where RDATA begins, or `None` when it
+    /// did not fit, which sets TC outside the additional section.
+    pub fn record(
+        &mut self,
+        section: Section,
+        owner: Owner<'_>,
+        rtype: RecordType,
+        ttl_s: u32,
+        rdata: &[&[u8]],
+    ) -> Option<usize> {
+        let rdata_len: usize = rdata.iter().map(|part| part.len()).sum();
+        let mut fixed = [0u8; 10];
+        fixed[..2].copy_from_slice(&rtype.0.to_be_bytes());
+        fixed[3] = 1; // IN
+        fixed[4..8].copy_from_slice(&ttl_s.to_be_bytes());
+        fixed[8..].copy_from_slice(&u16::try_from(rdata_len).ok()?.to_be_bytes());
+        let pointer;
+        let owner: [&[u8]; 2] = match owner {
+            Owner::Question => [&TO_QUESTION, &[]],
+            Owner::At(offset) => {
+                pointer = (0xC000 | u16::try_from(offset).ok()?).to_be_bytes();
+                [&pointer, &[]]
+            }
+            Owner::Name(first, rest) => [first, rest],
+        };
+        let total = owner[0].len() + owner[1].len() + fixed.len() + rdata_len;
+        if self.len + total > self.records_end {
+            self.truncate(section != Section::Additional);
+            return None;
+        }
+        for part in [owner[0], owner[1], &fixed] {
+            self.push(part);
+        }
+        let rdata_at = self.len;
+        rdata.iter().for_each(|part| self.push(part));
+        self.counts[section as usize] += 1;
+        Some(rdata_at)
+    }
+
+    /// Whether the octets at `offset` can be the target of a compression pointer.
+    pub fn can_point_to(offset: usize) -> bool {
+        offset < 0x4000
+    }
+
+    /// Whether TC is set.
+    pub fn is_truncated(&self) -> bool {
+        self.out[2] & 0x02 != 0
+    }
+
+    fn push(&mut self, octets: &[u8]) {
+        self.out[self.len..self.len + octets.len()].copy_from_slice(octets);
+        self.len += octets.len();
+    }
+
+    fn truncate(&mut self, was_required: bool) {
+        self.out[2] |= u8::from(was_required) << 1;
+    }
+
+    /// Writes counts, code and OPT. Answers the octets to send.
+    pub fn finish(mut self) -> usize {
+        self.out[3] = (self.out[3] & 0xF0) | (self.rcode.0 & 0x0F) as u8;
+        let additional = self.counts[2] + u16::from(self.edns.is_some());
+        for (at, count) in [(6, self.counts[0]), (8, self.counts[1]), (10, additional)] {
+            self.out[at..at + 2].copy_from_slice(&count.to_be_bytes());
+        }
+        if let Some(dnssec_ok) = self.edns {
+            self.push_opt(dnssec_ok);
+        }
+        self.len
+    }
+
+    /// OPT of RFC 6891 §6.1.2, with the extended error where it fits. Its size never costs a record.
+    fn push_opt(&mut self, dnssec_ok: bool) {
+        let room = self.limit - self.len - OPT_LEN;
+        let ede = self.ede.filter(|ede| room >= 6 + ede.text.len());
+        let ede_len = ede.map_or(0, |ede| 6 + ede.text.len() as u16);
+        let mut opt = [0u8; OPT_LEN];
+        opt[2] = RecordType::OPT.0 as u8;
+        opt[3..5].copy_from_slice(&(UDP_MAX as u16).to_be_bytes());
+        opt[5] = (self.rcode.0 >> 4) as u8;
+        opt[7] = u8::from(dnssec_ok) << 7;
+        opt[9..].copy_from_slice(&ede_len.to_be_bytes());
+        self.push(&opt);
+        if let Some(ede) = ede {
+            self.push(&[0, 15]);
+            self.push(&(ede_len - 4).to_be_bytes());
+            self.push(&ede.code.to_be_bytes());
+            self.push(ede.text.as_bytes());
+        }
+    }
+}
+
+/// Writes a reply of the header alone: id, opcode and RD echoed. `packet` has a whole header.
+pub fn refuse(packet: &[u8], rcode: Rcode, out: &mut [u8]) -> usize {
+    out[..HEADER_LEN].fill(0);
+    out[..2].copy_from_slice(&packet[..2]);
+    out[2] = 0x80 | (packet[2] & 0x79);
+    out[3] = (rcode.0 & 0x0F) as u8;
+    HEADER_LEN
+}
+
+/// Appends a record of the asked name to a body.
+pub(super) fn push_owned(body: &mut Vec<u8>, rtype: RecordType, ttl_s: u32, rdata: &[u8]) {
+    body.extend_from_slice(&TO_QUESTION);
+    body.extend_from_slice(&rtype.0.to_be_bytes());
+    body.extend_from_slice(&[0, 1]);
+    body.extend_from_slice(&ttl_s.to_be_bytes());
+    body.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+    body.extend_from_slice(rdata);
+}
+
+/// Copies a body, its run rotated by `turn` records.
+fn copy_turned(out: &mut [u8], body: &[u8], run: Option<Run>, turn: u32) {
+    out.copy_from_slice(body);
+    let Some(run) = run else { return };
+    let end = run.start + run.stride * run.count;
+    let split = run.start + run.stride * (turn as usize % run.count);
+    let head = end - split;
+    out[run.start..run.start + head].copy_from_slice(&body[split..end]);
+    out[run.start + head..end].copy_from_slice(&body[run.start..split]);
+}
+
+/// The offset of the record that takes the place of the one at `at`.
+fn turned(run: Option<Run>, at: usize, turn: u32) -> usize {
+    match run {
+        Some(run) if at >= run.start && at < run.start + run.stride * run.count => {
+            let index = (at - run.start) / run.stride;
+            run.start + (index + turn as usize % run.count) % run.count * run.stride
+        }
+        _ => at,
+    }
+}
+
+/// Id, flags and counts of a finished reply, for tests and logs: (rcode, answers, truncated).
+pub fn outline(reply: &[u8]) -> Option<(Rcode, u16, bool)> {
+    let code = Rcode(u16::from(*reply.get(3)? & 0x0F));
+    Some((code, u16_at(reply, 6)?, reply.get(2)? & 0x02 != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::message::{self, tests::addresses};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn many(count: u8) -> Answer {
+        let addresses: Vec<IpAddr> =
+            (1..=count).map(|n| Ipv4Addr::new(10, 0, 0, n).into()).collect();
+        Answer::addresses(RecordType::A, 30, &addresses)
+    }
+
+    fn reply(answer: &Answer, payload: Option<u16>, turn: u32) -> Vec<u8> {
+        let packet = message::question("Web.shop.svc.cluster.local.", RecordType::A, payload);
+        let query = Query::parse(&packet).ok().unwrap();
+        let mut out = [0; UDP_MAX];
+        let mut reply = Reply::to(&query, query.udp_limit(), &mut out);
+        reply.answer(answer, None, turn);
+        let len = reply.finish();
+        out[..len].to_vec()
+    }
+
+    #[test]
+    fn addresses_turn_and_the_spelling_of_the_question_is_kept() {
+        let reply = reply(&many(3), Some(1232), 1);
+        let message = message::read(&reply).unwrap();
+        assert_eq!(message.queries[0].name().to_string(), "Web.shop.svc.cluster.local.");
+        assert_eq!(addresses(&message), ["10.0.0.2", "10.0.0.3", "10.0.0.1"]);
+        assert!(message.metadata.authoritative && message.edns.is_some());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_at_a_record_and_opt_stays() {
+        let reply = reply(&many(100), Some(512), 98);
+        assert!(reply.len() <= 512);
+        let message = message::read(&reply).unwrap();
+        assert!(message.metadata.truncation && message.edns.is_some());
+        let addresses = addresses(&message);
+        assert_eq!(addresses[..3], ["10.0.0.99", "10.0.0.100", "10.0.0.1"]);
+        assert_eq!(addresses.len(), 28);
+    }
+
+    #[test]
+    fn a_client_without_edns_gets_no_opt_and_512_octets() {
+        let reply = reply(&many(40), None, 0);
+        let message = message::read(&reply).unwrap();
+        assert!(reply.len() <= 512 && message.edns.is_none() && message.metadata.truncation);
+    }
+
+    #[test]
+    fn an_extended_error_is_told_only_where_it_fits() {
+        let failure = Answer::bare(Rcode::SERVFAIL, Some(Ede::NOT_READY));
+        let with = reply(&failure, Some(1232), 0);
+        assert!(with.ends_with(Ede::NOT_READY.text.as_bytes()));
+        let without = reply(&failure, None, 0);
+        assert_eq!(without.len(), HEADER_LEN + 32);
+    }
+}
