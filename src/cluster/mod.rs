@@ -1,3 +1,8 @@
 //! Kubernetes → Zone.
 pub mod config;
+pub mod index;
 pub mod object;
+pub mod records;
+pub mod schema;
+pub mod trie;
+pub mod zone;

@@ -98,3 +98,14 @@ pub enum Change {
 
 /// Changes that may wait for the task that owns the Index; a source that is faster waits too.
 pub const CHANGES_MAX: usize = 4096;
+
+impl Protocol {
+    /// The label of port names, in lower case.
+    pub fn label(self) -> &'static [u8] {
+        match self {
+            Self::Tcp => b"tcp",
+            Self::Udp => b"udp",
+            Self::Sctp => b"sctp",
+        }
+    }
+}

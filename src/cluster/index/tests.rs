@@ -1,0 +1,194 @@
+//! The model: after any history of changes the Zone equals one built from scratch.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cluster::config::Pods;
+use crate::cluster::object::{Endpoint, Port, Protocol, Role};
+use crate::wire::Name;
+
+const KINDS: [Kind; 3] = [Kind::Namespace, Kind::Service, Kind::Slice];
+
+fn empty_index() -> Index {
+    let primary = Name::parse("cluster.local").unwrap();
+    let settings = Settings { ttl_s: 5, pods: Pods::Disabled, primary, own_addresses: Vec::new() };
+    Index::new(settings, [])
+}
+
+/// Feeds the objects as one full list of every kind.
+fn list(index: &mut Index, objects: impl IntoIterator<Item = Object>) {
+    KINDS.into_iter().for_each(|kind| index.take(Change::ListBegin(kind)));
+    objects.into_iter().for_each(|object| index.take(Change::Apply(object)));
+    KINDS.into_iter().for_each(|kind| index.take(Change::ListEnd(kind)));
+}
+
+fn from_scratch(objects: &BTreeMap<(Kind, ObjectKey), Object>) -> Index {
+    let mut index = empty_index();
+    list(&mut index, objects.values().cloned());
+    index.publish(1);
+    index
+}
+
+type Picture = (
+    BTreeMap<Vec<u8>, Arc<ServiceRecords>>,
+    BTreeMap<Vec<u8>, Arc<AddressRecords>>,
+    BTreeSet<Vec<u8>>,
+);
+
+fn picture(zone: &Zone) -> Picture {
+    (
+        zone.services.iter().map(|(key, value)| (key.to_vec(), value.clone())).collect(),
+        zone.addresses.iter().map(|(key, value)| (key.to_vec(), value.clone())).collect(),
+        zone.namespaces.iter().map(|(key, ())| key.to_vec()).collect(),
+    )
+}
+
+fn key(namespace: u8, name: u8) -> ObjectKey {
+    let namespace = if namespace == 255 { String::new() } else { format!("ns{namespace}") };
+    ObjectKey { namespace: namespace.into(), name: format!("o{name}").into() }
+}
+
+fn any_port() -> impl Strategy<Value = Port> {
+    (0u8..3, 80u16..83).prop_map(|(name, number)| Port {
+        name: ["", "http", "grpc"][usize::from(name)].into(),
+        protocol: Protocol::Tcp,
+        number,
+    })
+}
+
+fn any_address() -> impl Strategy<Value = IpAddr> {
+    (0u8..12, any::<bool>()).prop_map(|(last, is_v4)| {
+        if is_v4 {
+            IpAddr::from([10, 0, 0, last])
+        } else {
+            IpAddr::from([0xfd, 0, 0, 0, 0, 0, 0, u16::from(last)])
+        }
+    })
+}
+
+fn any_endpoint() -> impl Strategy<Value = Endpoint> {
+    let hostname = proptest::option::of("[ab]");
+    (proptest::collection::vec(any_address(), 0..3), any::<bool>(), hostname).prop_map(
+        |(addresses, ready, hostname)| Endpoint {
+            addresses,
+            ready,
+            hostname: hostname.map(Into::into),
+        },
+    )
+}
+
+fn any_object() -> impl Strategy<Value = Object> {
+    let role = prop_oneof![
+        proptest::collection::vec(any_address(), 0..3).prop_map(Role::ClusterIp),
+        Just(Role::Headless),
+        Just(Role::ExternalName("example.org".into())),
+        Just(Role::ExternalName("10.0.0.1".into())),
+    ];
+    let ports = || proptest::collection::vec(any_port(), 0..3);
+    let endpoints = proptest::collection::vec(any_endpoint(), 0..4);
+    prop_oneof![
+        (0u8..3).prop_map(|name| Object::Namespace(format!("ns{name}").into())),
+        (0u8..3, 0u8..4, role, ports()).prop_map(|(namespace, name, role, ports)| {
+            Object::Service(Service { key: key(namespace, name), role, ports })
+        }),
+        (0u8..3, 0u8..6, 0u8..4, endpoints, ports()).prop_map(
+            |(namespace, name, service, endpoints, ports)| {
+                let service = format!("o{service}").into();
+                let key = key(namespace, name);
+                Object::Slice(Slice { key, service, endpoints, ports, triggered_ms: None })
+            }
+        ),
+    ]
+}
+
+fn identity(object: &Object) -> (Kind, ObjectKey) {
+    match object {
+        Object::Namespace(name) => {
+            (Kind::Namespace, ObjectKey { namespace: "".into(), name: name.clone() })
+        }
+        Object::Service(service) => (Kind::Service, service.key.clone()),
+        Object::Slice(slice) => (Kind::Slice, slice.key.clone()),
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Apply(Object),
+    Delete(Object),
+    Publish,
+    /// A full list that no longer brings every n-th object.
+    Relist(usize),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => any_object().prop_map(Event::Apply),
+        3 => any_object().prop_map(Event::Delete),
+        1 => Just(Event::Publish),
+        1 => (2usize..5).prop_map(Event::Relist),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_history_ends_in_the_zone_built_from_scratch(
+        history in proptest::collection::vec(any_event(), 0..80),
+    ) {
+        let mut index = empty_index();
+        let mut objects: BTreeMap<(Kind, ObjectKey), Object> = BTreeMap::new();
+        list(&mut index, []);
+        for event in history {
+            match event {
+                Event::Apply(object) => {
+                    objects.insert(identity(&object), object.clone());
+                    index.take(Change::Apply(object));
+                }
+                Event::Delete(object) => {
+                    let (kind, key) = identity(&object);
+                    objects.remove(&(kind, key.clone()));
+                    index.take(Change::Delete(kind, key));
+                }
+                Event::Publish => drop(index.publish(1)),
+                Event::Relist(n) => {
+                    let mut count = 0;
+                    objects.retain(|_, _| { count += 1; count % n != 0 });
+                    list(&mut index, objects.values().cloned());
+                }
+            }
+        }
+        index.publish(1);
+        prop_assert_eq!(picture(index.zone()), picture(from_scratch(&objects).zone()));
+    }
+}
+
+#[test]
+fn nothing_is_published_before_every_kind_is_listed() {
+    let mut index = empty_index();
+    for kind in KINDS {
+        assert!(index.publish(1).is_none());
+        index.take(Change::ListBegin(kind));
+        index.take(Change::ListEnd(kind));
+    }
+    assert_eq!(index.publish(7).map(|zone| (zone.generation, zone.serial)), Some((1, 7)));
+    assert!(index.publish(8).is_none(), "nothing changed");
+}
+
+#[test]
+fn a_published_zone_never_changes() {
+    let service = Service {
+        key: key(0, 0),
+        role: Role::ClusterIp(vec!["10.0.0.9".parse().unwrap()]),
+        ports: vec![],
+    };
+    let mut index = empty_index();
+    list(&mut index, [Object::Namespace("ns0".into()), Object::Service(service)]);
+    let first = index.publish(5).unwrap();
+    let before = picture(&first);
+    list(&mut index, []);
+    let second = index.publish(5).unwrap();
+    assert_eq!(picture(&first), before);
+    assert_eq!((second.service_count(), second.serial), (0, 6), "the serial grows");
+}

@@ -1,0 +1,258 @@
+//! The grammar of cluster names (Kubernetes DNS specification 1.1.0 §2): what a name could mean,
+//! before anybody looks whether it exists.
+//!
+//! ```text
+//! ""                               the apex
+//! svc | pod                        empty non-terminals
+//! <ns>.svc | <ns>.pod              a Namespace
+//! <svc>.<ns>.svc                   a Service
+//! <endpoint>.<svc>.<ns>.svc        an endpoint
+//! <port>.<proto>.<svc>.<ns>.svc    a port; the underscores may be left out (as CoreDNS)
+//! <address>.<ns>.pod               a Pod by address; labels in front are ignored (as CoreDNS)
+//! dns-version | ns.dns             the specification's version, the server itself
+//! ```
+//!
+//! Names are wire octets in lower case; a Service is keyed by its two labels, `3web4shop`, just as
+//! they lie in the query. Nothing here reads a clock or a Zone.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::wire::NameRef;
+use crate::wire::name::Labels;
+
+/// Most labels that a name of this grammar has before the zone.
+const LABELS_MAX: usize = 6;
+
+/// What a name means under the schema.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meaning<'n> {
+    Apex,
+    /// `svc`, `pod` or `dns`: names below exist.
+    EmptyNonTerminal,
+    /// `<ns>.svc`, by its label with the length octet.
+    Namespace(&'n [u8]),
+    /// `<ns>.pod`.
+    PodNamespace(&'n [u8]),
+    /// A Service by its key.
+    Service(&'n [u8]),
+    Endpoint {
+        label: &'n [u8],
+        service: &'n [u8],
+    },
+    Port {
+        port: &'n [u8],
+        protocol: &'n [u8],
+        service: &'n [u8],
+    },
+    Pod {
+        address: IpAddr,
+        namespace: &'n [u8],
+    },
+    /// `dns-version`.
+    Version,
+    /// `ns.dns`.
+    NameServer,
+    /// No object can make this name exist.
+    Impossible,
+}
+
+/// Reads the labels before the zone, as [`NameRef::without_suffix`] gives them.
+pub fn meaning(prefix: &[u8]) -> Meaning<'_> {
+    let mut starts = [0usize; LABELS_MAX];
+    let mut count = 0;
+    let mut at = 0;
+    while at < prefix.len() {
+        if count == LABELS_MAX {
+            return Meaning::Impossible;
+        }
+        starts[count] = at;
+        count += 1;
+        at += usize::from(prefix[at]) + 1;
+    }
+    let label = |index: usize| {
+        let start = starts[index];
+        &prefix[start + 1..start + 1 + usize::from(prefix[start])]
+    };
+    let Some(last) = count.checked_sub(1) else { return Meaning::Apex };
+    // The octets from a label up to the `svc` or `pod` at the end.
+    let tail = |index: usize| &prefix[starts[index]..starts[last]];
+    match (label(last), last) {
+        (b"svc" | b"pod" | b"dns", 0) => Meaning::EmptyNonTerminal,
+        (b"svc", 1) => Meaning::Namespace(tail(0)),
+        (b"svc", 2) => Meaning::Service(tail(0)),
+        (b"svc", 3) => Meaning::Endpoint { label: label(0), service: tail(1) },
+        (b"svc", 4) => Meaning::Port {
+            port: without_underscore(label(0)),
+            protocol: without_underscore(label(1)),
+            service: tail(2),
+        },
+        (b"pod", 1) => Meaning::PodNamespace(tail(0)),
+        (b"pod", 2..=4) => pod(label(last - 2), tail(last - 1)),
+        (b"dns-version", 0) => Meaning::Version,
+        (b"dns", 1) if label(0) == b"ns" => Meaning::NameServer,
+        _ => Meaning::Impossible,
+    }
+}
+
+fn pod<'n>(label: &[u8], namespace: &'n [u8]) -> Meaning<'n> {
+    dashed_address(label).map_or(Meaning::Impossible, |address| Meaning::Pod { address, namespace })
+}
+
+fn without_underscore(label: &[u8]) -> &[u8] {
+    label.strip_prefix(b"_").unwrap_or(label)
+}
+
+/// Reads `10-1-2-3` or `5678-abcd--1`: three dashes and no two in a row are IPv4 (as CoreDNS).
+fn dashed_address(label: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(label).ok()?;
+    if text.matches('-').count() == 3 && !text.contains("--") {
+        text.replace('-', ".").parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+    } else {
+        text.replace('-', ":").parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    }
+}
+
+/// The label of an endpoint without hostname: its address with dashes. A label cannot end in a
+/// dash, so `abcd::` becomes `abcd--0`.
+pub fn dashed(address: &IpAddr) -> Box<str> {
+    let mut text = address.to_string().replace(['.', ':'], "-");
+    if text.ends_with('-') {
+        text.push('0');
+    }
+    text.into()
+}
+
+/// The key of a Service, `3web4shop`, or `None` when a label is empty or longer than 63 octets.
+pub fn service_key(name: &str, namespace: &str) -> Option<Box<[u8]>> {
+    let mut key = Vec::with_capacity(name.len() + namespace.len() + 2);
+    push_label(&mut key, name)?;
+    push_label(&mut key, namespace)?;
+    Some(key.into())
+}
+
+/// One label in wire form, lower-cased.
+pub fn label_key(label: &str) -> Option<Box<[u8]>> {
+    let mut key = Vec::with_capacity(label.len() + 1);
+    push_label(&mut key, label)?;
+    Some(key.into())
+}
+
+fn push_label(key: &mut Vec<u8>, label: &str) -> Option<()> {
+    let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
+    key.push(length);
+    key.extend(label.bytes().map(|octet| octet.to_ascii_lowercase()));
+    Some(())
+}
+
+/// The address that a name under `in-addr.arpa` or `ip6.arpa` stands for (RFC 1035 §3.5,
+/// RFC 3596 §2.5).
+pub fn reverse_address(name: NameRef<'_>) -> Option<IpAddr> {
+    let octets = name.octets();
+    if let Some(labels) = octets.strip_suffix(b"\x07in-addr\x04arpa\x00") {
+        let mut address = [0u8; 4];
+        let mut slots = address.iter_mut().rev();
+        for label in Labels::of(labels) {
+            *slots.next()? = decimal(label)?;
+        }
+        return slots.next().is_none().then(|| Ipv4Addr::from(address).into());
+    }
+    let labels = octets.strip_suffix(b"\x03ip6\x04arpa\x00")?;
+    let mut bits = 0u128;
+    let mut count = 0;
+    for label in Labels::of(labels) {
+        let [digit] = label else { return None };
+        bits |= u128::from((*digit as char).to_digit(16)?).checked_shl(4 * count)?;
+        count += 1;
+    }
+    (count == 32).then(|| Ipv6Addr::from(bits).into())
+}
+
+/// A decimal octet without leading zeros: each address has one name.
+fn decimal(label: &[u8]) -> Option<u8> {
+    if label.len() > 1 && label[0] == b'0' || !label.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(label).ok()?.parse().ok()
+}
+
+/// Whether a zone holds reverse names.
+pub fn is_reverse(zone: NameRef<'_>) -> bool {
+    let octets = zone.octets();
+    octets.ends_with(b"\x07in-addr\x04arpa\x00") || octets.ends_with(b"\x03ip6\x04arpa\x00")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Name;
+
+    fn read(text: &str) -> String {
+        let name = Name::parse(text).unwrap();
+        let octets = &name.octets()[..name.octets().len() - 1];
+        match meaning(octets) {
+            Meaning::Service(key) => format!("service {}", String::from_utf8_lossy(key)),
+            Meaning::Endpoint { label, service } => format!(
+                "endpoint {} of {}",
+                String::from_utf8_lossy(label),
+                String::from_utf8_lossy(service)
+            ),
+            Meaning::Port { port, protocol, service } => format!(
+                "port {} {} of {}",
+                String::from_utf8_lossy(port),
+                String::from_utf8_lossy(protocol),
+                String::from_utf8_lossy(service)
+            ),
+            Meaning::Pod { address, .. } => format!("pod {address}"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_form_of_the_grammar_is_read() {
+        for (name, meaning) in [
+            (".", "Apex"),
+            ("svc", "EmptyNonTerminal"),
+            ("pod", "EmptyNonTerminal"),
+            ("dns", "EmptyNonTerminal"),
+            ("web.shop.svc", "service \u{3}web\u{4}shop"),
+            ("10-1-2-3.web.shop.svc", "endpoint 10-1-2-3 of \u{3}web\u{4}shop"),
+            ("_tcp.web.shop.svc", "endpoint _tcp of \u{3}web\u{4}shop"),
+            ("_http._tcp.web.shop.svc", "port http tcp of \u{3}web\u{4}shop"),
+            ("http.tcp.web.shop.svc", "port http tcp of \u{3}web\u{4}shop"),
+            ("a.b.c.web.shop.svc", "Impossible"),
+            ("a.b.c.d.e.f.g.h.svc", "Impossible"),
+            ("10-1-2-3.shop.pod", "pod 10.1.2.3"),
+            ("x.10-1-2-3.shop.pod", "pod 10.1.2.3"),
+            ("5678-abcd--1.shop.pod", "pod 5678:abcd::1"),
+            ("10-1-2.shop.pod", "Impossible"),
+            ("web.shop.pod", "Impossible"),
+            ("dns-version", "Version"),
+            ("x.dns-version", "Impossible"),
+            ("ns.dns", "NameServer"),
+            ("other.dns", "Impossible"),
+            ("web.shop", "Impossible"),
+        ] {
+            assert_eq!(read(name), meaning, "{name}");
+        }
+    }
+
+    #[test]
+    fn reverse_names_are_addresses_of_whole_octets() {
+        let address = |text: &str| reverse_address(Name::parse(text).unwrap().as_ref());
+        assert_eq!(address("3.2.1.10.in-addr.arpa"), "10.1.2.3".parse().ok());
+        assert_eq!(address("2.1.10.in-addr.arpa"), None);
+        assert_eq!(address("4.3.2.1.10.in-addr.arpa"), None);
+        assert_eq!(address("03.2.1.10.in-addr.arpa"), None);
+        assert_eq!(address("256.2.1.10.in-addr.arpa"), None);
+        let v6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.c.b.a.8.7.6.5.ip6.arpa";
+        assert_eq!(address(v6), "5678:abcd::1".parse().ok());
+        assert_eq!(address(&format!("0.{v6}")), None);
+        assert_eq!(address(&v6[2..]), None);
+    }
+
+    #[test]
+    fn an_address_label_never_ends_in_a_dash() {
+        assert_eq!(&*dashed(&"10.1.2.3".parse().unwrap()), "10-1-2-3");
+        assert_eq!(&*dashed(&"abcd::".parse().unwrap()), "abcd--0");
+    }
+}
