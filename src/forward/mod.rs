@@ -1,2 +1,53 @@
-//! Asks somebody else.
+//! Asks somebody else: one upstream, and the next one when that fails.
+//!
+//! ```text
+//! Question ─► Forward ─► choose: in which order ─► Upstream ─► exchange (UDP) ─► Answer
+//!               ▲                                     │  TC ─► stream (TCP) ───►
+//!   resolv.conf ┘ read again each 5 s                 └─ on failure: probe until healthy
+//! ```
+//!
+//! What upstreams send is never an error of ours: a datagram that does not fit its question is
+//! counted and the wait goes on (RFC 5452 §9). A response code is an Answer, whatever it says;
+//! only time-outs and network errors lead to the next upstream.
+//! A Forward ends its background tasks when it is dropped.
+
+mod choose;
 pub mod config;
+pub mod counters;
+mod directive;
+mod entropy;
+mod exchange;
+pub mod failure;
+pub mod health;
+mod request;
+pub mod resolv;
+mod stream;
+pub mod upstream;
+
+#[cfg(test)]
+#[path = "../../tests/support/upstream.rs"]
+mod scripted;
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+pub use directive::Forward;
+pub use failure::Failure;
+pub use upstream::Upstream;
+
+/// Why a question has no Answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error {
+    /// The operator must act: the targets of the directive cannot be used.
+    #[error(transparent)]
+    Config(#[from] resolv::Unusable),
+    /// Every upstream that was tried failed; this is how the last one did.
+    #[error("{0}")]
+    Upstream(Failure),
+    /// `max_concurrent` is reached. The caller answers REFUSED, as CoreDNS.
+    #[error("more than {0} queries in flight; raise max_concurrent or add upstreams")]
+    TooMany(usize),
+    /// Every upstream leads back to us.
+    #[error("every upstream sends our queries back to us; forward to a nameserver outside")]
+    Loop,
+}
