@@ -109,6 +109,11 @@ impl Forward {
         Err(error)
     }
 
+    /// The upstreams, to be told when they change. Does not keep the Forward alive.
+    pub(super) fn watch_upstreams(&self) -> watch::Receiver<UpstreamSet> {
+        self.upstreams.subscribe()
+    }
+
     fn take_slot(&self) -> Result<Option<SemaphorePermit<'_>>, Error> {
         let Some(slots) = &self.slots else { return Ok(None) };
         slots.try_acquire().map(Some).map_err(|_| {

@@ -1,4 +1,4 @@
-//! Numbers that nobody can guess: query ids and source ports.
+//! Numbers that nobody can guess: query ids, source ports and probe names.
 //!
 //! All come from the thread's ChaCha generator, which is seeded and reseeded by the operating
 //! system. No small generator: its state can be recovered from a few ids (as BIND CVE-2025-40780),
@@ -18,6 +18,12 @@ pub fn id() -> u16 {
 /// A source port for one request.
 pub fn port() -> u16 {
     rand::rng().random_range(PORT_MIN..=u16::MAX)
+}
+
+/// A label of 64 random bits in hexadecimal, for a probe that nobody can forge.
+pub fn label() -> String {
+    let bits: u64 = rand::rng().random();
+    format!("{bits:016x}")
 }
 
 /// The generator, for a shuffle.
@@ -62,5 +68,12 @@ mod tests {
     fn ids_are_spread_over_all_sixteen_bits() {
         let draws: Vec<u16> = (0..DRAWS).map(|_| id()).collect();
         assert_even(&draws, 0);
+    }
+
+    #[test]
+    fn a_probe_label_is_a_whole_label_and_never_the_same() {
+        let labels: HashSet<String> = (0..DRAWS).map(|_| label()).collect();
+        assert_eq!(labels.len(), DRAWS);
+        assert!(labels.iter().all(|label| label.len() == 16));
     }
 }

@@ -19,6 +19,7 @@ mod entropy;
 mod exchange;
 pub mod failure;
 pub mod health;
+pub mod looping;
 mod request;
 pub mod resolv;
 mod stream;
@@ -33,6 +34,7 @@ mod tests;
 pub use config::Config;
 pub use directive::Forward;
 pub use failure::Failure;
+pub use looping::LoopProbe;
 pub use upstream::Upstream;
 
 /// Why a question has no Answer.

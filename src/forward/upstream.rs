@@ -104,6 +104,11 @@ impl Upstream {
         self.is_cut_out.load(Ordering::Relaxed)
     }
 
+    /// Takes it out of the choice, or back in. The result is what was before.
+    pub(super) fn cut_out(&self, is_cut_out: bool) -> bool {
+        self.is_cut_out.swap(is_cut_out, Ordering::Relaxed)
+    }
+
     /// One try: asks, over TCP if the response is truncated, without EDNS if that is refused.
     ///
     /// # Errors
@@ -129,6 +134,11 @@ impl Upstream {
     /// TCP connections that are kept for the next exchange.
     pub fn idle_connections(&self) -> usize {
         self.connections.idle_count()
+    }
+
+    /// The transport of probes: what is not to be asked over UDP is not to be probed so either.
+    pub(super) fn probe_proto(&self) -> Proto {
+        self.probe_proto
     }
 
     /// Closes connections that have been idle for too long.
