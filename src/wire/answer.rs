@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::walk::{self, Record};
-use super::{Class, HEADER_LEN, Name, Rcode, RecordType, message, reply, u16_at, u32_at};
+use super::{HEADER_LEN, Name, Rcode, RecordType, message, reply, u16_at, u32_at};
 
 /// Most resource records that one Answer of an upstream may carry, over all sections. A larger
 /// one is a flaw of the upstream; 65 535 octets cannot hold more than 5 461 useful records.
@@ -256,6 +256,7 @@ impl Sections {
     /// `OtherQuestion` where a record is not on the chain, `BrokenChain` or `Malformed` otherwise.
     fn chain_end(&self, response: &[u8], question: &[u8]) -> Result<(), Flaw> {
         let mut name = Name::from_wire(question).ok_or(Flaw::Malformed)?;
+        let class = u16_at(question, question.len() - 2).ok_or(Flaw::Malformed)?;
         let mut hops = 0;
         for record in self.answers() {
             if !walk::rdata_is_sound(response, record) {
@@ -264,7 +265,7 @@ impl Sections {
             let owner = walk::read_name(response, record.owner).ok_or(Flaw::Malformed)?;
             let below_dname =
                 record.rtype == RecordType::DNAME && name.as_ref().is_within(owner.as_ref());
-            if (owner != name && !below_dname) || record.class != Class::IN.0 {
+            if (owner != name && !below_dname) || record.class != class {
                 return Err(Flaw::OtherQuestion);
             }
             if record.rtype == RecordType::CNAME && !asks_for_cname(question) {

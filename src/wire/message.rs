@@ -4,7 +4,7 @@
 //! chains of ExternalName Services, and as the oracle of the tests.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name as ProtoName, RData, Record, rdata};
+use hickory_proto::rr::{Name as ProtoName, RData, Record, rdata};
 
 use super::{Answer, HEADER_LEN, Name, NameRef, Rcode, RecordType};
 
@@ -14,6 +14,15 @@ use super::{Answer, HEADER_LEN, Name, NameRef, Rcode, RecordType};
 /// When `name` is not a domain name: callers pass constants and names of their own making.
 pub fn question(name: &str, rtype: RecordType, payload_bytes: Option<u16>) -> Vec<u8> {
     let name = ProtoName::from_ascii(name).expect("the caller made this name");
+    request(name, rtype, payload_bytes)
+}
+
+/// A request for a name of ours, with id 0, RD set and without OPT.
+pub fn question_about(name: NameRef<'_>, rtype: RecordType) -> Option<Vec<u8>> {
+    Some(request(proto_name(name)?, rtype, None))
+}
+
+fn request(name: ProtoName, rtype: RecordType, payload_bytes: Option<u16>) -> Vec<u8> {
     let mut message = Message::new(0, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Question::query(name, rtype.0.into()));
@@ -35,12 +44,13 @@ pub fn read(octets: &[u8]) -> Option<Message> {
 pub(super) fn without_strangers(response: &[u8]) -> Option<Vec<u8>> {
     let mut message = read(response)?;
     let mut name = message.queries.first()?.name().clone();
-    let asked = message.queries.first()?.query_type();
+    let (asked, class) =
+        message.queries.first().map(|query| (query.query_type(), query.query_class()))?;
     let answers = std::mem::take(&mut message.answers);
     message.additionals.clear();
     message.edns = None;
     for record in answers {
-        if record.name != name || record.dns_class != DNSClass::IN {
+        if record.name != name || record.dns_class != class {
             continue;
         }
         if let RData::CNAME(target) = &record.data

@@ -92,9 +92,9 @@ impl QuestionKey {
         let mut len = name.len();
         octets[len..len + 2].copy_from_slice(&query.rtype.0.to_be_bytes());
         octets[len + 2..len + 4].copy_from_slice(&query.class.0.to_be_bytes());
-        octets[len + 4] = u8::from(query.dnssec_ok()) * DNSSEC_OK
-            | u8::from(query.checking_disabled()) * CHECKING_DISABLED
-            | u8::from(query.recursion_desired()) * RECURSION_DESIRED;
+        octets[len + 4] = (u8::from(query.dnssec_ok()) * DNSSEC_OK)
+            | (u8::from(query.checking_disabled()) * CHECKING_DISABLED)
+            | (u8::from(query.recursion_desired()) * RECURSION_DESIRED);
         len += 5;
         Self { octets, len }
     }
