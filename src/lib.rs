@@ -1,6 +1,8 @@
 //! placeholder
+#![deny(unsafe_code)]
 pub mod cluster;
 pub mod corefile;
 pub mod forward;
+pub mod listen;
 pub mod resolve;
 pub mod wire;

@@ -177,8 +177,8 @@ impl Index {
     fn keys(&self, kind: Kind) -> Vec<ObjectKey> {
         match kind {
             Kind::Namespace => {
-                let key = |name: &Box<str>| ObjectKey { namespace: "".into(), name: name.clone() };
-                self.namespaces.iter().map(key).collect()
+                let key = |name: Box<str>| ObjectKey { namespace: "".into(), name };
+                self.namespaces.iter().cloned().map(key).collect()
             }
             Kind::Service => {
                 let with_service = self.services.iter().filter(|(_, held)| held.service.is_some());

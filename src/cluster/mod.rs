@@ -2,6 +2,7 @@
 pub mod config;
 pub mod index;
 pub mod object;
+pub mod published;
 pub mod records;
 pub mod schema;
 pub mod trie;

@@ -1,2 +1,13 @@
-//! What to answer.
+//! What to answer: Plan, Block, Step; the cache and the Flights of forwarded names.
+
+pub mod cache;
 pub mod config;
+pub mod entry;
+pub mod errors;
+pub mod flight;
+pub mod kubernetes;
+pub mod later;
+pub mod now;
+pub mod plan;
+pub mod step;
+pub mod tally;

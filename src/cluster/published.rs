@@ -1,0 +1,41 @@
+//! Where the Index leaves its newest Zone, and where every worker finds it.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use super::zone::{Settings, Zone};
+
+/// The newest Zone. One task stores, everybody loads, nobody waits for the other.
+pub struct Published {
+    zone: ArcSwap<Zone>,
+    generation: watch::Sender<u64>,
+}
+
+impl Published {
+    /// Begins with a Zone that knows nothing.
+    pub fn new(settings: Settings) -> Self {
+        let zone = ArcSwap::from_pointee(Zone::unsynced(settings));
+        Self { zone, generation: watch::Sender::new(0) }
+    }
+
+    /// The newest Zone.
+    pub fn zone(&self) -> Guard<Arc<Zone>> {
+        self.zone.load()
+    }
+
+    /// Puts a Zone in place of the last one. Called by the task that owns the Index.
+    pub fn store(&self, zone: Arc<Zone>) {
+        let generation = zone.generation;
+        self.zone.store(zone);
+        self.generation.send_replace(generation);
+    }
+
+    /// Waits until something has been published.
+    pub async fn synced(&self) {
+        let mut generation = self.generation.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = generation.wait_for(|generation| *generation > 0).await;
+    }
+}

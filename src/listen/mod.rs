@@ -1,0 +1,115 @@
+//! Packets in and out.
+//!
+//! ```text
+//! listen address ─┬─ UDP: one worker thread per core, each with its own SO_REUSEPORT socket
+//!                 └─ TCP: one listener on the runtime
+//!                        both ─► resolve::now ─► reply
+//!                                    └─► errand on the runtime ─► reply
+//! ```
+//!
+//! [`batch`] is the only file with unsafe code. Listeners come and go with the ports of the Plan;
+//! one that stays keeps its sockets over a reload.
+
+pub mod batch;
+pub mod errands;
+pub mod local;
+pub mod socket;
+pub mod tcp;
+pub mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::resolve::plan::Plan;
+use errands::Errands;
+
+pub use socket::Error;
+
+/// What all listeners share: the Plan, the errands, the counters.
+pub struct Exchange {
+    pub plan: ArcSwap<Plan>,
+    pub errands: Errands,
+    pub counters: Counters,
+}
+
+/// What the listeners count. Everything that is dropped is counted here.
+#[derive(Default)]
+pub struct Counters {
+    /// Packets that are no queries: too short, or responses.
+    pub ignored: AtomicU64,
+    /// Batches that a worker dropped because answering panicked.
+    pub panics: AtomicU64,
+    pub receive_errors: AtomicU64,
+    pub send_errors: AtomicU64,
+    pub accept_errors: AtomicU64,
+    /// Connections closed because there were too many.
+    pub tcp_refused: AtomicU64,
+}
+
+/// One listen address, UDP and TCP.
+pub struct Listening {
+    pub address: SocketAddr,
+    pub workers: usize,
+    stop_workers: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    stop_tcp: watch::Sender<bool>,
+    tcp: tokio::task::JoinHandle<()>,
+}
+
+impl Exchange {
+    /// Begins with a Plan.
+    pub fn new(plan: Arc<Plan>, runtime: Handle) -> Arc<Self> {
+        let errands = Errands::new(runtime);
+        Arc::new(Self { plan: ArcSwap::new(plan), errands, counters: Counters::default() })
+    }
+}
+
+impl Listening {
+    /// Opens the sockets of an address and starts to answer. `address` with port 0 takes a free
+    /// port; the Plan's Blocks of `plan_port` serve it.
+    ///
+    /// # Errors
+    /// [`Error`] names the address and the remedy.
+    pub fn open(
+        exchange: &Arc<Exchange>,
+        address: SocketAddr,
+        plan_port: u16,
+        workers: usize,
+    ) -> Result<Self, Error> {
+        let other = |source: io::Error| Error::Other { address, proto: "tcp", source };
+        let listener = socket::tcp(address)?;
+        let address = listener.local_addr().map_err(other)?;
+        let sockets: Result<Vec<_>, _> = (0..workers).map(|_| socket::udp(address)).collect();
+        let stop_workers = Arc::new(AtomicBool::new(false));
+        let start = |(number, socket)| {
+            udp::start(exchange.clone(), socket, plan_port, number, stop_workers.clone())
+        };
+        let threads: io::Result<Vec<_>> = sockets?.into_iter().enumerate().map(start).collect();
+        let threads = threads.map_err(other)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(other)?;
+        let (stop_tcp, stop) = watch::channel(false);
+        let tcp = tokio::spawn(tcp::serve(exchange.clone(), listener, plan_port, stop));
+        Ok(Self { address, workers, stop_workers, threads, stop_tcp, tcp })
+    }
+
+    /// Stops: TCP connections get the answers in flight, UDP workers answer their last batch.
+    /// Waits at most `patience` for connections.
+    pub async fn close(self, patience: Duration) {
+        let _ = self.stop_tcp.send(true);
+        if tokio::time::timeout(patience, self.tcp).await.is_err() {
+            tracing::warn!("connections on {} did not end in time", self.address);
+        }
+        self.stop_workers.store(true, Ordering::Relaxed);
+        let threads = self.threads;
+        let join = || threads.into_iter().for_each(|thread| drop(thread.join()));
+        let _ = tokio::task::spawn_blocking(join).await;
+    }
+}

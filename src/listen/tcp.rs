@@ -1,0 +1,360 @@
+//! TCP: own framing on the runtime. Pipelined, answered out of order, bounded (RFC 7766, RFC 9210).
+//!
+//! ```text
+//! read ─► whole frames ─► answer_now ─┬─► replies in one write
+//!                             └─ errand ─► reply when it is there
+//! ```
+//!
+//! Replies to all frames of one read leave in one write: measured 15 times cheaper than a write
+//! each. A connection that has reached its errands in flight is not read until one returns, so
+//! that a client cannot make us hold more than it could wait for.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::Exchange;
+use crate::resolve::later::{Errand, Purpose};
+use crate::resolve::now::{Client, Lane, Now, answer_now};
+use crate::resolve::plan::Plan;
+use crate::resolve::step::Desk;
+use crate::resolve::tally::Proto;
+use crate::wire::TCP_MAX;
+
+/// Connections at once, over all clients of one listener (RFC 9210 §4.2 leaves the number to us).
+pub const CONNECTIONS_MAX: usize = 4096;
+/// Connections at once of one client address. Loose, because a whole node may stand behind one.
+pub const PER_CLIENT_MAX: usize = 64;
+/// Errands in flight of one connection; beyond it the connection is not read.
+pub const IN_FLIGHT_MAX: usize = 100;
+/// Time for the first whole message.
+const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for each further message; only a whole message starts it anew (RFC 7766 §6.2.3).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the client to take our replies.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Replies are written out when so many octets wait, so that one read cannot make us hold more.
+const WRITE_BYTES: usize = 64 << 10;
+/// Octets asked of the socket at once.
+const READ_BYTES: usize = 16 << 10;
+/// How often a connection that ends looks whether its errands have.
+const FINISH_INTERVAL: Duration = Duration::from_millis(20);
+/// Pause after accept failed, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// Room for one reply, shared by the connections of a thread.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; TCP_MAX]);
+}
+
+/// Accepts connections until `stop` says so; then answers what is in flight and ends.
+pub async fn serve(
+    exchange: Arc<Exchange>,
+    listener: TcpListener,
+    port: u16,
+    stop: watch::Receiver<bool>,
+) {
+    let mut stopped = stop.clone();
+    let places = Arc::new(Places::default());
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = ended(&mut stopped) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => match places.take(peer.ip()) {
+                    Some(place) => {
+                        let connection = Connection::new(exchange.clone(), port, peer);
+                        let stop = stop.clone();
+                        connections.spawn(async move {
+                            let _place = place;
+                            connection.run(stream, stop).await;
+                        });
+                    }
+                    None => {
+                        exchange.counters.tcp_refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                },
+                Err(_) => {
+                    exchange.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// How many connections there are, and of whom.
+#[derive(Default)]
+struct Places(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    total: usize,
+    by_client: HashMap<IpAddr, usize>,
+}
+
+/// The place of one connection, given back when it ends.
+struct Place {
+    places: Arc<Places>,
+    client: IpAddr,
+}
+
+impl Places {
+    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+        let mut taken = self.0.lock();
+        let own = taken.by_client.get(&client).copied().unwrap_or(0);
+        if taken.total >= CONNECTIONS_MAX || own >= PER_CLIENT_MAX {
+            return None;
+        }
+        taken.total += 1;
+        taken.by_client.insert(client, own + 1);
+        Some(Place { places: self.clone(), client })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock();
+        taken.total -= 1;
+        match taken.by_client.get_mut(&self.client) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(taken.by_client.remove(&self.client)),
+        }
+    }
+}
+
+/// One connection.
+struct Connection {
+    exchange: Arc<Exchange>,
+    port: u16,
+    client: Client,
+    desk: Desk,
+    /// Read, and not yet a whole message.
+    input: Vec<u8>,
+    /// Replies, framed, not yet written.
+    output: Vec<u8>,
+    in_flight: Arc<Semaphore>,
+    sender: mpsc::Sender<Vec<u8>>,
+    receiver: mpsc::Receiver<Vec<u8>>,
+}
+
+/// What ends a wait.
+enum Event {
+    Read,
+    Reply(Vec<u8>),
+    End,
+}
+
+impl Connection {
+    fn new(exchange: Arc<Exchange>, port: u16, peer: SocketAddr) -> Self {
+        let is_ipv6 = peer.ip().to_canonical().is_ipv6();
+        let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
+        Self {
+            exchange,
+            port,
+            client: Client { proto: Proto::Tcp, is_ipv6 },
+            desk: Desk::small(),
+            input: Vec::new(),
+            output: Vec::new(),
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+            sender,
+            receiver,
+        }
+    }
+
+    async fn run(mut self, mut stream: TcpStream, mut stop: watch::Receiver<bool>) {
+        // Replies are written whole; waiting for more to come would only delay them.
+        let _ = stream.set_nodelay(true);
+        let mut deadline = Instant::now() + FIRST_MESSAGE_TIMEOUT;
+        loop {
+            match self.wait(&mut stream, deadline, &mut stop).await {
+                Event::End => break,
+                Event::Read => {}
+                Event::Reply(done) => self.push(&done),
+            }
+            match self.answer(&mut stream).await {
+                Ok(0) => {}
+                Ok(_) => deadline = Instant::now() + IDLE_TIMEOUT,
+                Err(_) => return,
+            }
+        }
+        let _ = timeout(WRITE_TIMEOUT, self.finish(&mut stream)).await;
+    }
+
+    /// Waits for octets, for a reply, for the deadline, or for the end of the server.
+    async fn wait(
+        &mut self,
+        stream: &mut TcpStream,
+        deadline: Instant,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Event {
+        let free = self.in_flight.available_permits();
+        self.input.reserve(READ_BYTES);
+        tokio::select! {
+            Some(done) = self.receiver.recv() => Event::Reply(done),
+            read = stream.read_buf(&mut self.input), if free > 0 => match read {
+                Ok(octets) if octets > 0 => Event::Read,
+                _ => Event::End,
+            },
+            // A client that waits for us is not idle.
+            () = sleep_until(deadline), if free == IN_FLIGHT_MAX => Event::End,
+            () = ended(stop) => Event::End,
+        }
+    }
+
+    /// Answers all whole messages, and writes. Tells how many there were.
+    async fn answer(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
+        let input = std::mem::take(&mut self.input);
+        let mut rest = &input[..];
+        let mut count = 0;
+        while let Some((message, behind)) = frame(rest) {
+            if self.in_flight.available_permits() == 0 {
+                break;
+            }
+            self.answer_one(message);
+            count += 1;
+            rest = behind;
+            if self.output.len() >= WRITE_BYTES {
+                self.write(stream).await?;
+            }
+        }
+        self.input = rest.to_vec();
+        self.write(stream).await?;
+        Ok(count)
+    }
+
+    fn answer_one(&mut self, message: &[u8]) {
+        let plan = self.exchange.plan.load_full();
+        let Some(port) = plan.port(self.port) else { return };
+        let began = Instant::now();
+        let now = SCRATCH.with_borrow_mut(|reply| {
+            let now =
+                answer_now(port, message, self.client, began.into_std(), &mut self.desk, reply);
+            if let Now::Send { served, .. } = &now {
+                push(&mut self.output, &reply[..served.reply_bytes]);
+            }
+            now
+        });
+        match now {
+            Now::Send { served, refresh } => {
+                port.tally(served.block).count(usize::MAX, &served, began.elapsed());
+                if refresh {
+                    self.answer_later(&plan, message, Lane::Upstream, Purpose::Refresh);
+                }
+            }
+            Now::Later(lane) => self.answer_later(&plan, message, lane, Purpose::Reply),
+            Now::Ignore => {
+                self.exchange.counters.ignored.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn answer_later(&self, plan: &Arc<Plan>, message: &[u8], lane: Lane, purpose: Purpose) {
+        let Ok(place) = self.in_flight.clone().try_acquire_owned() else { return };
+        let arrived = Instant::now();
+        let errand = || Errand {
+            plan: plan.clone(),
+            port: self.port,
+            packet: message.to_vec(),
+            client: self.client,
+            arrived,
+            purpose,
+            depth: 0,
+        };
+        let sender = self.sender.clone();
+        self.exchange.errands.run(lane, errand, move |done| {
+            if purpose == Purpose::Reply {
+                done.tally.count(usize::MAX, &done.served, arrived.elapsed());
+                // Never full: there are as many places as errands in flight.
+                let _ = sender.try_send(done.reply);
+            }
+            drop(place);
+        });
+    }
+
+    fn push(&mut self, reply: &[u8]) {
+        push(&mut self.output, reply);
+    }
+
+    async fn write(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        if !self.output.is_empty() {
+            timeout(WRITE_TIMEOUT, stream.write_all(&self.output)).await??;
+            self.output.clear();
+        }
+        Ok(())
+    }
+
+    /// Waits for what is in flight, writes it and says goodbye.
+    async fn finish(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        while self.in_flight.available_permits() < IN_FLIGHT_MAX || !self.receiver.is_empty() {
+            // An errand that found no place on its lane gives its place back without a reply, so
+            // the wait is cut into short ones.
+            if let Ok(Some(reply)) = timeout(FINISH_INTERVAL, self.receiver.recv()).await {
+                self.push(&reply);
+            }
+        }
+        self.write(stream).await?;
+        stream.shutdown().await
+    }
+}
+
+/// Waits until the server ends, or is gone.
+async fn ended(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The first whole message, and what is behind it.
+fn frame(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = input.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// Appends a framed reply.
+fn push(output: &mut Vec<u8>, reply: &[u8]) {
+    // A reply is at most TCP_MAX octets long, which fits.
+    output.extend_from_slice(&(reply.len() as u16).to_be_bytes());
+    output.extend_from_slice(reply);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_one_by_one_and_half_ones_wait() {
+        let input = [0, 2, b'a', b'b', 0, 0, 0, 3, b'c'];
+        let (first, rest) = frame(&input).unwrap();
+        assert_eq!(first, b"ab");
+        let (empty, rest) = frame(rest).unwrap();
+        assert!(empty.is_empty());
+        assert!(frame(rest).is_none());
+        assert!(frame(&[0]).is_none());
+    }
+
+    #[test]
+    fn one_client_cannot_take_all_places() {
+        let places = Arc::new(Places::default());
+        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let mut taken: Vec<_> = (0..PER_CLIENT_MAX).map(|_| places.take(one).unwrap()).collect();
+        assert!(places.take(one).is_none());
+        assert!(places.take(other).is_some());
+        taken.pop();
+        assert!(places.take(one).is_some());
+        taken.clear();
+        assert!(places.0.lock().by_client.is_empty());
+    }
+}

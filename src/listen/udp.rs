@@ -1,0 +1,164 @@
+//! The UDP workers: one thread per core and listen address, each with a socket of its own.
+//!
+//! ```text
+//! recvmmsg ─► answer_now for each packet ─► sendmmsg
+//!                   └─ Later ─► errand on the runtime ─► sendmsg on the same socket
+//! ```
+//!
+//! A worker waits for its socket and for nothing else. If answering panics, the worker counts it,
+//! drops the batch at hand and goes on with the same socket.
+
+use std::io;
+use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::Exchange;
+use super::batch::{BATCH_MAX, Batch};
+use crate::resolve::later::{Errand, Purpose};
+use crate::resolve::now::{Client, Lane, Now, answer_now};
+use crate::resolve::plan::Plan;
+use crate::resolve::step::Desk;
+use crate::resolve::tally::{Proto, Served};
+
+/// Pause after an error of the socket, so that a lasting one does not spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+/// One worker.
+struct Worker {
+    exchange: Arc<Exchange>,
+    socket: Arc<UdpSocket>,
+    port: u16,
+    /// Which shard of the tallies is mine.
+    number: usize,
+    batch: Batch,
+    desk: Desk,
+    /// The Plan of the last batch, to see when it was swapped.
+    plan: Option<Arc<Plan>>,
+    /// Replies of the batch at hand, to be counted when they are sent.
+    sent: Vec<Served>,
+}
+
+/// Starts a worker. It ends soon after `stop` is set.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start(
+    exchange: Arc<Exchange>,
+    socket: UdpSocket,
+    port: u16,
+    number: usize,
+    stop: Arc<AtomicBool>,
+) -> io::Result<JoinHandle<()>> {
+    let socket = Arc::new(socket);
+    let run = move || {
+        let sent = Vec::with_capacity(BATCH_MAX);
+        let (batch, desk) = (Batch::new(), Desk::new());
+        let mut worker = Worker { exchange, socket, port, number, batch, desk, plan: None, sent };
+        while !stop.load(Ordering::Relaxed) {
+            worker.turn();
+        }
+    };
+    thread::Builder::new().name(format!("udp-{port}-{number}")).spawn(run)
+}
+
+impl Worker {
+    /// Receives one batch and answers it.
+    fn turn(&mut self) {
+        match self.batch.receive(&self.socket) {
+            Ok(count) => {
+                let answered = catch_unwind(AssertUnwindSafe(|| self.answer(count)));
+                if answered.is_err() {
+                    self.exchange.counters.panics.fetch_add(1, Ordering::Relaxed);
+                    self.desk = Desk::new();
+                    self.sent.clear();
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Such as ECONNREFUSED of a client that has gone: not ours, and not lasting.
+            Err(_) => {
+                self.exchange.counters.receive_errors.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(ERROR_PAUSE);
+            }
+        }
+    }
+
+    fn answer(&mut self, count: usize) {
+        let began = Instant::now();
+        let plan = self.exchange.plan.load_full();
+        if !self.plan.as_ref().is_some_and(|last| Arc::ptr_eq(last, &plan)) {
+            self.desk.hot.clear();
+            self.plan = Some(plan.clone());
+        }
+        for index in 0..count {
+            self.answer_one(&plan, index, began);
+        }
+        let lost = self.batch.send(&self.socket);
+        if lost > 0 {
+            self.exchange.counters.send_errors.fetch_add(lost as u64, Ordering::Relaxed);
+        }
+        // One clock read serves the batch: its packets came and left together.
+        let elapsed = began.elapsed();
+        let Some(port) = plan.port(self.port) else { return };
+        for served in self.sent.drain(..) {
+            port.tally(served.block).count(self.number, &served, elapsed);
+        }
+    }
+
+    fn answer_one(&mut self, plan: &Arc<Plan>, index: usize, now: Instant) {
+        let Some(peer) = self.batch.peer(index).filter(|peer| peer.port() != 0) else { return };
+        let Some(port) = plan.port(self.port) else { return };
+        let is_ipv6 = peer.is_ipv6() && peer.ip().to_canonical().is_ipv6();
+        let client = Client { proto: Proto::Udp, is_ipv6 };
+        let (packet, reply) = self.batch.slot(index);
+        match answer_now(port, packet, client, now, &mut self.desk, reply) {
+            Now::Send { served, refresh } => {
+                self.batch.queue(index, served.reply_bytes);
+                self.sent.push(served);
+                if refresh {
+                    self.send_later(plan, index, client, Lane::Upstream, Purpose::Refresh);
+                }
+            }
+            Now::Later(lane) => self.send_later(plan, index, client, lane, Purpose::Reply),
+            Now::Ignore => {
+                self.exchange.counters.ignored.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn send_later(
+        &mut self,
+        plan: &Arc<Plan>,
+        index: usize,
+        client: Client,
+        lane: Lane,
+        purpose: Purpose,
+    ) {
+        let envelope = self.batch.envelope(index);
+        let (socket, exchange, port) = (self.socket.clone(), self.exchange.clone(), self.port);
+        let arrived = tokio::time::Instant::now();
+        let packet = self.batch.slot(index).0;
+        let errand = || Errand {
+            plan: plan.clone(),
+            port,
+            packet: packet.to_vec(),
+            client,
+            arrived,
+            purpose,
+            depth: 0,
+        };
+        self.exchange.errands.run(lane, errand, move |done| {
+            if purpose == Purpose::Refresh {
+                return;
+            }
+            if envelope.send(&socket, &done.reply).is_err() {
+                exchange.counters.send_errors.fetch_add(1, Ordering::Relaxed);
+            }
+            done.tally.count(usize::MAX, &done.served, arrived.elapsed());
+        });
+    }
+}

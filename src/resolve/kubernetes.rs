@@ -1,0 +1,73 @@
+//! The `kubernetes` Step: the Zone's word, in our reply.
+
+use std::sync::Arc;
+
+use super::step::{Verdict, Wait};
+use super::tally::Author;
+use crate::cluster::config::Fallthrough;
+use crate::cluster::published::Published;
+use crate::cluster::zone::{Asked, Outcome};
+use crate::wire::reply::Owner;
+use crate::wire::{Class, Name, NameRef, Query, Rcode, RecordType, Reply, Section};
+
+/// A `kubernetes` directive at run time.
+pub struct Kubernetes {
+    /// Longest first.
+    zones: Vec<Name>,
+    fallthrough: Fallthrough,
+    /// TTL of an alias, in seconds.
+    pub ttl_s: u32,
+    pub published: Arc<Published>,
+}
+
+impl Kubernetes {
+    /// A Step for these zones.
+    pub fn new(
+        mut zones: Vec<Name>,
+        fallthrough: Fallthrough,
+        ttl_s: u32,
+        published: Arc<Published>,
+    ) -> Self {
+        zones.sort_by_key(|zone| std::cmp::Reverse(zone.octets().len()));
+        Self { zones, fallthrough, ttl_s, published }
+    }
+
+    /// The zone that holds `name`, and what stands before it.
+    fn split<'s, 'n>(&'s self, name: NameRef<'n>) -> Option<(NameRef<'s>, &'n [u8])> {
+        self.zones.iter().find_map(|zone| {
+            name.without_suffix(zone.as_ref()).map(|prefix| (zone.as_ref(), prefix))
+        })
+    }
+
+    /// Answers from the newest Zone.
+    pub fn answer_now(&self, query: &Query<'_>, turn: u32, reply: &mut Reply<'_>) -> Verdict {
+        let name = query.name();
+        let Some((zone, prefix)) = self.split(name).filter(|_| query.class == Class::IN) else {
+            return Verdict::Next;
+        };
+        if matches!(query.rtype, RecordType::AXFR | RecordType::IXFR) {
+            reply.set_rcode(Rcode::REFUSED);
+            return Verdict::Reply(Author::Kubernetes);
+        }
+        let asked = Asked { zone, prefix, query, turn };
+        let published = self.published.zone();
+        match published.lookup(&asked, reply) {
+            Outcome::Found => {}
+            Outcome::NotReady => return Verdict::Ask(Wait::Cluster),
+            Outcome::NxDomain if self.fallthrough.covers(name) => return Verdict::Next,
+            Outcome::NxDomain => {
+                reply.set_rcode(Rcode::NXDOMAIN);
+                published.deny(&asked, reply);
+            }
+            Outcome::NoData => published.deny(&asked, reply),
+            Outcome::Alias(target) if query.rtype == RecordType::CNAME => {
+                let owner = Owner::Question;
+                let rdata = [target.octets()];
+                reply.record(Section::Answer, owner, RecordType::CNAME, self.ttl_s, &rdata);
+            }
+            Outcome::Alias(target) => return Verdict::Ask(Wait::Alias(target.clone())),
+        }
+        reply.set_authoritative();
+        Verdict::Reply(Author::Kubernetes)
+    }
+}

@@ -1,0 +1,307 @@
+//! The asynchronous half of the journey: errands wait for the cluster, for the end of a chain of
+//! aliases, or for an upstream, and then write the reply.
+//!
+//! ```text
+//! Errand ─► Steps ─┬─ Cluster    held until the first Zone, at most HOLD_MAX, then SERVFAIL (EDE 14)
+//!                  ├─ Alias      an errand of its own for the target, through the whole Plan
+//!                  └─ Upstream   cache again ─► Flight ─► cache
+//! ```
+//!
+//! An internal failure never becomes NXDOMAIN or NODATA here: it is SERVFAIL.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::cache::Cache;
+use super::config::Refresh;
+use super::entry::{Entry, Freshness};
+use super::flight::{Landed, Landing};
+use super::now::{Client, gate};
+use super::plan::{Block, Plan};
+use super::step::{Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale};
+use super::tally::{Author, Proto, Served, Tally};
+use crate::forward::Error;
+use crate::wire::answer::CHAIN_MAX;
+use crate::wire::{
+    Answer, Ede, Name, NameRef, Query, Question, QuestionKey, Rcode, RecordType, Reply, message,
+};
+
+/// How long a name that may exist is held before the first sync. musl asks again after 2.5 s and
+/// glibc after 5 s, so a later answer would come too late for the first try.
+pub const HOLD_MAX: Duration = Duration::from_millis(1500);
+
+/// A query that has to be waited for.
+pub struct Errand {
+    pub plan: Arc<Plan>,
+    /// The listen port that it came to.
+    pub port: u16,
+    pub packet: Vec<u8>,
+    pub client: Client,
+    /// When it came.
+    pub arrived: Instant,
+    pub purpose: Purpose,
+    /// Aliases followed so far.
+    pub depth: usize,
+}
+
+/// What an errand is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Somebody waits for the reply.
+    Reply,
+    /// The cache is to be refreshed; nobody waits.
+    Refresh,
+}
+
+/// The end of an errand: the reply and what to count.
+pub struct Done {
+    pub reply: Vec<u8>,
+    pub served: Served,
+    pub tally: Arc<Tally>,
+}
+
+/// A reply under way.
+struct Written {
+    out: Vec<u8>,
+    rcode: Rcode,
+    author: Author,
+}
+
+type Running<'e> = Pin<Box<dyn Future<Output = Option<Done>> + Send + 'e>>;
+
+impl Errand {
+    /// Runs to the end. `None` when the packet is no query or its port is gone.
+    pub fn run(&self) -> Running<'_> {
+        // Boxed, because an alias is an errand inside this one.
+        Box::pin(async move {
+            let query = Query::parse(&self.packet).ok()?;
+            let port = self.plan.port(self.port)?;
+            let number = port.block_number(query.name())?;
+            let block = port.block(number);
+            let Written { out, rcode, author } = self.answer(block, &query).await;
+            let (block, reply_bytes) = (Some(number), out.len());
+            let served = Served { block, author, rcode, reply_bytes, ..self.client.asks(&query) };
+            Some(Done { reply: out, served, tally: port.tally(block).clone() })
+        })
+    }
+
+    async fn answer(&self, block: &Block, query: &Query<'_>) -> Written {
+        let refused = gate(query.edns, query.class, block);
+        if let Some(rcode) = refused {
+            return self.write(query, Author::None, |reply| reply.set_rcode(rcode));
+        }
+        let mut cache = None;
+        for step in &block.steps {
+            match step {
+                Step::Kubernetes(_) => {
+                    if let Some(written) = self.answer_from_cluster(step, query).await {
+                        return written;
+                    }
+                }
+                Step::Cache(here) if here.covers(query.name()) => {
+                    let found = self.answer_from_cache(here, query);
+                    if let Some(written) = found.filter(|_| self.purpose == Purpose::Reply) {
+                        return written;
+                    }
+                    cache = Some(here);
+                }
+                Step::Forward(forwarding) if forwarding.forward.covers(query.name()) => {
+                    return self.answer_from_upstream(block, cache, forwarding, query).await;
+                }
+                _ => {}
+            }
+        }
+        self.fail(query, Author::None, None)
+    }
+
+    /// The `kubernetes` Step, with all that it has to wait for. `None` is Next.
+    async fn answer_from_cluster(&self, step: &Step, query: &Query<'_>) -> Option<Written> {
+        let Step::Kubernetes(kubernetes) = step else { return None };
+        let deadline = self.arrived + HOLD_MAX;
+        loop {
+            let mut verdict = Verdict::Next;
+            let turn = query.id().into();
+            let written = self.write(query, Author::Kubernetes, |reply| {
+                verdict = kubernetes.answer_now(query, turn, reply);
+            });
+            match verdict {
+                Verdict::Reply(_) | Verdict::ReplyAndRefresh(_) => return Some(written),
+                Verdict::Next | Verdict::Ask(Wait::Upstream) => return None,
+                Verdict::Ask(Wait::Alias(target)) => {
+                    return Some(self.follow(query, &target, kubernetes.ttl_s).await);
+                }
+                Verdict::Ask(Wait::Cluster) => {
+                    let wait = timeout_at(deadline, kubernetes.published.synced());
+                    if wait.await.is_err() {
+                        return Some(self.fail(query, Author::Kubernetes, Some(Ede::NOT_READY)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers with the alias and with what its target says (Kubernetes DNS specification §2.5).
+    async fn follow(&self, query: &Query<'_>, target: &Name, ttl_s: u32) -> Written {
+        let inner = match self.errand_for(target.as_ref(), query.rtype) {
+            Some(errand) if self.depth < CHAIN_MAX => errand.run().await,
+            _ => None,
+        };
+        let inner = inner.as_ref().map(|done| &done.reply[..]);
+        match message::chained(query.name(), query.rtype, ttl_s, target, inner) {
+            Some(answer) => {
+                self.write(query, Author::Kubernetes, |reply| reply.answer(&answer, None, 0))
+            }
+            None => self.fail(query, Author::Kubernetes, None),
+        }
+    }
+
+    fn errand_for(&self, name: NameRef<'_>, rtype: RecordType) -> Option<Errand> {
+        Some(Errand {
+            plan: self.plan.clone(),
+            port: self.port,
+            packet: message::question_about(name, rtype)?,
+            // The chain is put together first and cut to the client's size then.
+            client: Client { proto: Proto::Tcp, ..self.client },
+            arrived: self.arrived,
+            purpose: Purpose::Reply,
+            depth: self.depth + 1,
+        })
+    }
+
+    /// What another query may have brought into the cache meanwhile.
+    fn answer_from_cache(&self, cache: &Cache, query: &Query<'_>) -> Option<Written> {
+        let mut verdict = Verdict::Next;
+        let written = self.write(query, Author::Cache, |reply| {
+            verdict = answer_from(cache, query, now(), &mut Desk::small(), reply);
+        });
+        matches!(verdict, Verdict::Reply(_) | Verdict::ReplyAndRefresh(_)).then_some(written)
+    }
+
+    async fn answer_from_upstream(
+        &self,
+        block: &Block,
+        cache: Option<&Arc<Cache>>,
+        forwarding: &Forwarding,
+        query: &Query<'_>,
+    ) -> Written {
+        let question = QuestionKey::of(query).to_question();
+        let stale = cache.and_then(|cache| stale_entry(cache, &question).map(|it| (cache, it)));
+        if let Some(cache) = cache {
+            cache.counters.missed();
+        }
+        let fetch = fetch(forwarding.clone(), cache.cloned(), question.clone(), self.client.proto);
+        let landing = forwarding.flights.join(&question, fetch);
+        let landing = match stale.as_ref().and_then(|(cache, _)| patience(cache)) {
+            Some(patience) => timeout(patience, landing).await.ok(),
+            None => Some(landing.await),
+        };
+        if let Some((_, entry)) = &stale {
+            entry.release_refresh();
+        }
+        match (landing, &stale) {
+            // RFC 8767 §4: an expired Answer is better than a failure, whoever reports it.
+            (Some(Some(Ok(landed))), stale) if stale.is_none() || !landed.is_failure() => self
+                .write(query, Author::Forward, |reply| {
+                    reply.answer(&landed.answer, landed.ttl_s, query.id().into());
+                }),
+            (failure, Some((cache, entry))) => {
+                self.tell(block, &question, failure.flatten());
+                self.write(query, Author::Cache, |reply| serve_stale(cache, entry, 0, reply))
+            }
+            (failure, None) => self.tell_and_fail(block, query, &question, failure.flatten()),
+        }
+    }
+
+    fn tell(&self, block: &Block, question: &Question, landing: Option<Landing>) {
+        let (Some(log), Some(Err(error))) = (&block.errors, landing) else { return };
+        log.tell(question, Rcode::SERVFAIL, &error, now());
+    }
+
+    fn tell_and_fail(
+        &self,
+        block: &Block,
+        query: &Query<'_>,
+        question: &Question,
+        landing: Option<Landing>,
+    ) -> Written {
+        let is_too_many = match &landing {
+            None => true,
+            Some(landed) => matches!(landed, Err(error) if matches!(**error, Error::TooMany(_))),
+        };
+        self.tell(block, question, landing);
+        if is_too_many {
+            // As CoreDNS: a client with another server asks it at once.
+            return self.write(query, Author::Forward, |reply| reply.set_rcode(Rcode::REFUSED));
+        }
+        self.fail(query, Author::Forward, Some(Ede::NO_REACHABLE_AUTHORITY))
+    }
+
+    fn fail(&self, query: &Query<'_>, author: Author, ede: Option<Ede>) -> Written {
+        let answer = Answer::bare(Rcode::SERVFAIL, ede);
+        self.write(query, author, |reply| reply.answer(&answer, None, 0))
+    }
+
+    /// Writes a reply of the client's size.
+    fn write(
+        &self,
+        query: &Query<'_>,
+        author: Author,
+        fill: impl FnOnce(&mut Reply<'_>),
+    ) -> Written {
+        let limit = self.client.limit(query);
+        let mut out = vec![0; limit];
+        let mut reply = Reply::to(query, limit, &mut out);
+        fill(&mut reply);
+        let rcode = reply.rcode();
+        let len = reply.finish();
+        out.truncate(len);
+        Written { out, rcode, author }
+    }
+}
+
+/// Asks upstream and keeps what it says; also keeps that nobody answered (RFC 9520 §3.2).
+async fn fetch(
+    forwarding: Forwarding,
+    cache: Option<Arc<Cache>>,
+    question: Question,
+    proto: Proto,
+) -> Landing {
+    match forwarding.forward.ask(&question, proto == Proto::Tcp).await {
+        Ok(answer) => {
+            let stored = cache.as_ref().and_then(|cache| cache.store(&question, &answer, now()));
+            let keeps_ttl = cache.is_some_and(|cache| cache.config.keep_ttl);
+            let ttl_s = stored.filter(|_| !keeps_ttl).map(|entry| entry.ttl.as_secs() as u32);
+            Ok(Arc::new(Landed { answer, ttl_s }))
+        }
+        Err(error) => {
+            if let (Some(cache), Error::Upstream(_)) = (cache, &error) {
+                let failure = Answer::bare(Rcode::SERVFAIL, Some(Ede::NO_REACHABLE_AUTHORITY));
+                cache.store(&question, &failure, now());
+            }
+            Err(Arc::new(error))
+        }
+    }
+}
+
+/// An expired Entry that may still be served.
+fn stale_entry(cache: &Cache, question: &Question) -> Option<Arc<Entry>> {
+    let octets: &[u8] = std::borrow::Borrow::borrow(question);
+    let (entry, freshness) = cache.get(octets, now())?;
+    (freshness == Freshness::Stale).then_some(entry)
+}
+
+/// How long an upstream is waited for while a stale Entry is at hand (`serve_stale verify`).
+fn patience(cache: &Cache) -> Option<Duration> {
+    match cache.config.serve_stale?.refresh {
+        Refresh::Verify(patience) if !patience.is_zero() => Some(patience),
+        _ => None,
+    }
+}
+
+/// The clock of the runtime, which tests can stop.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

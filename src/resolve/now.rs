@@ -1,0 +1,156 @@
+//! The synchronous half of the journey: a packet goes in, a reply comes out, or the word that
+//! somebody has to be waited for.
+//!
+//! No clock is read and no socket touched here: time is a parameter, and the caller sends.
+
+use std::time::Instant;
+
+use super::plan::{Block, Port};
+use super::step::{Desk, Step, Verdict, Wait};
+use super::tally::{Author, Proto, Served};
+use crate::wire::{
+    Answer, Class, Edns, Query, Rcode, RecordType, Reply, TCP_MAX, Unanswerable, reply,
+};
+
+/// The client side of a query.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    pub proto: Proto,
+    pub is_ipv6: bool,
+}
+
+/// What to do with a packet.
+pub enum Now {
+    /// Send the reply, whose length is in `served`.
+    Send {
+        served: Served,
+        /// Also run the packet as an errand that refreshes the cache.
+        refresh: bool,
+    },
+    /// The answer has to be waited for: run the packet as an errand of this lane.
+    Later(Lane),
+    /// Send nothing.
+    Ignore,
+}
+
+/// For whom an errand waits. Each has places of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Lane {
+    Cluster,
+    Upstream,
+}
+
+/// Answers a packet at once, if that is possible.
+pub fn answer_now(
+    port: &Port,
+    packet: &[u8],
+    client: Client,
+    now: Instant,
+    desk: &mut Desk,
+    out: &mut [u8],
+) -> Now {
+    let query = match Query::parse(packet) {
+        Ok(query) => query,
+        Err(Unanswerable::Ignore) => return Now::Ignore,
+        Err(Unanswerable::Refuse(rcode)) => return refuse(packet, rcode, client, out),
+    };
+    let mut reply = Reply::to(&query, client.limit(&query), out);
+    desk.turn = desk.turn.wrapping_add(1);
+    let block = port.block_number(query.name());
+    let verdict = match block {
+        Some(number) => port.block(number).answer_now(&query, now, desk, &mut reply),
+        None => {
+            reply.set_rcode(Rcode::REFUSED);
+            Verdict::Reply(Author::None)
+        }
+    };
+    let (author, refresh) = match verdict {
+        Verdict::Reply(author) => (author, false),
+        Verdict::ReplyAndRefresh(author) => (author, true),
+        Verdict::Ask(Wait::Cluster) => return Now::Later(Lane::Cluster),
+        Verdict::Ask(_) | Verdict::Next => return Now::Later(Lane::Upstream),
+    };
+    let (rcode, reply_bytes) = (reply.rcode(), reply.finish());
+    let served = Served { block, author, rcode, reply_bytes, ..client.asks(&query) };
+    Now::Send { served, refresh }
+}
+
+/// Replies with a header to what is not a query that can be read.
+fn refuse(packet: &[u8], rcode: Rcode, client: Client, out: &mut [u8]) -> Now {
+    let served = Served {
+        block: None,
+        proto: client.proto,
+        is_ipv6: client.is_ipv6,
+        rtype: RecordType(0),
+        dnssec_ok: false,
+        rcode,
+        author: Author::None,
+        request_bytes: packet.len(),
+        reply_bytes: reply::refuse(packet, rcode, out),
+    };
+    Now::Send { served, refresh: false }
+}
+
+impl Block {
+    /// Goes through the Steps until one answers. A Query that no Step is for gets SERVFAIL, as at
+    /// the end of CoreDNS's chain.
+    pub fn answer_now(
+        &self,
+        query: &Query<'_>,
+        now: Instant,
+        desk: &mut Desk,
+        reply: &mut Reply<'_>,
+    ) -> Verdict {
+        if let Some(rcode) = gate(query.edns, query.class, self) {
+            reply.set_rcode(rcode);
+            return Verdict::Reply(Author::None);
+        }
+        if !self.turns_addresses {
+            desk.turn = 0;
+        }
+        for step in &self.steps {
+            match step.answer_now(query, now, desk, reply) {
+                Verdict::Next => continue,
+                verdict => return verdict,
+            }
+        }
+        reply.answer(&Answer::bare(Rcode::SERVFAIL, None), None, 0);
+        Verdict::Reply(Author::None)
+    }
+}
+
+/// Codes that need no look-up: an unknown version of EDNS (RFC 6891 §6.1.3), a class that no Step
+/// of the Block can serve (as CoreDNS: only `forward` takes classes other than IN).
+pub(super) fn gate(edns: Option<Edns>, class: Class, block: &Block) -> Option<Rcode> {
+    if edns.is_some_and(|edns| edns.version > 0) {
+        return Some(Rcode::BADVERS);
+    }
+    let forwards = || block.steps.iter().any(|step| matches!(step, Step::Forward(_)));
+    (class != Class::IN && !forwards()).then_some(Rcode::REFUSED)
+}
+
+impl Client {
+    /// Octets that a reply may have.
+    pub fn limit(&self, query: &Query<'_>) -> usize {
+        match self.proto {
+            Proto::Udp => query.udp_limit(),
+            Proto::Tcp => TCP_MAX,
+        }
+    }
+
+    /// What is counted of a query before it is answered.
+    pub(super) fn asks(&self, query: &Query<'_>) -> Served {
+        Served {
+            block: None,
+            proto: self.proto,
+            is_ipv6: self.is_ipv6,
+            rtype: query.rtype,
+            dnssec_ok: query.dnssec_ok(),
+            rcode: Rcode::NOERROR,
+            author: Author::None,
+            request_bytes: query.packet().len(),
+            reply_bytes: 0,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a Corefile compiles to: immutable, shared by all workers, swapped whole on reload.
+//!
+//! ```text
+//! Plan ─► Port 53 ─► Block "cluster.local" ─► Step, Step, Step    the longest matching zone wins
+//!                 └► Block "."             ─► Step, Step
+//! ```
+
+use std::sync::Arc;
+
+use super::errors::ErrorLog;
+use super::step::Step;
+use super::tally::Tally;
+use crate::wire::{Name, NameRef};
+
+/// Everything that decides an answer.
+pub struct Plan {
+    pub ports: Vec<Port>,
+}
+
+/// The Blocks of one listen port.
+pub struct Port {
+    pub number: u16,
+    /// Every zone with its Block, longest name first.
+    zones: Vec<(Name, Arc<Block>)>,
+    /// Counts queries that no Block is for.
+    pub unserved: Arc<Tally>,
+}
+
+/// One server block: Steps in CoreDNS's fixed order of plugins.
+pub struct Block {
+    pub steps: Vec<Step>,
+    /// Turn the addresses of each reply (`loadbalance`).
+    pub turns_addresses: bool,
+    /// Where errors are told (`errors`), if anywhere.
+    pub errors: Option<Arc<ErrorLog>>,
+    pub tally: Arc<Tally>,
+    /// Whether `prometheus` is in the block, so that its counters are published.
+    pub is_published: bool,
+}
+
+impl Plan {
+    /// The Blocks of a listen port.
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// All Blocks of all ports.
+    pub fn blocks(&self) -> impl Iterator<Item = &Arc<Block>> {
+        self.ports.iter().flat_map(|port| port.zones.iter().map(|(_, block)| block))
+    }
+}
+
+impl Port {
+    /// A port with its zones.
+    pub fn new(number: u16, mut zones: Vec<(Name, Arc<Block>)>, unserved: Arc<Tally>) -> Self {
+        zones.sort_by_key(|(zone, _)| std::cmp::Reverse(zone.octets().len()));
+        Self { number, zones, unserved }
+    }
+
+    /// The number of the Block with the longest zone that holds `name`.
+    pub fn block_number(&self, name: NameRef<'_>) -> Option<usize> {
+        self.zones.iter().position(|(zone, _)| name.is_within(zone.as_ref()))
+    }
+
+    /// A Block by its number.
+    pub fn block(&self, number: usize) -> &Arc<Block> {
+        &self.zones[number].1
+    }
+
+    /// Where a query is counted.
+    pub fn tally(&self, block: Option<usize>) -> &Arc<Tally> {
+        block.map_or(&self.unserved, |number| &self.zones[number].1.tally)
+    }
+}

@@ -1,0 +1,169 @@
+//! The Steps of a Block: each looks at a Query and returns a Verdict.
+//!
+//! The order is that of CoreDNS's plugins, with one difference on purpose: `kubernetes` comes
+//! before `cache`, so that a name of the cluster is looked up in the Zone each time and a denial
+//! cannot outlive its cause (kubernetes#92559).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::cache::{Cache, Hot};
+use super::config::Refresh;
+use super::entry::{Entry, Freshness, STALE_TTL_S};
+use super::flight::Flights;
+use super::kubernetes::Kubernetes;
+use super::tally::Author;
+use crate::forward::{Forward, LoopProbe};
+use crate::wire::{Ede, Name, Query, QuestionKey, RecordType, Reply};
+
+/// One compiled directive.
+pub enum Step {
+    Kubernetes(Kubernetes),
+    Cache(Arc<Cache>),
+    Loop(Arc<LoopProbe>),
+    Forward(Forwarding),
+}
+
+/// A `forward` directive with its Flights.
+#[derive(Clone)]
+pub struct Forwarding {
+    pub forward: Arc<Forward>,
+    pub flights: Arc<Flights>,
+}
+
+/// What a Step says about a Query.
+pub enum Verdict {
+    /// The reply is written.
+    Reply(Author),
+    /// The same, and the Entry behind it wants to be refreshed.
+    ReplyAndRefresh(Author),
+    /// Not mine.
+    Next,
+    /// Somebody has to be waited for.
+    Ask(Wait),
+}
+
+/// For whom the Query waits.
+pub enum Wait {
+    /// The cluster, which is not known yet.
+    Cluster,
+    /// The end of the chain that begins with this alias.
+    Alias(Name),
+    /// An upstream.
+    Upstream,
+}
+
+/// What a worker keeps between queries.
+pub struct Desk {
+    pub hot: Hot,
+    /// Counts up with each reply, to turn addresses.
+    pub turn: u32,
+}
+
+impl Step {
+    /// Answers at once, if that is possible. Takes no lock and allocates nothing on a hit.
+    pub fn answer_now(
+        &self,
+        query: &Query<'_>,
+        now: Instant,
+        desk: &mut Desk,
+        reply: &mut Reply<'_>,
+    ) -> Verdict {
+        match self {
+            Step::Kubernetes(kubernetes) => kubernetes.answer_now(query, desk.turn, reply),
+            Step::Cache(cache) => answer_from(cache, query, now, desk, reply),
+            Step::Loop(probe) => {
+                if query.rtype == RecordType::HINFO {
+                    probe.seen(query.name());
+                }
+                Verdict::Next
+            }
+            Step::Forward(forwarding) if forwarding.forward.covers(query.name()) => {
+                Verdict::Ask(Wait::Upstream)
+            }
+            Step::Forward(_) => Verdict::Next,
+        }
+    }
+}
+
+/// Answers from the cache.
+pub(super) fn answer_from(
+    cache: &Cache,
+    query: &Query<'_>,
+    now: Instant,
+    desk: &mut Desk,
+    reply: &mut Reply<'_>,
+) -> Verdict {
+    if !cache.covers(query.name()) {
+        return Verdict::Next;
+    }
+    let (key, turn) = (QuestionKey::of(query), desk.turn);
+    let serve = |entry: &Arc<Entry>, freshness| serve(cache, entry, freshness, now, turn, reply);
+    desk.hot.with(cache, &key, now, serve).unwrap_or(Verdict::Next)
+}
+
+/// Serves an Entry, fresh or stale, as the directive says.
+fn serve(
+    cache: &Cache,
+    entry: &Arc<Entry>,
+    freshness: Freshness,
+    now: Instant,
+    turn: u32,
+    reply: &mut Reply<'_>,
+) -> Verdict {
+    match freshness {
+        Freshness::Fresh(left_s) => {
+            let ttl_s = (!cache.config.keep_ttl).then_some(left_s);
+            reply.answer(&entry.answer, ttl_s, turn);
+            cache.counters.hit(entry.space);
+            let prefetch = cache.config.prefetch.as_ref();
+            if prefetch.is_some_and(|prefetch| entry.wants_prefetch(prefetch, now))
+                && entry.claim_refresh()
+            {
+                cache.counters.prefetched();
+                return Verdict::ReplyAndRefresh(Author::Cache);
+            }
+            Verdict::Reply(Author::Cache)
+        }
+        Freshness::Stale if cache.serves_stale_at_once() => {
+            serve_stale(cache, entry, turn, reply);
+            if entry.claim_refresh() {
+                return Verdict::ReplyAndRefresh(Author::Cache);
+            }
+            Verdict::Reply(Author::Cache)
+        }
+        Freshness::Stale | Freshness::Gone => Verdict::Next,
+    }
+}
+
+/// Writes an expired Answer (RFC 8767 §4), marked so for those who can read it.
+pub fn serve_stale(cache: &Cache, entry: &Entry, turn: u32, reply: &mut Reply<'_>) {
+    reply.answer(&entry.answer, Some(STALE_TTL_S), turn);
+    reply.set_ede(Ede::STALE);
+    cache.counters.hit(entry.space);
+    cache.counters.stale();
+}
+
+impl Cache {
+    fn serves_stale_at_once(&self) -> bool {
+        self.config.serve_stale.is_some_and(|stale| stale.refresh == Refresh::Immediate)
+    }
+}
+
+impl Desk {
+    /// The desk of a UDP worker.
+    pub fn new() -> Self {
+        Self { hot: Hot::new(), turn: 0 }
+    }
+
+    /// A desk for those who answer rarely, without a table of its own.
+    pub fn small() -> Self {
+        Self { hot: Hot::none(), turn: 0 }
+    }
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
