@@ -1,0 +1,382 @@
+//! `forward`: who is asked for other names.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::Directive;
+use crate::corefile::grammar::{Arguments, Form, Grammar};
+use crate::corefile::key;
+use crate::corefile::problem::{Problem, shown};
+use crate::forward::config::{Config, Policy, TARGETS_MAX, Target};
+use crate::wire::Name;
+
+/// The port of an upstream that names none.
+const PORT: u16 = 53;
+/// Schemes of targets that CoreDNS has and Mainstay has not.
+const SCHEMES_NOT_YET: [&str; 5] = ["tls", "https", "https3", "quic", "grpc"];
+/// Most queries in flight that can be asked for.
+const CONCURRENT_MAX: usize = 1 << 24;
+
+pub(super) const FORWARD: Directive = Directive::new(
+    &GRAMMAR.line,
+    || GRAMMAR.rows(),
+    |block, statement, findings| {
+        let config = Config::new(Name::root(), Vec::new());
+        block.forward.push(GRAMMAR.read(config, statement, findings));
+    },
+);
+
+const GRAMMAR: Grammar<Config> = Grammar {
+    line: Form {
+        name: "forward",
+        arguments: "FROM TO…",
+        meaning: "Asks other servers for names in the zone FROM: up to 15 addresses (port 53 \
+                  unless given), or files like `/etc/resolv.conf`. May be given several times.",
+        repeats: true,
+        read: read_line,
+    },
+    options: &[
+        Form {
+            name: "except",
+            arguments: "ZONES…",
+            meaning: "Not for names in these zones.",
+            repeats: true,
+            read: |forward, arguments| {
+                arguments.require()?;
+                forward.except.extend(arguments.zones()?);
+                Ok(())
+            },
+        },
+        Form {
+            name: "force_tcp",
+            arguments: "",
+            meaning: "Asks over TCP always.",
+            repeats: false,
+            read: |forward, _| {
+                forward.force_tcp = true;
+                Ok(())
+            },
+        },
+        Form {
+            name: "prefer_udp",
+            arguments: "",
+            meaning: "Asks over UDP first even if the client came over TCP.",
+            repeats: false,
+            read: |forward, _| {
+                forward.prefer_udp = true;
+                Ok(())
+            },
+        },
+        Form {
+            name: "expire",
+            arguments: "DURATION",
+            meaning: "Closes connections that are idle so long. Default 10s.",
+            repeats: false,
+            read: |forward, arguments| {
+                forward.expire = arguments.duration()?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "max_fails",
+            arguments: "NUMBER",
+            meaning: "An upstream is down after more failed probes in a row than this. Default 2; \
+                      0 never takes one down.",
+            repeats: false,
+            read: |forward, arguments| {
+                forward.max_fails = arguments.number(0..=u32::MAX)?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "max_concurrent",
+            arguments: "NUMBER",
+            meaning: "Refuses queries beyond so many in flight. Default 0: no such limit.",
+            repeats: false,
+            read: |forward, arguments| {
+                let limit = arguments.number(0..=CONCURRENT_MAX)?;
+                forward.max_concurrent = (limit > 0).then_some(limit);
+                Ok(())
+            },
+        },
+        Form {
+            name: "policy",
+            arguments: "random|round_robin|sequential",
+            meaning: "Which upstream is asked first. Default `random`.",
+            repeats: false,
+            read: |forward, arguments| {
+                forward.policy = arguments.choice(&[
+                    ("random", Policy::Random),
+                    ("round_robin", Policy::RoundRobin),
+                    ("sequential", Policy::Sequential),
+                ])?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "health_check",
+            arguments: "[DURATION] [no_rec] [domain FQDN]",
+            meaning: "Probes an upstream that failed every DURATION (default 0.5s), without \
+                      asking for recursion, for the name FQDN (default `.`).",
+            repeats: false,
+            read: read_health_check,
+        },
+    ],
+    not_yet: &[
+        "doh_method",
+        "failfast_all_unhealthy_upstreams",
+        "failover",
+        "max_age",
+        "max_connect_attempts",
+        "max_idle_conns",
+        "next",
+        "next_on_nodata",
+        "read_timeout",
+        "resolver",
+        "source_address",
+        "tls",
+        "tls_servername",
+    ],
+};
+
+fn read_line(forward: &mut Config, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
+    forward.from = read_from(arguments)?;
+    let words = arguments.words()?;
+    if words.len() > TARGETS_MAX {
+        let text = format!("more than {TARGETS_MAX} targets; split them over several servers");
+        return Err(arguments.problem(words[TARGETS_MAX], text));
+    }
+    for word in words {
+        forward.to.push(target(word).map_err(|text| arguments.problem(word, text))?);
+    }
+    Ok(())
+}
+
+/// Takes the zone, which has to be a single one.
+fn read_from(arguments: &mut Arguments<'_>) -> Result<Name, Problem> {
+    let word = arguments.word()?;
+    let mut zones = key::zones(word).map_err(|text| arguments.problem(word, text))?;
+    match (zones.pop(), zones.len()) {
+        (Some(zone), 0) => Ok(zone),
+        (_, more) => {
+            // CoreDNS would take the first of them and forward the others nowhere.
+            let text = format!(
+                "{} is {} reverse zones; write one \"forward\" for each",
+                shown(word),
+                more + 1
+            );
+            Err(arguments.problem(word, text))
+        }
+    }
+}
+
+/// Reads one target.
+fn target(word: &str) -> Result<Target, String> {
+    let (scheme, rest) = word.split_once("://").map_or((None, word), |(s, rest)| (Some(s), rest));
+    match scheme {
+        Some(scheme) if SCHEMES_NOT_YET.contains(&scheme) => {
+            return Err(format!("{scheme}:// upstreams are not supported yet: {}", shown(word)));
+        }
+        Some("dns") | None => {}
+        Some(other) => return Err(format!("unknown scheme {}; use dns:// or none", shown(other))),
+    }
+    if let Some(address) = address(rest) {
+        return Ok(Target::Address(address));
+    }
+    match (scheme, rest.contains('/')) {
+        (None, true) => Ok(Target::ResolvConf(rest.into())),
+        (Some(_), true) => Err(format!("a file takes no scheme; write {}", shown(rest))),
+        (_, false) => Err(format!(
+            "{} is neither an address nor the path of a file; upstreams by host name are not \
+             supported yet",
+            shown(rest)
+        )),
+    }
+}
+
+/// Reads `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:53`.
+fn address(text: &str) -> Option<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
+    match bare.parse::<IpAddr>() {
+        Ok(ip) if ip.is_ipv6() || bare == text => Some(SocketAddr::new(ip, PORT)),
+        _ => text.parse().ok().filter(|address: &SocketAddr| address.port() != 0),
+    }
+}
+
+fn read_health_check(forward: &mut Config, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
+    let probe = &mut forward.health_check;
+    if arguments.peek().is_some_and(|word| word != "no_rec" && word != "domain") {
+        probe.interval = arguments.duration_from(Duration::from_millis(1))?;
+    }
+    while let Some(word) = arguments.next() {
+        match word {
+            "no_rec" => probe.recursion = false,
+            "domain" => probe.domain = read_domain(arguments)?,
+            other => return Err(arguments.refuse(other)),
+        }
+    }
+    Ok(())
+}
+
+/// Takes the name that probes ask for.
+fn read_domain(arguments: &mut Arguments<'_>) -> Result<Name, Problem> {
+    let word = arguments.word()?;
+    Name::parse(word)
+        .map_err(|error| arguments.problem(word, format!("domain {}: {error}", shown(word))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corefile::directives::testing::{check_problems, read};
+
+    fn forward(directive: &str) -> Config {
+        let (mut block, warnings) = read(directive);
+        assert_eq!(warnings, [""; 0], "{directive}");
+        block.forward.remove(0)
+    }
+
+    fn at(text: &str) -> Target {
+        Target::Address(text.parse().unwrap())
+    }
+
+    #[test]
+    fn targets_are_addresses_and_files() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        assert_eq!(
+            forward("forward . /etc/resolv.conf"),
+            Config::new(name("."), vec![Target::ResolvConf("/etc/resolv.conf".into())])
+        );
+        let many = "forward Corp.Example 192.0.2.1 192.0.2.1:5353 2001:db8::1 [2001:db8::1] \
+                    [2001:db8::1]:54 dns://192.0.2.2 dns://[::1]:55 ./upstreams";
+        let targets = vec![
+            at("192.0.2.1:53"),
+            at("192.0.2.1:5353"),
+            at("[2001:db8::1]:53"),
+            at("[2001:db8::1]:53"),
+            at("[2001:db8::1]:54"),
+            at("192.0.2.2:53"),
+            at("[::1]:55"),
+            Target::ResolvConf("./upstreams".into()),
+        ];
+        assert_eq!(forward(many), Config::new(name("corp.example"), targets));
+        assert_eq!(forward("forward 10.0.0.0/8 192.0.2.1").from, name("10.in-addr.arpa"));
+        let fifteen = format!("forward . {}", "192.0.2.1 ".repeat(15));
+        assert_eq!(forward(&fifteen).to.len(), TARGETS_MAX);
+    }
+
+    #[test]
+    fn options_are_read() {
+        let all = forward(
+            "forward . 192.0.2.1 {\n except a 10.0.0.0/8\n except b\n force_tcp\n prefer_udp\n \
+             expire 20s\n max_fails 0\n max_concurrent 1000\n policy sequential\n \
+             health_check 1s no_rec domain example.org\n}",
+        );
+        let except: Vec<String> = all.except.iter().map(ToString::to_string).collect();
+        assert_eq!(except, ["a.", "10.in-addr.arpa.", "b."]);
+        assert!(all.force_tcp && all.prefer_udp && !all.health_check.recursion);
+        assert_eq!((all.expire, all.max_fails), (Duration::from_secs(20), 0));
+        assert_eq!((all.max_concurrent, all.policy), (Some(1000), Policy::Sequential));
+        assert_eq!(all.health_check.interval, Duration::from_secs(1));
+        assert_eq!(all.health_check.domain.to_string(), "example.org.");
+        let other = forward(
+            "forward . 192.0.2.1 {\n policy round_robin\n max_concurrent 0\n health_check \
+             no_rec\n}",
+        );
+        assert_eq!((other.max_concurrent, other.policy), (None, Policy::RoundRobin));
+        assert_eq!(other.health_check.interval, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_block_may_forward_several_times() {
+        let (block, _) = read("forward a 192.0.2.1\nforward . 192.0.2.2");
+        assert_eq!(block.forward.len(), 2);
+    }
+
+    #[test]
+    fn targets_that_it_does_not_take_are_told() {
+        const USAGE: &str = "lacks an argument; write \"forward FROM TO…\"";
+        const NOT_AN_ADDRESS: &str = "is neither an address nor the path of a file; upstreams by \
+                                      host name are not supported yet";
+        let too_many = format!("forward . {}192.0.2.9", "192.0.2.1 ".repeat(15));
+        check_problems(&[
+            ("forward", &format!("2 - \"forward\" {USAGE}")),
+            ("forward .", &format!("2 - \"forward\" {USAGE}")),
+            ("forward . dns.example", &format!("2 - \"dns.example\" {NOT_AN_ADDRESS}")),
+            ("forward . 192.0.2.1:dns", &format!("2 - \"192.0.2.1:dns\" {NOT_AN_ADDRESS}")),
+            ("forward . 192.0.2.1:0", &format!("2 - \"192.0.2.1:0\" {NOT_AN_ADDRESS}")),
+            ("forward . [192.0.2.1]", &format!("2 - \"[192.0.2.1]\" {NOT_AN_ADDRESS}")),
+            (
+                "forward . tls://192.0.2.1",
+                "2 - tls:// upstreams are not supported yet: \"tls://192.0.2.1\"",
+            ),
+            (
+                "forward . https://dns.example/dns-query",
+                "2 - https:// upstreams are not supported yet: \"https://dns.example/dns-query\"",
+            ),
+            ("forward . ftp://192.0.2.1", "2 - unknown scheme \"ftp\"; use dns:// or none"),
+            (
+                "forward . dns:///etc/resolv.conf",
+                "2 - a file takes no scheme; write \"/etc/resolv.conf\"",
+            ),
+            (
+                "forward 10.0.0.0/12 192.0.2.1",
+                "2 - \"10.0.0.0/12\" is 16 reverse zones; write one \"forward\" for each",
+            ),
+            ("forward a..b 192.0.2.1", "2 - zone \"a..b\": empty label"),
+            (&too_many, "2 - more than 15 targets; split them over several servers"),
+        ]);
+    }
+
+    #[test]
+    fn options_that_it_does_not_take_are_told() {
+        for (option, problem) in [
+            ("except", "\"except\" lacks an argument; write \"except ZONES…\""),
+            ("except a..b", "zone \"a..b\": empty label"),
+            ("force_tcp on", "\"force_tcp\" does not take \"on\"; write \"force_tcp\""),
+            ("prefer_udp on", "\"prefer_udp\" does not take \"on\"; write \"prefer_udp\""),
+            ("expire 10", "\"10\" is not a duration; write it like 5s or 1m30s"),
+            ("expire", "\"expire\" lacks an argument; write \"expire DURATION\""),
+            ("max_fails two", "\"two\" is not a number from 0 to 4294967295"),
+            ("max_fails -1", "\"-1\" is not a number from 0 to 4294967295"),
+            ("max_concurrent many", "\"many\" is not a number from 0 to 16777216"),
+            (
+                "max_concurrent",
+                "\"max_concurrent\" lacks an argument; write \"max_concurrent NUMBER\"",
+            ),
+            (
+                "policy roundrobin",
+                "\"policy\" does not take \"roundrobin\"; write \"policy \
+                 random|round_robin|sequential\"; did you mean \"round_robin\"?",
+            ),
+            (
+                "policy",
+                "\"policy\" lacks an argument; write \"policy random|round_robin|sequential\"",
+            ),
+            ("health_check 0s", "\"0s\" is shorter than 1ms"),
+            (
+                "health_check 1s recursive",
+                "\"health_check\" does not take \"recursive\"; write \"health_check [DURATION] \
+                 [no_rec] [domain FQDN]\"",
+            ),
+            (
+                "health_check 1s domain",
+                "\"health_check\" lacks an argument; write \"health_check [DURATION] [no_rec] \
+                 [domain FQDN]\"",
+            ),
+            ("health_check 1s domain a..b", "domain \"a..b\": empty label"),
+            (
+                "tls_servername dns.example",
+                "\"tls_servername\" is a CoreDNS option of \"forward\" that Mainstay does not \
+                 support yet",
+            ),
+            (
+                "max_concurent 5",
+                "unknown option \"max_concurent\" of \"forward\"; did you mean \"max_concurrent\"?",
+            ),
+        ] {
+            let directive = format!("forward . 192.0.2.1 {{\n {option}\n}}");
+            check_problems(&[(&directive, &format!("3 - {problem}"))]);
+        }
+    }
+}
