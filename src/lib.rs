@@ -4,5 +4,6 @@ pub mod cluster;
 pub mod corefile;
 pub mod forward;
 pub mod listen;
+pub mod ops;
 pub mod resolve;
 pub mod wire;
