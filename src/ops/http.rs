@@ -25,8 +25,11 @@ const ORDERS_MAX: usize = 1;
 /// One page, and by its order the directive that is named first in errors.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Page {
+    /// `/health`: the process lives.
     Health,
+    /// `/ready`: it wants traffic.
     Ready,
+    /// `/metrics`.
     Metrics,
 }
 

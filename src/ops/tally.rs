@@ -82,8 +82,12 @@ impl Tally {
             ("coredns_reload_failed", "Reloads that failed", &self.reload_failed),
             ("coredns_health_request_failures", "Failed health requests", &self.health_failures),
             ("mainstay_log_lines_lost", "Log lines that were not written", &self.log_lines_lost),
-            ("mainstay_http_crowded_out", "Oldest connections closed", &self.http_crowded_out),
-            ("mainstay_http_timeouts", "Connections that took too long", &self.http_timeouts),
+            (
+                "mainstay_http_crowded_out",
+                "Connections closed to make room",
+                &self.http_crowded_out,
+            ),
+            ("mainstay_http_timeouts", "Connections out of time", &self.http_timeouts),
             ("mainstay_http_accept_errors", "Failed accepts", &self.http_accept_errors),
         ] {
             registry.register(name, text, counter.clone());
