@@ -7,3 +7,4 @@ pub mod records;
 pub mod schema;
 pub mod trie;
 pub mod zone;
+pub mod read;

@@ -17,12 +17,46 @@ pub enum Kind {
     Slice,
 }
 
+impl Kind {
+    /// All kinds, in the order in which a source lists them.
+    pub const ALL: [Self; 3] = [Self::Namespace, Self::Service, Self::Slice];
+
+    /// The resource in URLs, RBAC rules, logs and labels of metrics.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespaces",
+            Self::Service => "services",
+            Self::Slice => "endpointslices",
+        }
+    }
+}
+
 /// One object as the Index takes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Object {
     Namespace(Box<str>),
     Service(Service),
     Slice(Slice),
+}
+
+impl Object {
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Service(_) => Kind::Service,
+            Self::Slice(_) => Kind::Slice,
+        }
+    }
+
+    /// The Namespace that it is, or lives in.
+    pub fn namespace(&self) -> &str {
+        match self {
+            Self::Namespace(name) => name,
+            Self::Service(service) => &service.key.namespace,
+            Self::Slice(slice) => &slice.key.namespace,
+        }
+    }
 }
 
 /// A Service.
@@ -90,7 +124,9 @@ pub enum Change {
     Apply(Object),
     /// The object is gone. For a Namespace, `name` is its name and `namespace` is empty.
     Delete(Kind, ObjectKey),
-    /// A full list of the kind begins: what is not applied before its `ListEnd` is gone then.
+    /// A full list of the kind begins: what is not applied before its `ListEnd` is gone then. A
+    /// list that broke off begins again with another `ListBegin`; what the first one applied does
+    /// not count any more.
     ListBegin(Kind),
     /// The list is complete.
     ListEnd(Kind),

@@ -1,0 +1,310 @@
+//! JSON → Object: what we keep of a Namespace, Service or EndpointSlice, and what is refused.
+//!
+//! Text is borrowed from the input until an Object is built. An object that does not make sense is
+//! a [`Flaw`] with its name: it costs itself and nothing else. Strings with JSON escapes are flaws
+//! too, for none of the fields that we read can hold a character that needs one.
+
+mod raw;
+
+use std::net::IpAddr;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::cluster::object::{
+    Endpoint, Kind, Object, ObjectKey, Port, Protocol, Role, Service, Slice,
+};
+use crate::cluster::read::raw::{
+    RawEndpoint, RawHead, RawMetadata, RawNamespace, RawPort, RawService, RawSlice, RawSpec,
+};
+use crate::wire::Name;
+use crate::wire::name::LABEL_MAX;
+
+/// What one JSON object is to us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reading {
+    /// `metadata.resourceVersion`; empty when there is none.
+    pub version: Box<str>,
+    pub found: Found,
+    /// Endpoint addresses that were left out: wrong family, loopback, link-local, unspecified,
+    /// multicast, or no address at all.
+    pub dropped: u32,
+}
+
+/// Whether an object can change an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    Object(Object),
+    /// An EndpointSlice of no Service, or of host names (`addressType: FQDN`).
+    Foreign(ObjectKey),
+}
+
+/// Why an object is skipped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Flaw {
+    pub kind: Kind,
+    /// Its name, as far as that can be read.
+    pub key: Option<ObjectKey>,
+    pub version: Option<Box<str>>,
+    /// At most [`REASON_MAX`] characters.
+    pub reason: String,
+}
+
+/// The identity of an object, read without looking at the rest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    pub key: ObjectKey,
+    pub version: Box<str>,
+}
+
+/// The position that a bookmark reports.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bookmark {
+    pub version: Box<str>,
+    /// All objects that existed when a streaming list began have been sent.
+    pub ends_list: bool,
+}
+
+/// Longest reason of a Flaw, in characters: parser messages quote their input.
+pub const REASON_MAX: usize = 200;
+/// Longest object name (RFC 1123 subdomain, as Kubernetes requires of EndpointSlices).
+const SUBDOMAIN_MAX: usize = 253;
+
+/// Reads one object of `kind`.
+///
+/// # Errors
+/// A Flaw when the object is not what the API server would accept.
+pub fn read(kind: Kind, json: &str) -> Result<Reading, Flaw> {
+    let reading = match kind {
+        Kind::Namespace => parse(json).and_then(read_namespace),
+        Kind::Service => parse(json).and_then(read_service),
+        Kind::Slice => parse(json).and_then(read_slice),
+    };
+    reading.map_err(|reason| Flaw::new(kind, json, &reason))
+}
+
+/// Reads only the identity, from objects of any shape.
+pub fn read_head(json: &str) -> Option<Head> {
+    let raw: RawHead<'_> = serde_json::from_str(json).ok()?;
+    let name = raw.metadata.name.filter(|name| !name.is_empty())?;
+    let namespace = raw.metadata.namespace.unwrap_or_default();
+    Some(Head {
+        key: ObjectKey { namespace: namespace.into(), name: name.into() },
+        version: raw.metadata.resource_version.unwrap_or_default().into(),
+    })
+}
+
+/// Reads the object of a BOOKMARK event.
+pub fn read_bookmark(json: &str) -> Option<Bookmark> {
+    let raw: RawNamespace<'_> = serde_json::from_str(json).ok()?;
+    let version = raw.metadata.resource_version.filter(|version| !version.is_empty())?;
+    let ends_list = raw.metadata.annotations.is_some_and(|a| a.initial_events_end == Some("true"));
+    Some(Bookmark { version: version.into(), ends_list })
+}
+
+impl Found {
+    /// Namespace and name; the namespace of a Namespace is empty.
+    pub fn identity(&self) -> (&str, &str) {
+        match self {
+            Self::Object(Object::Namespace(name)) => ("", name),
+            Self::Object(
+                Object::Service(Service { key, .. }) | Object::Slice(Slice { key, .. }),
+            )
+            | Self::Foreign(key) => (&key.namespace, &key.name),
+        }
+    }
+}
+
+impl Flaw {
+    /// Names the object as far as its identity can be read.
+    fn new(kind: Kind, json: &str, reason: &str) -> Self {
+        let head = read_head(json);
+        let (key, version) = head.map(|head| (head.key, head.version)).unzip();
+        Self { kind, key, version, reason: reason.chars().take(REASON_MAX).collect() }
+    }
+}
+
+/// Reads the fields that we know, with the parser's reason as text.
+fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, String> {
+    serde_json::from_str(json).map_err(|flaw| flaw.to_string())
+}
+
+/// Checks a Namespace. One that terminates still exists.
+fn read_namespace(raw: RawNamespace<'_>) -> Result<Reading, String> {
+    let name = label("metadata.name", raw.metadata.name.unwrap_or_default())?;
+    Ok(raw.metadata.reading(Found::Object(Object::Namespace(name)), 0))
+}
+
+/// Checks a Service.
+fn read_service(raw: RawService<'_>) -> Result<Reading, String> {
+    let namespace = label("metadata.namespace", raw.metadata.namespace.unwrap_or_default())?;
+    let name = label("metadata.name", raw.metadata.name.unwrap_or_default())?;
+    let spec = raw.spec.ok_or("spec is missing")?;
+    let role = role(&spec)?;
+    let ports = spec.ports.unwrap_or_default();
+    let ports = ports.iter().map(service_port).collect::<Result<_, _>>()?;
+    let service = Service { key: ObjectKey { namespace, name }, role, ports };
+    Ok(raw.metadata.reading(Found::Object(Object::Service(service)), 0))
+}
+
+/// Tells how a Service is found. Unknown types count as ClusterIP, as CoreDNS has it.
+fn role(spec: &RawSpec<'_>) -> Result<Role, String> {
+    if spec.kind == Some("ExternalName") {
+        return external_name(spec.external_name.unwrap_or_default());
+    }
+    let listed = spec.cluster_ips.as_deref().unwrap_or_default();
+    let listed = if listed.is_empty() { spec.cluster_ip.as_slice() } else { listed };
+    if listed.contains(&"None") {
+        return Ok(Role::Headless);
+    }
+    let mut addresses = Vec::with_capacity(listed.len());
+    // An empty address is one that is not allocated yet.
+    for text in listed.iter().filter(|text| !text.is_empty()) {
+        let address: IpAddr = text.parse().map_err(|_| format!("\"{text}\" is no cluster IP"))?;
+        push_unique(&mut addresses, address);
+    }
+    Ok(Role::ClusterIp(addresses))
+}
+
+/// Checks a name outside of the cluster; its spelling stays.
+fn external_name(text: &str) -> Result<Role, String> {
+    let name = Name::parse(text).map_err(|reason| format!("spec.externalName: {reason}"))?;
+    if name == Name::root() {
+        return Err("spec.externalName is empty".into());
+    }
+    Ok(Role::ExternalName(text.into()))
+}
+
+/// Checks a port of a Service, which must have a number.
+fn service_port(raw: &RawPort<'_>) -> Result<Port, String> {
+    port(raw)?.ok_or_else(|| "a port has no number".into())
+}
+
+/// Reads a port; one without a number means "all ports" in an EndpointSlice and names none.
+fn port(raw: &RawPort<'_>) -> Result<Option<Port>, String> {
+    let name = match raw.name.unwrap_or_default() {
+        "" => Box::default(),
+        name => label("port name", name)?,
+    };
+    let protocol = match raw.protocol.unwrap_or("TCP") {
+        "TCP" => Protocol::Tcp,
+        "UDP" => Protocol::Udp,
+        "SCTP" => Protocol::Sctp,
+        other => return Err(format!("\"{other}\" is no protocol")),
+    };
+    match raw.port {
+        Some(0) => Err("a port has the number 0".into()),
+        number => Ok(number.map(|number| Port { name, protocol, number })),
+    }
+}
+
+/// Checks an EndpointSlice, and whether any name depends on it.
+fn read_slice(raw: RawSlice<'_>) -> Result<Reading, String> {
+    let namespace = label("metadata.namespace", raw.metadata.namespace.unwrap_or_default())?;
+    let key = ObjectKey { namespace, name: subdomain(raw.metadata.name.unwrap_or_default())? };
+    let service = raw.metadata.labels.as_ref().and_then(|labels| labels.service_name);
+    let is_v6 = match raw.address_type {
+        Some("IPv4") => false,
+        Some("IPv6") => true,
+        Some("FQDN") => return Ok(raw.metadata.reading(Found::Foreign(key), 0)),
+        other => return Err(format!("addressType is {:?}", other.unwrap_or_default())),
+    };
+    let Some(service) = service.filter(|service| !service.is_empty()) else {
+        return Ok(raw.metadata.reading(Found::Foreign(key), 0));
+    };
+    let (endpoints, dropped) = endpoints(raw.endpoints.as_deref().unwrap_or_default(), is_v6)?;
+    let mut ports = Vec::new();
+    for listed in raw.ports.as_deref().unwrap_or_default() {
+        ports.extend(port(listed)?);
+    }
+    let service = label("label kubernetes.io/service-name", service)?;
+    let triggered_ms = raw.metadata.triggered_ms();
+    let slice = Slice { key, service, endpoints, ports, triggered_ms };
+    Ok(raw.metadata.reading(Found::Object(Object::Slice(slice)), dropped))
+}
+
+/// Reads endpoints and counts the addresses left out; an endpoint without any is left out too.
+fn endpoints(raw: &[RawEndpoint<'_>], is_v6: bool) -> Result<(Vec<Endpoint>, u32), String> {
+    let mut endpoints = Vec::with_capacity(raw.len());
+    let mut dropped = 0;
+    for raw in raw {
+        let mut addresses = Vec::new();
+        for text in raw.addresses.as_deref().unwrap_or_default() {
+            match servable(text, is_v6) {
+                Some(address) => push_unique(&mut addresses, address),
+                None => dropped += 1,
+            }
+        }
+        let hostname = match raw.hostname.unwrap_or_default() {
+            "" => None,
+            name => Some(label("hostname", name)?),
+        };
+        let ready = raw.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
+        if !addresses.is_empty() {
+            endpoints.push(Endpoint { addresses, ready, hostname });
+        }
+    }
+    Ok((endpoints, dropped))
+}
+
+/// Reads an address that may be an endpoint. Whoever may write EndpointSlices must not be able to
+/// point a name at the host of the client (CVE-2021-25740 and its kin), so loopback, link-local,
+/// unspecified and multicast addresses are refused, in IPv4-mapped spelling too.
+fn servable(text: &str, is_v6: bool) -> Option<IpAddr> {
+    let address = text.parse::<IpAddr>().ok()?.to_canonical();
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let is_local = address.is_loopback() || address.is_unspecified() || is_link_local;
+    (address.is_ipv6() == is_v6 && !is_local && !address.is_multicast()).then_some(address)
+}
+
+/// Appends an address that is not there yet; lists are short (100 at most in Kubernetes).
+fn push_unique(addresses: &mut Vec<IpAddr>, address: IpAddr) {
+    if !addresses.contains(&address) {
+        addresses.push(address);
+    }
+}
+
+/// Checks an RFC 1123 label: lower-case letters, digits and inner hyphens, at most 63.
+fn label(field: &str, text: &str) -> Result<Box<str>, String> {
+    if is_label(text) {
+        return Ok(text.into());
+    }
+    Err(format!("{field} \"{text}\" is no label of at most {LABEL_MAX} lower-case characters"))
+}
+
+/// Checks an RFC 1123 subdomain: labels with dots between, at most 253 characters.
+fn subdomain(text: &str) -> Result<Box<str>, String> {
+    if text.len() <= SUBDOMAIN_MAX && text.split('.').all(is_label) {
+        return Ok(text.into());
+    }
+    Err(format!("metadata.name \"{text}\" is no lower-case domain name"))
+}
+
+/// Whether a text is an RFC 1123 label.
+fn is_label(text: &str) -> bool {
+    let is_inner =
+        |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
+    (1..=LABEL_MAX).contains(&text.len())
+        && text.bytes().all(is_inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+impl RawMetadata<'_> {
+    /// Adds the version of the object to what it is.
+    fn reading(&self, found: Found, dropped: u32) -> Reading {
+        Reading { version: self.resource_version.unwrap_or_default().into(), found, dropped }
+    }
+
+    /// Only measured, never answered from: a wrong spelling is no flaw.
+    fn triggered_ms(&self) -> Option<u64> {
+        let at: Timestamp = self.annotations.as_ref()?.last_change?.parse().ok()?;
+        u64::try_from(at.as_millisecond()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

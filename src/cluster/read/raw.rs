@@ -1,0 +1,123 @@
+//! The fields that we read, as the API server spells them. Everything else is passed over.
+//!
+//! All are optional here: what must be there is said where it is used, with the name of the field.
+
+use serde::Deserialize;
+
+/// An object of any kind.
+#[derive(Deserialize)]
+pub(super) struct RawHead<'a> {
+    #[serde(borrow)]
+    pub metadata: RawIdentity<'a>,
+}
+
+/// The metadata that every object has, and nothing that could be flawed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawIdentity<'a> {
+    #[serde(borrow)]
+    pub name: Option<&'a str>,
+    #[serde(borrow)]
+    pub namespace: Option<&'a str>,
+    #[serde(borrow)]
+    pub resource_version: Option<&'a str>,
+}
+
+/// A Namespace or a bookmark: nothing but metadata.
+#[derive(Deserialize)]
+pub(super) struct RawNamespace<'a> {
+    #[serde(borrow)]
+    pub metadata: RawMetadata<'a>,
+}
+
+/// A Service.
+#[derive(Deserialize)]
+pub(super) struct RawService<'a> {
+    #[serde(borrow)]
+    pub metadata: RawMetadata<'a>,
+    pub spec: Option<RawSpec<'a>>,
+}
+
+/// An EndpointSlice.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawSlice<'a> {
+    #[serde(borrow)]
+    pub metadata: RawMetadata<'a>,
+    #[serde(borrow)]
+    pub address_type: Option<&'a str>,
+    /// The API server sends null for an empty list.
+    pub endpoints: Option<Vec<RawEndpoint<'a>>>,
+    pub ports: Option<Vec<RawPort<'a>>>,
+}
+
+/// The metadata of an object.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawMetadata<'a> {
+    #[serde(borrow)]
+    pub name: Option<&'a str>,
+    #[serde(borrow)]
+    pub namespace: Option<&'a str>,
+    #[serde(borrow)]
+    pub resource_version: Option<&'a str>,
+    pub labels: Option<RawLabels<'a>>,
+    pub annotations: Option<RawAnnotations<'a>>,
+}
+
+/// The one label that counts.
+#[derive(Deserialize)]
+pub(super) struct RawLabels<'a> {
+    #[serde(borrow, rename = "kubernetes.io/service-name")]
+    pub service_name: Option<&'a str>,
+}
+
+/// The annotations that count.
+#[derive(Deserialize)]
+pub(super) struct RawAnnotations<'a> {
+    #[serde(borrow, rename = "k8s.io/initial-events-end")]
+    pub initial_events_end: Option<&'a str>,
+    #[serde(borrow, rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub last_change: Option<&'a str>,
+}
+
+/// The `spec` of a Service.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawSpec<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Option<&'a str>,
+    #[serde(borrow, rename = "clusterIP")]
+    pub cluster_ip: Option<&'a str>,
+    #[serde(borrow, rename = "clusterIPs")]
+    pub cluster_ips: Option<Vec<&'a str>>,
+    #[serde(borrow)]
+    pub external_name: Option<&'a str>,
+    pub ports: Option<Vec<RawPort<'a>>>,
+}
+
+/// A port of a Service or a slice.
+#[derive(Deserialize)]
+pub(super) struct RawPort<'a> {
+    #[serde(borrow)]
+    pub name: Option<&'a str>,
+    #[serde(borrow)]
+    pub protocol: Option<&'a str>,
+    pub port: Option<u16>,
+}
+
+/// An endpoint of a slice.
+#[derive(Deserialize)]
+pub(super) struct RawEndpoint<'a> {
+    #[serde(borrow)]
+    pub addresses: Option<Vec<&'a str>>,
+    pub conditions: Option<RawConditions>,
+    #[serde(borrow)]
+    pub hostname: Option<&'a str>,
+}
+
+/// The condition of an endpoint that counts (`serving` and `terminating` do not, as in CoreDNS).
+#[derive(Deserialize)]
+pub(super) struct RawConditions {
+    pub ready: Option<bool>,
+}
