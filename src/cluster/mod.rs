@@ -1,10 +1,21 @@
 //! Kubernetes → Zone.
 pub mod config;
+mod connect;
+pub mod error;
+pub mod feed;
+mod flaws;
 pub mod index;
+mod manifest;
 pub mod object;
+mod outlet;
 pub mod published;
+pub mod read;
 pub mod records;
 pub mod schema;
+#[cfg(test)]
+#[path = "../../tests/support/api.rs"]
+mod scripted_api;
+pub mod source;
 pub mod trie;
+mod watch;
 pub mod zone;
-pub mod read;

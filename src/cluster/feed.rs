@@ -1,0 +1,294 @@
+//! What is known of a source: per kind how fresh it is and what went wrong, and the requests.
+//!
+//! Sources write, `ops` reads; every field stands for itself, so relaxed order is enough.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::cluster::object::Kind;
+
+/// The state of one source. Outlives it: a source that starts again goes on counting.
+#[derive(Debug)]
+pub struct Feed {
+    started: Instant,
+    kinds: [KindFeed; Kind::ALL.len()],
+    pub requests: Requests,
+}
+
+/// The state of one kind.
+#[derive(Debug, Default)]
+pub struct KindFeed {
+    synced: AtomicBool,
+    following: AtomicBool,
+    /// Milliseconds from the start to the last event, plus one; 0 before the first.
+    heard: AtomicU64,
+    version: Mutex<String>,
+    /// Watches that were opened after another one had ended.
+    pub restarts: Count,
+    /// Full lists that were completed, the first one included.
+    pub relists: Count,
+    /// Objects that made no sense and were left out.
+    pub skipped: Count,
+    /// Objects that cannot change an answer: slices of no Service or of host names.
+    pub foreign: Count,
+    /// Endpoint addresses that were left out.
+    pub dropped_addresses: Count,
+    /// Objects of a full list that the watch should have told us of before.
+    pub repairs: Count,
+    errors: [Count; Fault::ALL.len()],
+}
+
+/// What can go wrong with a source, as a label of metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// No connection, or no answer.
+    Unreachable,
+    /// HTTP 401.
+    Unauthorized,
+    /// HTTP 403.
+    Forbidden,
+    /// HTTP 429.
+    Throttled,
+    /// HTTP or in-stream 410: our resource version is too old.
+    Expired,
+    /// Other HTTP 4xx.
+    Refused,
+    /// HTTP 5xx.
+    Server,
+    /// A stream that ended inside of a line, or before it said anything.
+    Cut,
+    /// A line that is no event, or is too long; a file that is no manifest.
+    Garbage,
+    /// A stream on which nothing arrived for too long.
+    Stalled,
+    /// A resource version older than one that we had.
+    Backwards,
+}
+
+/// A counter.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+/// The requests to the API server (`coredns_kubernetes_rest_client_*`).
+#[derive(Debug, Default)]
+pub struct Requests {
+    host: OnceLock<String>,
+    /// By status code; 0 is no answer. HTTP has at most 900 codes, so this is bounded.
+    codes: Mutex<BTreeMap<u16, u64>>,
+    buckets: [Count; BUCKETS_S.len()],
+    count: Count,
+    sum_us: Count,
+}
+
+/// The one verb that we use: lists and watches are both GET.
+pub const METHOD: &str = "GET";
+/// Upper bounds of the request durations, in seconds (Prometheus default, as CoreDNS has it).
+pub const BUCKETS_S: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+impl Feed {
+    /// A Feed that tells ages from `started` on.
+    pub fn new(started: Instant) -> Self {
+        Self { started, kinds: Default::default(), requests: Requests::default() }
+    }
+
+    /// The state of `kind`.
+    pub fn kind(&self, kind: Kind) -> &KindFeed {
+        &self.kinds[kind as usize]
+    }
+
+    /// Whether all kinds were listed once.
+    pub fn is_synced(&self) -> bool {
+        self.kinds.iter().all(KindFeed::is_synced)
+    }
+
+    /// When something was last heard of `kind`.
+    pub fn heard_at(&self, kind: Kind) -> Option<Instant> {
+        let ms = self.kind(kind).heard.load(Relaxed).checked_sub(1)?;
+        Some(self.started + Duration::from_millis(ms))
+    }
+
+    /// Notes that an event, a bookmark or a list of `kind` arrived at `now`.
+    pub(super) fn hear(&self, kind: Kind, now: Instant) {
+        let ms = now.saturating_duration_since(self.started).as_millis();
+        let ms = u64::try_from(ms).unwrap_or(u64::MAX - 1);
+        self.kind(kind).heard.store(ms + 1, Relaxed);
+    }
+}
+
+impl KindFeed {
+    /// Whether a full list arrived since the start.
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Relaxed)
+    }
+
+    /// Whether a watch is open.
+    pub fn is_following(&self) -> bool {
+        self.following.load(Relaxed)
+    }
+
+    /// The resource version that has arrived; empty without one.
+    pub fn version(&self) -> String {
+        self.version.lock().clone()
+    }
+
+    /// How often `fault` happened.
+    pub fn errors(&self, fault: Fault) -> u64 {
+        self.errors[fault as usize].value()
+    }
+
+    /// Counts a fault.
+    pub(super) fn fail(&self, fault: Fault) {
+        self.errors[fault as usize].add(1);
+    }
+
+    /// Notes a complete list.
+    pub(super) fn listed(&self) {
+        self.relists.add(1);
+        self.synced.store(true, Relaxed);
+    }
+
+    /// Notes that a watch was opened or has ended.
+    pub(super) fn set_following(&self, is_following: bool) {
+        self.following.store(is_following, Relaxed);
+    }
+
+    /// Notes the position of the watch.
+    pub(super) fn set_version(&self, version: &str) {
+        let mut kept = self.version.lock();
+        kept.clear();
+        kept.push_str(version);
+    }
+}
+
+impl Fault {
+    /// All faults.
+    pub const ALL: [Self; 11] = [
+        Self::Unreachable,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::Throttled,
+        Self::Expired,
+        Self::Refused,
+        Self::Server,
+        Self::Cut,
+        Self::Garbage,
+        Self::Stalled,
+        Self::Backwards,
+    ];
+
+    /// The label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::Throttled => "throttled",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+            Self::Server => "server",
+            Self::Cut => "cut",
+            Self::Garbage => "garbage",
+            Self::Stalled => "stalled",
+            Self::Backwards => "backwards",
+        }
+    }
+}
+
+impl Count {
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Counts `more`.
+    pub(super) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+}
+
+impl Requests {
+    /// Host and port of the API server; empty without one.
+    pub fn host(&self) -> &str {
+        self.host.get().map_or("", String::as_str)
+    }
+
+    /// Requests by status code; code 0 counts those without an answer (`<error>` in CoreDNS).
+    pub fn by_code(&self) -> Vec<(u16, u64)> {
+        self.codes.lock().iter().map(|(code, count)| (*code, *count)).collect()
+    }
+
+    /// Requests per bucket of [`BUCKETS_S`], not cumulative; slower ones are only in the count.
+    pub fn buckets(&self) -> [u64; BUCKETS_S.len()] {
+        std::array::from_fn(|at| self.buckets[at].value())
+    }
+
+    /// Requests, and the time until their response headers came.
+    pub fn total(&self) -> (u64, Duration) {
+        (self.count.value(), Duration::from_micros(self.sum_us.value()))
+    }
+
+    /// Names the API server. The first name stays: a source does not change its server.
+    pub(super) fn set_host(&self, host: &str) {
+        self.host.get_or_init(|| host.to_owned());
+    }
+
+    /// Counts a request by its status code, 0 for none.
+    pub(super) fn count(&self, code: u16, took: Duration) {
+        *self.codes.lock().entry(code).or_default() += 1;
+        if let Some(at) = BUCKETS_S.iter().position(|bound| took.as_secs_f64() <= *bound) {
+            self.buckets[at].add(1);
+        }
+        self.count.add(1);
+        self.sum_us.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_its_own_place_and_label() {
+        for (at, fault) in Fault::ALL.into_iter().enumerate() {
+            assert_eq!(fault as usize, at, "{}", fault.label());
+        }
+        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, at, "{}", kind.resource());
+        }
+    }
+
+    #[test]
+    fn a_feed_is_synced_when_every_kind_is() {
+        let feed = Feed::new(Instant::now());
+        for kind in Kind::ALL {
+            assert!(!feed.is_synced());
+            feed.kind(kind).listed();
+        }
+        assert!(feed.is_synced());
+    }
+
+    #[test]
+    fn an_event_at_the_very_start_counts_as_heard() {
+        let start = Instant::now();
+        let feed = Feed::new(start);
+        assert_eq!(feed.heard_at(Kind::Slice), None);
+        feed.hear(Kind::Slice, start);
+        assert_eq!(feed.heard_at(Kind::Slice), Some(start));
+    }
+
+    #[test]
+    fn a_request_falls_into_one_bucket_and_slow_ones_into_none() {
+        let requests = Requests::default();
+        requests.count(200, Duration::from_millis(20));
+        requests.count(200, Duration::from_secs(11));
+        requests.count(0, Duration::ZERO);
+        assert_eq!(requests.buckets(), [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(requests.total(), (3, Duration::from_millis(11_020)));
+        assert_eq!(requests.by_code(), [(0, 1), (200, 2)]);
+    }
+}

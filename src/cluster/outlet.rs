@@ -1,0 +1,76 @@
+//! The way from a source to the task that owns the Index: waits when that task is busy, and lets
+//! only the exposed Namespaces through.
+
+use tokio::sync::mpsc::Sender;
+
+use crate::cluster::object::{Change, Kind, Object, ObjectKey};
+
+/// Sends Changes.
+#[derive(Clone, Debug)]
+pub(super) struct Outlet {
+    changes: Sender<Change>,
+    /// The only Namespaces to expose; empty exposes all.
+    namespaces: Box<[Box<str>]>,
+}
+
+/// The task that owns the Index has ended, so the source ends too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Hangup;
+
+impl Outlet {
+    /// An Outlet for the exposed `namespaces`; none exposes all.
+    pub(super) fn new(changes: Sender<Change>, namespaces: &[String]) -> Self {
+        let namespaces = namespaces.iter().map(|name| name.as_str().into()).collect();
+        Self { changes, namespaces }
+    }
+
+    /// The one exposed Namespace, if it is one: the API server can then choose for us.
+    pub(super) fn only_namespace(&self) -> Option<&str> {
+        match &*self.namespaces {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Says that a full list begins.
+    pub(super) async fn begin(&self, kind: Kind) -> Result<(), Hangup> {
+        self.send(Change::ListBegin(kind)).await
+    }
+
+    /// Says that the list is complete.
+    pub(super) async fn end(&self, kind: Kind) -> Result<(), Hangup> {
+        self.send(Change::ListEnd(kind)).await
+    }
+
+    /// Sends an object, if its Namespace is exposed.
+    pub(super) async fn apply(&self, object: Object) -> Result<(), Hangup> {
+        if !self.exposes(object.namespace()) {
+            return Ok(());
+        }
+        self.send(Change::Apply(object)).await
+    }
+
+    /// Sends a deletion, if its Namespace is exposed.
+    pub(super) async fn delete(&self, kind: Kind, key: ObjectKey) -> Result<(), Hangup> {
+        let namespace = if kind == Kind::Namespace { &key.name } else { &key.namespace };
+        if !self.exposes(namespace) {
+            return Ok(());
+        }
+        self.send(Change::Delete(kind, key)).await
+    }
+
+    /// Completes when nobody receives any more.
+    pub(super) async fn closed(&self) {
+        self.changes.closed().await;
+    }
+
+    /// Whether objects of the Namespace may pass.
+    fn exposes(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|name| **name == *namespace)
+    }
+
+    /// Waits until there is room in the queue.
+    async fn send(&self, change: Change) -> Result<(), Hangup> {
+        self.changes.send(change).await.map_err(|_| Hangup)
+    }
+}

@@ -1,0 +1,166 @@
+//! Following a watch: one event per line, into Changes.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use crate::cluster::outlet::Hangup;
+use crate::cluster::read::{Found, read, read_bookmark, read_head};
+use crate::cluster::watch::lines::{Line, Lines};
+use crate::cluster::watch::seen::number;
+use crate::cluster::watch::trouble::Trouble;
+use crate::cluster::watch::{Taken, Watcher};
+
+/// One line. The object stays text until its type is known: a bad one costs only itself.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+impl Watcher {
+    /// Takes events until the stream ends, and tells why it did.
+    pub(super) async fn follow(&mut self, mut lines: Lines) -> Trouble {
+        let opened = Instant::now();
+        let mut has_heard = false;
+        self.feed.kind(self.kind).set_following(true);
+        let why = loop {
+            match self.follow_one(&mut lines).await {
+                Ok(()) if has_heard => {}
+                Ok(()) => {
+                    has_heard = true;
+                    self.recover();
+                }
+                Err(why) => break why,
+            }
+        };
+        self.feed.kind(self.kind).set_following(false);
+        self.feed.kind(self.kind).restarts.add(1);
+        self.was_steady = has_heard || opened.elapsed() >= self.timing.steady;
+        match why {
+            Trouble::Ended if !self.was_steady => Trouble::Cut("it ended at once".into()),
+            other => other,
+        }
+    }
+
+    /// Waits for one line and takes it; an Err ends the watch.
+    async fn follow_one(&mut self, lines: &mut Lines) -> Result<(), Trouble> {
+        let due = self.reconcile_at.saturating_duration_since(Instant::now());
+        if due.is_zero() {
+            return Err(Trouble::Due);
+        }
+        match lines.next(due.min(self.timing.silence)).await {
+            Ok(Line::Text(line)) => self.follow_line(line).await,
+            Ok(Line::TooLong) => {
+                self.doubt("a line is too long");
+                Ok(())
+            }
+            Ok(Line::End) => Err(Trouble::Ended),
+            Err(Trouble::Stalled(_)) if due < self.timing.silence => Err(Trouble::Due),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Takes one event and moves on to its version.
+    async fn follow_line(&mut self, line: &[u8]) -> Result<(), Trouble> {
+        match self.take(line).await? {
+            Taken::Object(version) => self.advance(&version),
+            Taken::Bookmark(mark) => self.advance(&mark.version),
+            Taken::Nothing => Ok(()),
+        }
+    }
+
+    /// Moves on to `version`. An older one means that the server lost its data or that another
+    /// replica lags: only a full list tells what is true then.
+    fn advance(&mut self, version: &str) -> Result<(), Trouble> {
+        let had = self.passed.as_deref().unwrap_or_default();
+        if let (Some(old), Some(new)) = (number(had), number(version))
+            && new < old
+        {
+            return Err(Trouble::Backwards { had: had.to_owned(), got: version.to_owned() });
+        }
+        if !version.is_empty() {
+            self.stand_at(version);
+        }
+        Ok(())
+    }
+
+    /// Takes one event, of a list or of a watch.
+    pub(super) async fn take(&mut self, line: &[u8]) -> Result<Taken, Trouble> {
+        let Ok(event) = serde_json::from_slice::<Event<'_>>(line) else {
+            self.doubt("a line is no event");
+            return Ok(Taken::Nothing);
+        };
+        let json = event.object.get();
+        self.feed.hear(self.kind, Instant::now());
+        match event.kind {
+            "ADDED" | "MODIFIED" => Ok(Taken::Object(self.apply(json).await?)),
+            "DELETED" => Ok(self.delete(json).await?),
+            "ERROR" => Err(Trouble::from_event(json)),
+            "BOOKMARK" => Ok(self.bookmark(json)),
+            _ => {
+                self.doubt("an event has an unknown type");
+                Ok(Taken::Nothing)
+            }
+        }
+    }
+
+    /// Applies an object, or skips it; returns its version.
+    pub(super) async fn apply(&mut self, json: &str) -> Result<Box<str>, Hangup> {
+        let state = self.feed.kind(self.kind);
+        let reading = match read(self.kind, json) {
+            Ok(reading) => reading,
+            Err(flaw) => {
+                state.skipped.add(1);
+                self.flaws.tell(&flaw);
+                return Ok(flaw.version.unwrap_or_default());
+            }
+        };
+        state.dropped_addresses.add(reading.dropped.into());
+        let (namespace, name) = reading.found.identity();
+        self.flaws.forget(namespace, name);
+        if self.seen.note(namespace, name, &reading.version) {
+            state.repairs.add(1);
+            tracing::warn!(
+                resource = self.kind.resource(),
+                namespace,
+                name,
+                "the watch omitted it"
+            );
+        }
+        match reading.found {
+            Found::Object(object) => self.outlet.apply(object).await?,
+            // It may have been one of a Service before.
+            Found::Foreign(key) => {
+                state.foreign.add(1);
+                self.outlet.delete(self.kind, key).await?;
+            }
+        }
+        Ok(reading.version)
+    }
+
+    /// Deletes by the identity alone, so that a flawed object can go too.
+    async fn delete(&mut self, json: &str) -> Result<Taken, Hangup> {
+        let Some(head) = read_head(json) else {
+            self.doubt("a deleted object has no name");
+            return Ok(Taken::Nothing);
+        };
+        self.flaws.forget(&head.key.namespace, &head.key.name);
+        self.seen.forget(&head.key.namespace, &head.key.name);
+        self.outlet.delete(self.kind, head.key).await?;
+        Ok(Taken::Object(head.version))
+    }
+
+    /// Reads a bookmark.
+    fn bookmark(&mut self, json: &str) -> Taken {
+        match read_bookmark(json) {
+            Some(mark) => Taken::Bookmark(mark),
+            None => {
+                self.doubt("a bookmark has no resource version");
+                Taken::Nothing
+            }
+        }
+    }
+}

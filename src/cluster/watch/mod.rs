@@ -1,0 +1,300 @@
+//! Watching one kind of object: list, follow, resume, and never give up.
+//!
+//! ```text
+//!            ┌────────── version forgotten: 410, a version went backwards, a list is due ─────────┐
+//!            ▼                                                                                    │
+//!   list ──► follow ──► ended, cut, stalled, refused, unreachable ──► wait ──► resume from version
+//! ```
+//!
+//! Written by us because a stock reflector keeps a second copy of all objects, cannot resume, and
+//! notices a silent server only after minutes. What the Index holds stays until a full list is
+//! complete: a server that is away, or fails in the middle of a list, empties nothing.
+
+mod api;
+mod backoff;
+mod follow;
+mod lines;
+mod list;
+mod notices;
+mod seen;
+#[cfg(test)]
+mod tests;
+mod trouble;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::connect::ApiServer;
+use crate::cluster::feed::{Fault, Feed};
+use crate::cluster::flaws::Flaws;
+use crate::cluster::object::Kind;
+use crate::cluster::outlet::Outlet;
+use crate::cluster::read::Bookmark;
+use crate::cluster::watch::api::Api;
+use crate::cluster::watch::backoff::Backoff;
+use crate::cluster::watch::list::Style;
+use crate::cluster::watch::notices::Notices;
+use crate::cluster::watch::seen::Seen;
+use crate::cluster::watch::trouble::Trouble;
+
+/// How patient a watch is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// Longest wait for the head of an answer, and between pieces of a page.
+    pub answer: Duration,
+    /// Longest silence in a streaming list; then pages are tried.
+    pub progress: Duration,
+    /// Longest streaming list; then pages are tried. Long, because a large cluster over a slow
+    /// link must not be cut off.
+    pub streaming: Duration,
+    /// Longest silence of a watch. Servers send a bookmark about every minute.
+    pub silence: Duration,
+    /// A watch that was open this long was no failure, even if nothing happened.
+    pub steady: Duration,
+    /// First and longest wait after failures (as client-go).
+    pub backoff: (Duration, Duration),
+    /// `timeoutSeconds` of watches, shortest and longest: spread, so that not all end at once.
+    pub watch_s: (u32, u32),
+    /// Time between full lists that look for omitted events, ±10 %.
+    pub reconcile: Duration,
+    /// The same after a line that could not be read.
+    pub doubt: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(60),
+            progress: Duration::from_secs(10),
+            streaming: Duration::from_secs(120),
+            silence: Duration::from_secs(90),
+            steady: Duration::from_secs(5),
+            backoff: (Duration::from_millis(800), Duration::from_secs(30)),
+            watch_s: (240, 294),
+            reconcile: Duration::from_secs(30 * 60),
+            doubt: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+/// Longest wait that a server may ask for with Retry-After.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+/// A full list that is older than this makes the next one no repetition.
+const RELIST_QUIET: Duration = Duration::from_secs(60);
+/// Wait after a panic, which is a bug of ours, before all is listed anew.
+const PANIC_PAUSE: Duration = Duration::from_secs(5);
+
+/// The watch of one kind.
+struct Watcher {
+    kind: Kind,
+    api: Api,
+    outlet: Outlet,
+    feed: Arc<Feed>,
+    timing: Timing,
+    /// Where to resume; `None` asks for a full list.
+    version: Option<String>,
+    /// The last position that the server reported, kept when a full list is asked for.
+    passed: Option<String>,
+    style: Style,
+    page_size: u32,
+    seen: Seen,
+    flaws: Flaws,
+    notices: Notices,
+    failures: Backoff,
+    relists: Backoff,
+    listed_at: Option<Instant>,
+    reconcile_at: Instant,
+    /// The last watch did its work before it ended.
+    was_steady: bool,
+}
+
+/// What an event was.
+#[derive(Debug)]
+enum Taken {
+    /// An object at this version, which may be empty.
+    Object(Box<str>),
+    Bookmark(Bookmark),
+    /// Counted and left out.
+    Nothing,
+}
+
+/// Watches `kind` until nobody receives Changes any more. A panic begins anew with a full list.
+pub(super) async fn run(
+    kind: Kind,
+    server: Arc<ApiServer>,
+    outlet: Outlet,
+    feed: Arc<Feed>,
+    timing: Timing,
+) {
+    loop {
+        let watcher = Watcher::new(kind, &server, &outlet, &feed, timing);
+        if AssertUnwindSafe(watcher.run()).catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!(resource = kind.resource(), "bug: the watch panicked; it begins anew");
+        sleep(PANIC_PAUSE).await;
+    }
+}
+
+impl Watcher {
+    fn new(
+        kind: Kind,
+        server: &Arc<ApiServer>,
+        outlet: &Outlet,
+        feed: &Arc<Feed>,
+        timing: Timing,
+    ) -> Self {
+        let only = outlet.only_namespace();
+        let api = Api::new(kind, only, Arc::clone(server), Arc::clone(feed), timing);
+        let (shortest, longest) = timing.backoff;
+        Self {
+            kind,
+            api,
+            outlet: outlet.clone(),
+            feed: Arc::clone(feed),
+            timing,
+            version: None,
+            passed: None,
+            style: Style::Streaming,
+            page_size: list::PAGE_SIZE,
+            seen: Seen::default(),
+            flaws: Flaws::default(),
+            notices: Notices::default(),
+            failures: Backoff::new(shortest, longest),
+            relists: Backoff::new(shortest, longest),
+            listed_at: None,
+            reconcile_at: Instant::now() + timing.reconcile,
+            was_steady: false,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            self.was_steady = false;
+            let why = match self.open().await {
+                Ok(lines) => self.follow(lines).await,
+                Err(why) => why,
+            };
+            if matches!(why, Trouble::Hangup) {
+                return;
+            }
+            self.note(&why).await;
+            let pause = self.pause(&why);
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.outlet.closed() => return,
+            }
+        }
+    }
+
+    /// Opens a stream of changes, after a full list if the position is unknown.
+    async fn open(&mut self) -> Result<lines::Lines, Trouble> {
+        if self.version.is_none()
+            && let Some(lines) = self.list().await?
+        {
+            return Ok(lines);
+        }
+        self.api.resume(self.version.as_deref().unwrap_or_default()).await
+    }
+
+    /// Counts and tells why a list or watch ended, and has credentials read again if need be.
+    async fn note(&mut self, why: &Trouble) {
+        let Some(fault) = why.fault() else { return };
+        self.feed.kind(self.kind).fail(fault);
+        if let Some(held_back) = self.notices.tell(fault, Instant::now()) {
+            self.tell(why, fault, held_back);
+        }
+        if matches!(fault, Fault::Unauthorized | Fault::Unreachable) {
+            self.api.renew().await;
+        }
+    }
+
+    fn tell(&self, why: &Trouble, fault: Fault, held_back: u64) {
+        let (resource, remedy) = (self.kind.resource(), self.remedy(fault));
+        // API servers restart and forget; a watch that goes on after that needs nobody.
+        if matches!(fault, Fault::Cut | Fault::Expired) {
+            tracing::info!(resource, held_back, "{why}; answering from what is known");
+        } else {
+            tracing::warn!(resource, held_back, "{why}{remedy}; answering from what is known");
+        }
+    }
+
+    /// What the operator should do, to be put after the fault.
+    fn remedy(&self, fault: Fault) -> String {
+        match fault {
+            Fault::Unauthorized => format!("; {}", self.api.remedy()),
+            Fault::Forbidden => format!(
+                "; let a ClusterRole of our ServiceAccount allow the verbs list and watch on the \
+                 resource {} of the apiGroup \"{}\"",
+                self.kind.resource(),
+                api::group(self.kind),
+            ),
+            _ => String::new(),
+        }
+    }
+
+    /// How long to wait before the next try; decides whether that is a full list.
+    fn pause(&mut self, why: &Trouble) -> Duration {
+        if self.was_steady {
+            self.failures.succeed();
+        }
+        match why {
+            Trouble::Ended => Duration::ZERO,
+            Trouble::Due => {
+                self.version = None;
+                Duration::ZERO
+            }
+            Trouble::Expired(_) | Trouble::Backwards { .. } => self.pause_before_list(why),
+            Trouble::Throttled(Some(after)) => {
+                self.failures.fail().max((*after).min(RETRY_AFTER_MAX))
+            }
+            _ => self.failures.fail(),
+        }
+    }
+
+    /// Full lists are dear, so a server that forgets at once is asked ever more slowly.
+    fn pause_before_list(&mut self, why: &Trouble) -> Duration {
+        self.version = None;
+        if matches!(why, Trouble::Backwards { .. }) {
+            // What was seen before belongs to a history that is gone.
+            self.passed = None;
+        }
+        if self.listed_at.is_some_and(|at| at.elapsed() >= RELIST_QUIET) {
+            self.relists.succeed();
+        }
+        self.relists.fail()
+    }
+
+    /// The watch works (again).
+    fn recover(&mut self) {
+        if self.failures.failures() > 0 {
+            let failures = self.failures.failures();
+            tracing::info!(resource = self.kind.resource(), failures, "watching again");
+        }
+        self.failures.succeed();
+    }
+
+    fn stand_at(&mut self, version: &str) {
+        self.feed.kind(self.kind).set_version(version);
+        for kept in [&mut self.version, &mut self.passed] {
+            let kept = kept.get_or_insert_default();
+            kept.clear();
+            kept.push_str(version);
+        }
+    }
+
+    /// Something was left out that may matter, so the next full list comes sooner.
+    fn doubt(&mut self, what: &str) {
+        let now = Instant::now();
+        self.feed.kind(self.kind).fail(Fault::Garbage);
+        if let Some(held_back) = self.notices.tell(Fault::Garbage, now) {
+            let resource = self.kind.resource();
+            tracing::warn!(resource, held_back, "{what}; it is left out, a full list follows");
+        }
+        self.reconcile_at = self.reconcile_at.min(now + self.timing.doubt);
+    }
+}

@@ -1,0 +1,496 @@
+//! A watch against a scripted API server, on a paused clock.
+
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::cluster::object::{Change, Object, ObjectKey, Role, Service};
+use crate::cluster::outlet::Outlet;
+use crate::cluster::scripted_api::{Ask, Reply, Script, Step};
+
+/// A watch of one kind at work.
+struct Rig {
+    script: Arc<Script>,
+    feed: Arc<Feed>,
+    changes: Receiver<Change>,
+    task: JoinHandle<()>,
+    kind: Kind,
+}
+
+fn watch(kind: Kind, replies: impl IntoIterator<Item = (Ask, Reply)>) -> Rig {
+    watch_exposed(kind, &[], replies)
+}
+
+fn watch_exposed(
+    kind: Kind,
+    namespaces: &[&str],
+    replies: impl IntoIterator<Item = (Ask, Reply)>,
+) -> Rig {
+    let script = Arc::new(Script::default());
+    for (ask, reply) in replies {
+        script.on(ask, kind.resource(), reply);
+    }
+    let namespaces: Vec<_> = namespaces.iter().map(|name| (*name).to_owned()).collect();
+    let (sender, changes) = channel(64);
+    let feed = Arc::new(Feed::new(Instant::now()));
+    let client = kube::Client::new(script.router(), "default");
+    let server = Arc::new(ApiServer::with_client(client));
+    let outlet = Outlet::new(sender, &namespaces);
+    let task = tokio::spawn(run(kind, server, outlet, Arc::clone(&feed), Timing::default()));
+    Rig { script, feed, changes, task, kind }
+}
+
+impl Rig {
+    async fn expect(&mut self, changes: impl IntoIterator<Item = Change>) {
+        for expected in changes {
+            let asked = || self.script.asked(self.kind.resource());
+            let got = self.changes.recv().await;
+            assert_eq!(got.as_ref(), Some(&expected), "asked {:#?}", asked());
+        }
+    }
+
+    /// What was asked: kind of question and resource version or continue token.
+    fn asked(&self) -> Vec<(Ask, String)> {
+        let asked = self.script.asked(self.kind.resource()).into_iter();
+        asked
+            .map(|asked| {
+                let field = if asked.ask == Ask::Page { "continue" } else { "resourceVersion" };
+                (asked.ask, asked.query.get(field).cloned().unwrap_or_default())
+            })
+            .collect()
+    }
+
+    fn errors(&self, fault: Fault) -> u64 {
+        self.feed.kind(self.kind).errors(fault)
+    }
+}
+
+fn service_json(name: &str, version: u32) -> String {
+    format!(
+        r#"{{"metadata":{{"name":"{name}","namespace":"shop","uid":"u","resourceVersion":"{version}"}},
+            "spec":{{"clusterIP":"None"}}}}"#
+    )
+    .replace('\n', " ")
+}
+
+fn event(kind: &str, object: &str) -> String {
+    format!(r#"{{"type":"{kind}","object":{object}}}"#)
+}
+
+fn added(name: &str, version: u32) -> String {
+    event("ADDED", &service_json(name, version))
+}
+
+fn bookmark(version: u32) -> String {
+    event("BOOKMARK", &format!(r#"{{"metadata":{{"resourceVersion":"{version}"}}}}"#))
+}
+
+fn list_end(version: u32) -> String {
+    let annotations = r#"{"k8s.io/initial-events-end":"true"}"#;
+    event(
+        "BOOKMARK",
+        &format!(r#"{{"metadata":{{"resourceVersion":"{version}","annotations":{annotations}}}}}"#),
+    )
+}
+
+fn gone() -> String {
+    event("ERROR", r#"{"kind":"Status","code":410,"reason":"Expired","message":"too old"}"#)
+}
+
+fn page(items: &[String], token: &str, version: u32) -> Reply {
+    let items = items.join(",");
+    Reply::body(format!(
+        r#"{{"metadata":{{"resourceVersion":"{version}","continue":"{token}"}},"items":[{items}]}}"#
+    ))
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey { namespace: "shop".into(), name: name.into() }
+}
+
+fn apply(name: &str) -> Change {
+    let service = Service { key: key(name), role: Role::Headless, ports: Vec::new() };
+    Change::Apply(Object::Service(service))
+}
+
+fn delete(name: &str) -> Change {
+    Change::Delete(Kind::Service, key(name))
+}
+
+const BEGIN: Change = Change::ListBegin(Kind::Service);
+const END: Change = Change::ListEnd(Kind::Service);
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_list_goes_on_as_the_watch() {
+    let stream = Reply::lines([
+        added("web", 5),
+        list_end(10),
+        event("MODIFIED", &service_json("api", 11)),
+        event("DELETED", &service_json("web", 12)),
+    ]);
+    let mut rig = watch(Kind::Service, [(Ask::Stream, stream.then(Step::Hold))]);
+    rig.expect([BEGIN, apply("web"), END, apply("api"), delete("web")]).await;
+    assert_eq!(rig.asked(), [(Ask::Stream, String::new())]);
+    assert!(rig.feed.kind(Kind::Service).is_synced());
+    assert!(rig.feed.kind(Kind::Service).is_following());
+    let asked = &rig.script.asked("services")[0].query;
+    assert_eq!(asked["resourceVersionMatch"], "NotOlderThan");
+    assert_eq!(asked["allowWatchBookmarks"], "true");
+    assert!((240..=294).contains(&asked["timeoutSeconds"].parse().unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_streaming_lists_is_asked_for_pages_from_then_on() {
+    let mut rig = watch(
+        Kind::Service,
+        [
+            (Ask::Stream, Reply::status(400)),
+            (Ask::Page, page(&[service_json("web", 5)], "", 10)),
+            (Ask::Watch, Reply::lines([gone()])),
+            (Ask::Page, page(&[service_json("api", 15)], "", 20)),
+        ],
+    );
+    rig.expect([BEGIN, apply("web"), END, BEGIN, apply("api"), END]).await;
+    let asked: Vec<_> = rig.asked().into_iter().map(|(ask, _)| ask).collect();
+    assert_eq!(asked[..4], [Ask::Stream, Ask::Page, Ask::Watch, Ask::Page]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ignores_the_flag_is_asked_for_pages() {
+    let ignores = Reply::lines([added("web", 5)]).then(Step::Hold);
+    let mut rig = watch(
+        Kind::Service,
+        [(Ask::Stream, ignores), (Ask::Page, page(&[service_json("web", 5)], "", 10))],
+    );
+    rig.expect([BEGIN, apply("web"), BEGIN, apply("web"), END]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_server_that_ignores_the_flag_is_asked_for_pages() {
+    let mut busy = Reply::lines([]);
+    for version in 0..60 {
+        busy = busy.then(Step::Wait(Duration::from_secs(5)));
+        busy = busy.then(Step::Send(added("web", version) + "\n"));
+    }
+    let mut rig = watch(Kind::Service, [(Ask::Stream, busy), (Ask::Page, page(&[], "", 99))]);
+    let mut begins = 0;
+    while begins < 2 {
+        begins += u32::from(rig.changes.recv().await == Some(BEGIN));
+    }
+    rig.expect([END]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_are_followed_by_their_tokens() {
+    let mut rig = watch(
+        Kind::Service,
+        [
+            (Ask::Stream, Reply::status(422)),
+            (Ask::Page, page(&[service_json("a", 1), service_json("b", 2)], "t1", 10)),
+            (Ask::Page, page(&[service_json("c", 3)], "t2", 10)),
+            (Ask::Page, page(&[service_json("d", 4)], "", 10)),
+            (Ask::Watch, Reply::lines([added("e", 11)]).then(Step::Hold)),
+        ],
+    );
+    rig.expect([BEGIN, apply("a"), apply("b"), apply("c"), apply("d"), END, apply("e")]).await;
+    let asked = rig.asked();
+    assert_eq!(
+        asked[1..],
+        [
+            (Ask::Page, String::new()),
+            (Ask::Page, "t1".into()),
+            (Ask::Page, "t2".into()),
+            (Ask::Watch, "10".into())
+        ]
+    );
+    assert_eq!(rig.script.asked("services")[1].query["limit"], "500");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_token_begins_the_list_again() {
+    let mut rig = watch(
+        Kind::Service,
+        [
+            (Ask::Stream, Reply::status(400)),
+            (Ask::Page, page(&[service_json("a", 1)], "t1", 10)),
+            (Ask::Page, Reply::status(410)),
+            (Ask::Stream, Reply::status(400)),
+            (Ask::Page, page(&[service_json("b", 2)], "", 11)),
+        ],
+    );
+    rig.expect([BEGIN, apply("a"), BEGIN, apply("b"), END]).await;
+    assert_eq!(rig.errors(Fault::Expired), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_resumes_at_the_last_bookmark() {
+    let mut rig = watch(
+        Kind::Service,
+        [
+            (Ask::Stream, Reply::lines([list_end(10), bookmark(17)])),
+            (Ask::Watch, Reply::lines([added("web", 18)])),
+            (Ask::Watch, Reply::lines([added("api", 19)]).then(Step::Hold)),
+        ],
+    );
+    rig.expect([BEGIN, END, apply("web"), apply("api")]).await;
+    assert_eq!(rig.asked()[1..], [(Ask::Watch, "17".into()), (Ask::Watch, "18".into())]);
+    assert_eq!(rig.feed.kind(Kind::Service).restarts.value(), 2);
+    assert_eq!(rig.feed.kind(Kind::Service).version(), "19");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_forgotten_leads_to_a_full_list() {
+    for refusal in [Reply::status(410), Reply::lines([gone()])] {
+        let mut rig = watch(
+            Kind::Service,
+            [
+                (Ask::Stream, Reply::lines([list_end(10), bookmark(11)])),
+                (Ask::Watch, refusal),
+                (Ask::Stream, Reply::lines([added("web", 20), list_end(30)]).then(Step::Hold)),
+            ],
+        );
+        rig.expect([BEGIN, END, BEGIN, apply("web"), END]).await;
+        assert_eq!(rig.asked()[1..], [(Ask::Watch, "11".into()), (Ask::Stream, String::new())]);
+        assert_eq!(rig.errors(Fault::Expired), 1);
+        assert_eq!(rig.feed.kind(Kind::Service).relists.value(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_forgets_at_once_is_listed_ever_more_slowly() {
+    let forgets = || (Ask::Stream, Reply::lines([list_end(10), gone()]));
+    let mut rig = watch(Kind::Service, std::iter::repeat_with(forgets).take(6));
+    for _ in 0..6 {
+        rig.expect([BEGIN, END]).await;
+    }
+    assert_growing_pauses(&rig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_cut_inside_of_a_line_resumes_after_the_last_whole_one() {
+    let cut = || Step::Send(added("half", 13)[..30].to_owned());
+    for end in [vec![cut()], vec![cut(), Step::Break], vec![Step::Break]] {
+        let first = Reply::lines([list_end(10), added("web", 12)]);
+        let first = end.into_iter().fold(first, Reply::then);
+        let rest = Reply::lines([added("half", 13)]).then(Step::Hold);
+        let mut rig = watch(Kind::Service, [(Ask::Stream, first), (Ask::Watch, rest)]);
+        rig.expect([BEGIN, END, apply("web"), apply("half")]).await;
+        assert_eq!(rig.asked()[1], (Ask::Watch, "12".into()));
+        assert_eq!(rig.errors(Fault::Cut), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_garbage_line_costs_itself_and_brings_the_next_list_forward() {
+    let lines =
+        ["<html>", "{}", r#"{"type":"ODD","object":{}}"#, r#"{"type":"DELETED","object":[]}"#]
+            .map(str::to_owned);
+    let stream = Reply::lines([list_end(10)].into_iter().chain(lines).chain([added("web", 11)]));
+    let mut rig = watch(
+        Kind::Service,
+        [
+            (Ask::Stream, stream.then(Step::Hold)),
+            (Ask::Stream, Reply::lines([list_end(12)]).then(Step::Hold)),
+        ],
+    );
+    let start = Instant::now();
+    rig.expect([BEGIN, END, apply("web"), BEGIN, END]).await;
+    assert_eq!(rig.errors(Fault::Garbage), 4);
+    assert!(start.elapsed() <= Timing::default().doubt + Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_huge_line_costs_only_its_object() {
+    let huge = event("ADDED", &format!(r#"{{"x":"{}"}}"#, "x".repeat(lines::LINE_MAX)));
+    let stream = Reply::lines([list_end(10), huge, added("web", 12)]).then(Step::Hold);
+    let mut rig = watch(Kind::Service, [(Ask::Stream, stream)]);
+    rig.expect([BEGIN, END, apply("web")]).await;
+    assert_eq!(rig.errors(Fault::Garbage), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_rights_are_tried_until_they_are_granted() {
+    let mut rig = watch(
+        Kind::Service,
+        [
+            (Ask::Stream, Reply::status(403)),
+            (Ask::Stream, Reply::status(401)),
+            (Ask::Stream, Reply::status(503)),
+            (Ask::Stream, Reply::lines([list_end(10)]).then(Step::Hold)),
+        ],
+    );
+    rig.expect([BEGIN, END]).await;
+    for fault in [Fault::Forbidden, Fault::Unauthorized, Fault::Server] {
+        assert_eq!(rig.errors(fault), 1, "{}", fault.label());
+    }
+    assert_eq!(rig.feed.requests.by_code(), [(200, 1), (401, 1), (403, 1), (503, 1)]);
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named() {
+    let (sender, _changes) = channel(1);
+    let client = kube::Client::new(Arc::new(Script::default()).router(), "default");
+    let server = Arc::new(ApiServer::with_client(client));
+    let feed = Arc::new(Feed::new(Instant::now()));
+    let outlet = Outlet::new(sender, &[]);
+    let watcher = Watcher::new(Kind::Slice, &server, &outlet, &feed, Timing::default());
+    let remedy = watcher.remedy(Fault::Forbidden);
+    for word in ["list and watch", "endpointslices", "\"discovery.k8s.io\"", "ClusterRole"] {
+        assert!(remedy.contains(word), "{remedy}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_us_to_slow_down_is_obeyed() {
+    let mut rig = watch(
+        Kind::Service,
+        [
+            (Ask::Stream, Reply::status(429).retry_after(20)),
+            (Ask::Stream, Reply::lines([list_end(10)]).then(Step::Hold)),
+        ],
+    );
+    rig.expect([BEGIN, END]).await;
+    assert!(pauses(&rig)[0] >= Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_watch_is_opened_again_at_its_version() {
+    let mut rig = watch(
+        Kind::Service,
+        [
+            (Ask::Stream, Reply::lines([list_end(10)]).then(Step::Hold)),
+            (Ask::Watch, Reply::lines([added("web", 11)]).then(Step::Hold)),
+        ],
+    );
+    rig.expect([BEGIN, END, apply("web")]).await;
+    assert_eq!(rig.asked()[1], (Ask::Watch, "10".into()));
+    assert_eq!(rig.errors(Fault::Stalled), 1);
+    assert!(pauses(&rig)[0] < Duration::from_secs(92));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_asked_again() {
+    let mut rig = watch(Kind::Service, []);
+    // Nothing is scripted, so even the pages stay silent.
+    rig.expect([BEGIN, BEGIN]).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert!(rig.asked().len() > 3, "{:?}", rig.asked());
+    assert!(!rig.feed.is_synced());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_at_once_is_asked_ever_more_slowly() {
+    let ends = || (Ask::Watch, Reply::lines([]));
+    let list = (Ask::Stream, Reply::lines([list_end(10)]));
+    let mut rig =
+        watch(Kind::Service, std::iter::once(list).chain(std::iter::repeat_with(ends).take(6)));
+    rig.expect([BEGIN, END]).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_growing_pauses(&rig);
+    assert!(rig.errors(Fault::Cut) >= 6);
+    assert_eq!(rig.feed.kind(Kind::Service).relists.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn null_lists_of_a_slice_are_empty() {
+    let slice = r#"{"metadata":{"name":"web-1","namespace":"shop","resourceVersion":"11",
+        "labels":{"kubernetes.io/service-name":"web"}},
+        "addressType":"IPv4","endpoints":null,"ports":null}"#
+        .replace('\n', " ");
+    let stream = Reply::lines([list_end(10), event("ADDED", &slice)]).then(Step::Hold);
+    let mut rig = watch(Kind::Slice, [(Ask::Stream, stream)]);
+    rig.expect([Change::ListBegin(Kind::Slice), Change::ListEnd(Kind::Slice)]).await;
+    let Some(Change::Apply(Object::Slice(slice))) = rig.changes.recv().await else {
+        panic!("no slice");
+    };
+    assert_eq!((&*slice.service, slice.endpoints.len(), slice.ports.len()), ("web", 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flawed_object_costs_itself_and_can_be_deleted() {
+    let flawed = service_json("bad", 12).replace(r#""None""#, "7");
+    let stream = Reply::lines([
+        event("ADDED", &flawed),
+        added("web", 5),
+        list_end(10),
+        event("MODIFIED", &flawed),
+        event("DELETED", &flawed),
+    ]);
+    let mut rig = watch(Kind::Service, [(Ask::Stream, stream.then(Step::Hold))]);
+    rig.expect([BEGIN, apply("web"), END, delete("bad")]).await;
+    assert_eq!(rig.feed.kind(Kind::Service).skipped.value(), 2);
+    assert_eq!(rig.feed.kind(Kind::Service).version(), "12");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slice_that_loses_its_service_is_deleted() {
+    let slice = r#"{"metadata":{"name":"web-1","namespace":"shop"},"addressType":"IPv4"}"#;
+    let stream = Reply::lines([list_end(10), event("MODIFIED", slice)]).then(Step::Hold);
+    let mut rig = watch(Kind::Slice, [(Ask::Stream, stream)]);
+    rig.expect([
+        Change::ListBegin(Kind::Slice),
+        Change::ListEnd(Kind::Slice),
+        Change::Delete(Kind::Slice, key("web-1")),
+    ])
+    .await;
+    assert_eq!(rig.feed.kind(Kind::Slice).foreign.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_omitted_is_repaired_by_the_next_full_list_and_counted() {
+    let first = Reply::lines([added("web", 5), added("api", 6), list_end(10), bookmark(90)]);
+    let second = Reply::lines([added("web", 50), added("api", 6), added("new", 95), list_end(99)]);
+    let mut rig = watch(
+        Kind::Service,
+        [(Ask::Stream, first.then(Step::Hold)), (Ask::Stream, second.then(Step::Hold))],
+    );
+    rig.expect([BEGIN, apply("web"), apply("api"), END]).await;
+    rig.expect([BEGIN, apply("web"), apply("api"), apply("new"), END]).await;
+    assert_eq!(rig.feed.kind(Kind::Service).repairs.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_goes_backwards_leads_to_a_full_list() {
+    let mut rig = watch(
+        Kind::Service,
+        [
+            (Ask::Stream, Reply::lines([list_end(10), bookmark(9)]).then(Step::Hold)),
+            (Ask::Stream, Reply::lines([added("web", 3), list_end(4)]).then(Step::Hold)),
+        ],
+    );
+    rig.expect([BEGIN, END, BEGIN, apply("web"), END]).await;
+    assert_eq!(rig.errors(Fault::Backwards), 1);
+    assert_eq!(rig.feed.kind(Kind::Service).repairs.value(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_exposed_namespaces_pass_and_a_single_one_is_chosen_by_the_server() {
+    let stream = || Reply::lines([added("web", 5), list_end(10)]).then(Step::Hold);
+    let mut both = watch_exposed(Kind::Service, &["a", "b"], [(Ask::Stream, stream())]);
+    both.expect([BEGIN, END]).await;
+    assert!(!both.script.asked("services")[0].query.contains_key("fieldSelector"));
+    let mut one = watch_exposed(Kind::Service, &["shop"], [(Ask::Stream, stream())]);
+    one.expect([BEGIN, apply("web"), END]).await;
+    let query = &one.script.asked("services")[0].query;
+    assert_eq!(query["fieldSelector"], "metadata.namespace%3Dshop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_ends_when_nobody_receives() {
+    let rig = watch(Kind::Service, [(Ask::Stream, Reply::status(500))]);
+    drop(rig.changes);
+    rig.task.await.unwrap();
+}
+
+/// The times between the questions.
+fn pauses(rig: &Rig) -> Vec<Duration> {
+    let asked = rig.script.asked(rig.kind.resource());
+    asked.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
+}
+
+/// Jitter is ±25 % of a doubling wait, so every second one is longer for sure.
+fn assert_growing_pauses(rig: &Rig) {
+    let pauses = pauses(rig);
+    let is_growing = |at: usize| pauses[at + 2] > pauses[at];
+    assert!(pauses.len() >= 5 && (0..3).all(is_growing), "{pauses:?}");
+}
