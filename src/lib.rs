@@ -1,5 +1,6 @@
 //! placeholder
 #![deny(unsafe_code)]
+pub mod app;
 pub mod cluster;
 pub mod corefile;
 pub mod forward;

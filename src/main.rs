@@ -1,1 +1,20 @@
-fn main() {}
+//! Arguments → one of: serve, demo, check.
+
+use std::process::ExitCode;
+
+use mainstay::app::{arguments::Arguments, check, demo, serve};
+
+/// glibc's and musl's allocators keep memory that many threads freed; mimalloc gives it back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    use mainstay::app::arguments::Command;
+    let arguments = Arguments::read(std::env::args());
+    match arguments.command {
+        None => serve::run(&arguments.serve),
+        Some(Command::Serve(serve)) => serve::run(&serve),
+        Some(Command::Demo(demo)) => demo::run(&demo),
+        Some(Command::Check(check)) => check::run(&check),
+    }
+}

@@ -65,6 +65,8 @@ pub struct Service {
     pub key: ObjectKey,
     pub role: Role,
     pub ports: Vec<Port>,
+    /// Whether the control plane finds its endpoints, for a label of the metrics.
+    pub has_selector: bool,
 }
 
 /// How a Service is found.

@@ -13,6 +13,7 @@
 //! those of the process itself ([`Tally`]).
 
 mod connections;
+pub mod dns;
 mod exposition;
 mod health;
 mod http;

@@ -20,10 +20,17 @@ pub struct Plan {
 /// The Blocks of one listen port.
 pub struct Port {
     pub number: u16,
-    /// Every zone with its Block, longest name first.
-    zones: Vec<(Name, Arc<Block>)>,
+    /// Longest name first.
+    zones: Vec<Zoned>,
     /// Counts queries that no Block is for.
     pub unserved: Arc<Tally>,
+}
+
+/// A zone with its Block and its counters.
+pub struct Zoned {
+    pub zone: Name,
+    pub block: Arc<Block>,
+    pub tally: Arc<Tally>,
 }
 
 /// One server block: Steps in CoreDNS's fixed order of plugins.
@@ -33,7 +40,6 @@ pub struct Block {
     pub turns_addresses: bool,
     /// Where errors are told (`errors`), if anywhere.
     pub errors: Option<Arc<ErrorLog>>,
-    pub tally: Arc<Tally>,
     /// Whether `prometheus` is in the block, so that its counters are published.
     pub is_published: bool,
 }
@@ -44,31 +50,31 @@ impl Plan {
         self.ports.iter().find(|port| port.number == number)
     }
 
-    /// All Blocks of all ports.
-    pub fn blocks(&self) -> impl Iterator<Item = &Arc<Block>> {
-        self.ports.iter().flat_map(|port| port.zones.iter().map(|(_, block)| block))
+    /// Every zone of every port.
+    pub fn zones(&self) -> impl Iterator<Item = &Zoned> {
+        self.ports.iter().flat_map(|port| &port.zones)
     }
 }
 
 impl Port {
     /// A port with its zones.
-    pub fn new(number: u16, mut zones: Vec<(Name, Arc<Block>)>, unserved: Arc<Tally>) -> Self {
-        zones.sort_by_key(|(zone, _)| std::cmp::Reverse(zone.octets().len()));
+    pub fn new(number: u16, mut zones: Vec<Zoned>, unserved: Arc<Tally>) -> Self {
+        zones.sort_by_key(|zoned| std::cmp::Reverse(zoned.zone.octets().len()));
         Self { number, zones, unserved }
     }
 
     /// The number of the Block with the longest zone that holds `name`.
     pub fn block_number(&self, name: NameRef<'_>) -> Option<usize> {
-        self.zones.iter().position(|(zone, _)| name.is_within(zone.as_ref()))
+        self.zones.iter().position(|zoned| name.is_within(zoned.zone.as_ref()))
     }
 
     /// A Block by its number.
     pub fn block(&self, number: usize) -> &Arc<Block> {
-        &self.zones[number].1
+        &self.zones[number].block
     }
 
     /// Where a query is counted.
     pub fn tally(&self, block: Option<usize>) -> &Arc<Tally> {
-        block.map_or(&self.unserved, |number| &self.zones[number].1.tally)
+        block.map_or(&self.unserved, |number| &self.zones[number].tally)
     }
 }

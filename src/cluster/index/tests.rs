@@ -92,7 +92,7 @@ fn any_object() -> impl Strategy<Value = Object> {
     prop_oneof![
         (0u8..3).prop_map(|name| Object::Namespace(format!("ns{name}").into())),
         (0u8..3, 0u8..4, role, ports()).prop_map(|(namespace, name, role, ports)| {
-            Object::Service(Service { key: key(namespace, name), role, ports })
+            Object::Service(Service { key: key(namespace, name), role, ports, has_selector: true })
         }),
         (0u8..3, 0u8..6, 0u8..4, endpoints, ports()).prop_map(
             |(namespace, name, service, endpoints, ports)| {
@@ -182,6 +182,7 @@ fn a_published_zone_never_changes() {
         key: key(0, 0),
         role: Role::ClusterIp(vec!["10.0.0.9".parse().unwrap()]),
         ports: vec![],
+        has_selector: true,
     };
     let mut index = empty_index();
     list(&mut index, [Object::Namespace("ns0".into()), Object::Service(service)]);

@@ -143,7 +143,8 @@ fn read_service(raw: RawService<'_>) -> Result<Reading, String> {
     let role = role(&spec)?;
     let ports = spec.ports.unwrap_or_default();
     let ports = ports.iter().map(service_port).collect::<Result<_, _>>()?;
-    let service = Service { key: ObjectKey { namespace, name }, role, ports };
+    let has_selector = spec.selector.is_some();
+    let service = Service { key: ObjectKey { namespace, name }, role, ports, has_selector };
     Ok(raw.metadata.reading(Found::Object(Object::Service(service)), 0))
 }
 

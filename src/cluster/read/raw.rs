@@ -3,6 +3,7 @@
 //! All are optional here: what must be there is said where it is used, with the name of the field.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// An object of any kind.
 #[derive(Deserialize)]
@@ -94,6 +95,8 @@ pub(super) struct RawSpec<'a> {
     #[serde(borrow)]
     pub external_name: Option<&'a str>,
     pub ports: Option<Vec<RawPort<'a>>>,
+    /// Whether it is there is all that counts.
+    pub selector: Option<IgnoredAny>,
 }
 
 /// A port of a Service or a slice.

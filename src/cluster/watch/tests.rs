@@ -109,7 +109,8 @@ fn key(name: &str) -> ObjectKey {
 }
 
 fn apply(name: &str) -> Change {
-    let service = Service { key: key(name), role: Role::Headless, ports: Vec::new() };
+    let service =
+        Service { key: key(name), role: Role::Headless, ports: Vec::new(), has_selector: true };
     Change::Apply(Object::Service(service))
 }
 

@@ -1,0 +1,326 @@
+//! The only file that knows all rooms: builds them, starts them in order, reloads, drains.
+//!
+//! ```text
+//! start    Corefile ─► Plan ─► pages (/health …) ─► sockets ─► answering
+//! reload   Corefile ─► Plan' with the parts that stay ─► new sockets ─► swap ─► close old sockets
+//! drain    not ready ─► lameduck, all goes on ─► TCP ends ─► errands end ─► workers end ─► exit
+//! ```
+//!
+//! Nothing waits for the API server. A reload that fails leaves everything as it was.
+
+pub mod arguments;
+pub mod check;
+pub mod compile;
+pub mod demo;
+pub mod parts;
+pub mod serve;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use crate::corefile::{Corefile, Monitor as MonitorWord, Problem};
+use crate::listen::{Exchange, Listening, local, socket};
+use crate::ops::dns::{DnsCollector, Reading, Scene};
+use crate::ops::{
+    self, Build, Exposition, Listen, Monitor, Page, Pages, Part, PluginEnabled, Readiness,
+    RunningPlan, Sources,
+};
+use crate::resolve::plan::Plan;
+use compile::{Setting, compile, enabled, server_name};
+use parts::Parts;
+
+/// Time that TCP connections and errands get to end once the lameduck is over. An exchange with
+/// upstreams takes at most 5 s.
+pub const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How often the periods of `errors` rules are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why the server cannot start or reload.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Corefile is wrong; every problem is told.
+    #[error("{}", lines(.0))]
+    Corefile(Vec<Problem>),
+    #[error("kubernetes: {0}")]
+    Cluster(#[from] crate::cluster::error::Error),
+    #[error("forward: {0}")]
+    Forward(#[from] crate::forward::Error),
+    #[error(transparent)]
+    Listen(#[from] socket::Error),
+    #[error(transparent)]
+    Ops(#[from] ops::Error),
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(&'static str),
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+}
+
+/// What the command line says about serving.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Addresses to listen on; empty is all.
+    pub bind: Vec<IpAddr>,
+    /// UDP workers per listen address.
+    pub workers: usize,
+}
+
+/// The running server.
+pub struct Server {
+    options: Options,
+    setting: Setting,
+    corefile: Corefile,
+    parts: Parts,
+    exchange: Arc<Exchange>,
+    listening: BTreeMap<u16, Vec<Listening>>,
+    pages: Pages,
+    readiness: Arc<Readiness>,
+    tally: ops::Tally,
+    scene: Arc<ArcSwap<Scene>>,
+    /// Waits for each cluster of the Plan, and then says that we are ready.
+    waiting: JoinSet<()>,
+}
+
+impl Server {
+    /// Starts to serve.
+    ///
+    /// # Errors
+    /// Everything that keeps us from answering; the text says what to do.
+    pub async fn start(
+        corefile: Corefile,
+        options: Options,
+        tally: ops::Tally,
+    ) -> Result<Self, Error> {
+        let setting = Setting { workers: options.workers, own_addresses: local::addresses() };
+        let (plan, parts) = compile(&corefile, &Parts::default(), &setting).await?;
+        let exchange = Exchange::new(plan.clone(), Handle::current());
+        let scene = Arc::new(ArcSwap::from_pointee(Scene::default()));
+        let readiness = Arc::new(Readiness::default());
+        let exposition = exposition(&tally, &scene, &exchange);
+        let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
+        let mut pages = Pages::start(sources)?;
+        pages.listen(&page_addresses(&corefile))?;
+        let mut server = Self {
+            options,
+            setting,
+            corefile,
+            parts,
+            exchange,
+            listening: BTreeMap::new(),
+            pages,
+            readiness,
+            tally,
+            scene,
+            waiting: JoinSet::new(),
+        };
+        server.listening = server.open(&plan)?;
+        server.publish(&plan);
+        Ok(server)
+    }
+
+    /// Serves another Corefile from here on. Sockets, Entries and Indexes that it asks for again
+    /// are kept; no query is lost.
+    ///
+    /// # Errors
+    /// As [`Server::start`]; then everything is as it was.
+    pub async fn apply(&mut self, corefile: Corefile) -> Result<(), Error> {
+        let (plan, parts) = compile(&corefile, &self.parts, &self.setting).await?;
+        let opened = self.open(&plan)?;
+        if let Err(error) = self.pages.listen(&page_addresses(&corefile)) {
+            close(opened).await;
+            return Err(error.into());
+        }
+        self.exchange.plan.store(plan.clone());
+        self.listening.extend(opened);
+        let is_gone = |port: &u16| plan.port(*port).is_none();
+        let gone: Vec<u16> = self.listening.keys().copied().filter(is_gone).collect();
+        for port in gone {
+            close(self.listening.remove_entry(&port)).await;
+        }
+        (self.corefile, self.parts) = (corefile, parts);
+        self.publish(&plan);
+        Ok(())
+    }
+
+    /// The Corefile that is being served.
+    pub fn corefile(&self) -> &Corefile {
+        &self.corefile
+    }
+
+    /// The addresses that are listened on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listening.values().flatten().map(|listening| listening.address).collect()
+    }
+
+    /// The addresses of the pages, as far as they are known from the Corefile.
+    pub fn pages(&self) -> Vec<Listen> {
+        page_addresses(&self.corefile)
+    }
+
+    /// Stops wanting traffic: `/ready` is 503 for good. Everything else goes on.
+    pub fn begin_shutdown(&self) {
+        self.readiness.begin_shutdown();
+    }
+
+    /// How long to go on after that.
+    pub fn lameduck(&self) -> Duration {
+        let healths = self.corefile.blocks.iter().filter_map(|block| block.health);
+        healths.map(|health| health.lameduck).max().unwrap_or_default()
+    }
+
+    /// Ends: connections and errands get [`DRAIN_MAX`] to finish.
+    pub async fn drain(self) {
+        let listening = self.listening;
+        let errands = self.exchange.errands.drained(DRAIN_MAX);
+        tokio::join!(close(listening), errands);
+    }
+
+    /// Opens the sockets of ports that are not open yet.
+    fn open(&self, plan: &Plan) -> Result<BTreeMap<u16, Vec<Listening>>, Error> {
+        let mut opened = BTreeMap::new();
+        for port in plan.ports.iter().map(|port| port.number) {
+            if self.listening.contains_key(&port) {
+                continue;
+            }
+            let addresses: Vec<SocketAddr> = match &self.options.bind[..] {
+                [] => vec![socket::wildcard(port)],
+                bind => bind.iter().map(|&address| SocketAddr::new(address, port)).collect(),
+            };
+            let open =
+                |address| Listening::open(&self.exchange, address, port, self.options.workers);
+            let listening: Result<_, _> = addresses.into_iter().map(open).collect();
+            opened.insert(port, listening?);
+        }
+        Ok(opened)
+    }
+
+    /// Tells metrics and readiness which Plan answers.
+    fn publish(&mut self, plan: &Arc<Plan>) {
+        let scene = Scene { plan: Some(plan.clone()), clusters: self.parts.clusters.clone() };
+        self.scene.store(Arc::new(scene));
+        let plugins = self.corefile.blocks.iter().flat_map(|block| {
+            block.keys.iter().flat_map(move |key| {
+                enabled(block).into_iter().map(move |name| PluginEnabled {
+                    server: server_name(key.port),
+                    zone: key.zone.to_string(),
+                    view: String::new(),
+                    name: name.to_owned(),
+                })
+            })
+        });
+        let plugins = plugins.collect();
+        let sha512 = self.corefile.fingerprint.to_string();
+        self.tally.publish(RunningPlan { sha512, plugins });
+        self.waiting = self.wait_for_clusters(plan);
+    }
+
+    /// Registers each cluster with `/ready`, and ticks the error logs of this Plan.
+    fn wait_for_clusters(&self, plan: &Arc<Plan>) -> JoinSet<()> {
+        let readies = || self.corefile.blocks.iter().filter_map(|block| block.ready);
+        if let Some(ready) = readies().next() {
+            self.readiness.set_monitor(match ready.monitor {
+                MonitorWord::UntilReady => Monitor::UntilReady,
+                MonitorWord::Continuously => Monitor::Continuously,
+            });
+        }
+        let mut waiting = JoinSet::new();
+        for cluster in self.parts.clusters.iter().cloned() {
+            let part: Arc<Part> = self.readiness.register("kubernetes");
+            waiting.spawn(async move {
+                cluster.published.synced().await;
+                part.became_ready();
+                std::future::pending::<()>().await;
+            });
+        }
+        let plan = plan.clone();
+        waiting.spawn(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                let now = tokio::time::Instant::now().into_std();
+                let logs = plan.zones().filter_map(|zoned| zoned.block.errors.as_ref());
+                logs.for_each(|log| log.tick(now));
+            }
+        });
+        waiting
+    }
+}
+
+/// Closes all sockets of some ports, side by side.
+async fn close(ports: impl IntoIterator<Item = (u16, Vec<Listening>)>) {
+    let all = ports.into_iter().flat_map(|(_, listening)| listening);
+    futures_util::future::join_all(all.map(|listening| listening.close(DRAIN_MAX))).await;
+}
+
+/// Which page is wanted where.
+fn page_addresses(corefile: &Corefile) -> Vec<Listen> {
+    let of = |page, address: Option<SocketAddr>| address.map(|address| Listen { page, address });
+    let wishes = corefile.blocks.iter().flat_map(|block| {
+        [
+            of(Page::Health, block.health.map(|health| health.listen)),
+            of(Page::Ready, block.ready.map(|ready| ready.listen)),
+            of(Page::Metrics, block.prometheus),
+        ]
+    });
+    wishes.flatten().collect()
+}
+
+/// The metrics of all rooms.
+fn exposition(
+    tally: &ops::Tally,
+    scene: &Arc<ArcSwap<Scene>>,
+    exchange: &Arc<Exchange>,
+) -> Exposition {
+    let mut exposition = Exposition::new(tally.clone(), BUILD);
+    let reading = |name, help, read: fn(&Exchange) -> u64| {
+        let exchange = exchange.clone();
+        Reading { name, help, read: Box::new(move || read(&exchange)) }
+    };
+    let readings = vec![
+        reading("mainstay_packets_ignored", "Packets that are no queries", |exchange| {
+            exchange.counters.ignored.load(Ordering::Relaxed)
+        }),
+        reading("mainstay_worker_panics", "Batches dropped by a panic", |exchange| {
+            exchange.counters.panics.load(Ordering::Relaxed)
+        }),
+        reading("mainstay_receive_errors", "Errors of receiving sockets", |exchange| {
+            exchange.counters.receive_errors.load(Ordering::Relaxed)
+        }),
+        reading("mainstay_send_errors", "Replies that could not be sent", |exchange| {
+            exchange.counters.send_errors.load(Ordering::Relaxed)
+        }),
+        reading("mainstay_accept_errors", "Connections not accepted", |exchange| {
+            exchange.counters.accept_errors.load(Ordering::Relaxed)
+        }),
+        reading("mainstay_tcp_refused", "Connections closed as too many", |exchange| {
+            exchange.counters.tcp_refused.load(Ordering::Relaxed)
+        }),
+        reading("mainstay_errands_refused", "Queries dropped as too many", |exchange| {
+            exchange.errands.refused.load(Ordering::Relaxed)
+        }),
+    ];
+    let collector = DnsCollector { scene: scene.clone(), readings };
+    exposition.registry_mut().register_collector(Box::new(collector));
+    exposition
+}
+
+/// What was built.
+pub const BUILD: Build = Build {
+    version: env!("CARGO_PKG_VERSION"),
+    revision: match option_env!("MAINSTAY_REVISION") {
+        Some(revision) => revision,
+        None => "unknown",
+    },
+};
+
+/// Problems, one to a line.
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,111 @@
+//! Corefile → Plan: server blocks become Blocks, directives become Steps in a fixed order.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Error;
+use super::parts::Parts;
+use crate::corefile::{Corefile, ServerBlock};
+use crate::forward::LoopProbe;
+use crate::resolve::errors::ErrorLog;
+use crate::resolve::kubernetes::Kubernetes;
+use crate::resolve::plan::{Block, Plan, Port, Zoned};
+use crate::resolve::step::Step;
+
+/// What a compilation needs besides the Corefile.
+pub struct Setting {
+    /// Shards of the counters.
+    pub workers: usize,
+    /// Addresses of this host.
+    pub own_addresses: Vec<IpAddr>,
+}
+
+/// Compiles a Corefile, taking parts over from `old`.
+///
+/// # Errors
+/// A directive whose part cannot be started; `old` is as it was.
+pub async fn compile(
+    corefile: &Corefile,
+    old: &Parts,
+    setting: &Setting,
+) -> Result<(Arc<Plan>, Parts), Error> {
+    let mut parts = old.next();
+    let mut by_port: BTreeMap<u16, Vec<Zoned>> = BTreeMap::new();
+    for (number, server) in corefile.blocks.iter().enumerate() {
+        let block = Arc::new(block(server, number, old, &mut parts, setting).await?);
+        for key in &server.keys {
+            let name = server_name(key.port);
+            let tally = parts.tally(&name, &key.zone.to_string(), setting.workers);
+            let zoned = Zoned { zone: key.zone.clone(), block: block.clone(), tally };
+            by_port.entry(key.port).or_default().push(zoned);
+        }
+    }
+    let port = |(number, zones)| {
+        let unserved = parts.tally(&server_name(number), "dropped", setting.workers);
+        Port::new(number, zones, unserved)
+    };
+    let ports = by_port.into_iter().map(port).collect();
+    Ok((Arc::new(Plan { ports }), parts))
+}
+
+/// The `server` label of a port.
+pub fn server_name(port: u16) -> String {
+    format!("dns://:{port}")
+}
+
+async fn block(
+    server: &ServerBlock,
+    number: usize,
+    old: &Parts,
+    parts: &mut Parts,
+    setting: &Setting,
+) -> Result<Block, Error> {
+    let mut steps = Vec::new();
+    let place = |directive: &str, index: usize| format!("{number} {directive} {index}");
+    let mut forwards = Vec::new();
+    for (index, config) in server.forward.iter().enumerate() {
+        forwards.push(parts.forward(old, place("forward", index), config)?);
+    }
+    // The probe of `loop` must see its queries before anything answers them.
+    if let (true, Some(forwarding)) = (server.loop_detection, forwards.first()) {
+        let key = &server.keys[0];
+        let listen = format!(":{}", key.port);
+        let probe = LoopProbe::start(key.zone.clone(), listen, &forwarding.forward);
+        steps.push(Step::Loop(Arc::new(probe)));
+    }
+    if let Some(config) = &server.kubernetes {
+        let cluster = parts.cluster(old, config, &setting.own_addresses).await?;
+        let published = cluster.published.clone();
+        let (zones, fallthrough) = (config.zones.clone(), config.fallthrough.clone());
+        steps.push(Step::Kubernetes(Kubernetes::new(zones, fallthrough, config.ttl_s, published)));
+    }
+    if let Some(config) = &server.cache {
+        let zones = if config.zones.is_empty() { server.zones() } else { config.zones.clone() };
+        steps.push(Step::Cache(parts.cache(old, place("cache", 0), config, zones)));
+    }
+    steps.extend(forwards.into_iter().map(Step::Forward));
+    Ok(Block {
+        steps,
+        turns_addresses: server.loadbalance,
+        errors: server.errors.clone().map(|config| Arc::new(ErrorLog::new(config))),
+        is_published: server.prometheus.is_some(),
+    })
+}
+
+/// The directives of a block, by name, for `coredns_plugin_enabled`.
+pub fn enabled(server: &ServerBlock) -> Vec<&'static str> {
+    let all = [
+        ("cache", server.cache.is_some()),
+        ("errors", server.errors.is_some()),
+        ("forward", !server.forward.is_empty()),
+        ("health", server.health.is_some()),
+        ("kubernetes", server.kubernetes.is_some()),
+        ("loadbalance", server.loadbalance),
+        ("loop", server.loop_detection),
+        ("prometheus", server.prometheus.is_some()),
+        ("ready", server.ready.is_some()),
+        ("reload", server.reload.is_some()),
+    ];
+    all.into_iter().filter(|(_, is_enabled)| *is_enabled).map(|(name, _)| name).collect()
+}
