@@ -110,7 +110,7 @@ fn key(name: &str) -> ObjectKey {
 
 fn apply(name: &str) -> Change {
     let service =
-        Service { key: key(name), role: Role::Headless, ports: Vec::new(), has_selector: true };
+        Service { key: key(name), role: Role::Headless, ports: Vec::new(), has_selector: false };
     Change::Apply(Object::Service(service))
 }
 
