@@ -81,6 +81,8 @@ pub struct Server {
     exchange: Arc<Exchange>,
     listening: BTreeMap<u16, Vec<Listening>>,
     pages: Pages,
+    /// Where each page is, ports filled in.
+    page_addresses: Vec<Listen>,
     readiness: Arc<Readiness>,
     tally: ops::Tally,
     scene: Arc<ArcSwap<Scene>>,
@@ -106,7 +108,7 @@ impl Server {
         let exposition = exposition(&tally, &scene, &exchange);
         let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
         let mut pages = Pages::start(sources)?;
-        pages.listen(&page_addresses(&corefile))?;
+        let page_addresses = listen(&mut pages, &corefile)?;
         let mut server = Self {
             options,
             setting,
@@ -115,6 +117,7 @@ impl Server {
             exchange,
             listening: BTreeMap::new(),
             pages,
+            page_addresses,
             readiness,
             tally,
             scene,
@@ -133,9 +136,12 @@ impl Server {
     pub async fn apply(&mut self, corefile: Corefile) -> Result<(), Error> {
         let (plan, parts) = compile(&corefile, &self.parts, &self.setting).await?;
         let opened = self.open(&plan)?;
-        if let Err(error) = self.pages.listen(&page_addresses(&corefile)) {
-            close(opened).await;
-            return Err(error.into());
+        match listen(&mut self.pages, &corefile) {
+            Ok(addresses) => self.page_addresses = addresses,
+            Err(error) => {
+                close(opened).await;
+                return Err(error);
+            }
         }
         self.exchange.plan.store(plan.clone());
         self.listening.extend(opened);
@@ -159,9 +165,9 @@ impl Server {
         self.listening.values().flatten().map(|listening| listening.address).collect()
     }
 
-    /// The addresses of the pages, as far as they are known from the Corefile.
-    pub fn pages(&self) -> Vec<Listen> {
-        page_addresses(&self.corefile)
+    /// Where each page is.
+    pub fn pages(&self) -> &[Listen] {
+        &self.page_addresses
     }
 
     /// Stops wanting traffic: `/ready` is 503 for good. Everything else goes on.
@@ -258,8 +264,18 @@ async fn close(ports: impl IntoIterator<Item = (u16, Vec<Listening>)>) {
     futures_util::future::join_all(all.map(|listening| listening.close(DRAIN_MAX))).await;
 }
 
+/// Listens for pages where the Corefile wants them, and tells where that is.
+fn listen(pages: &mut Pages, corefile: &Corefile) -> Result<Vec<Listen>, Error> {
+    let mut wishes = wishes(corefile);
+    let addresses = pages.listen(&wishes)?;
+    for (wish, address) in wishes.iter_mut().zip(addresses) {
+        wish.address = address;
+    }
+    Ok(wishes)
+}
+
 /// Which page is wanted where.
-fn page_addresses(corefile: &Corefile) -> Vec<Listen> {
+fn wishes(corefile: &Corefile) -> Vec<Listen> {
     let of = |page, address: Option<SocketAddr>| address.map(|address| Listen { page, address });
     let wishes = corefile.blocks.iter().flat_map(|block| {
         [

@@ -1,6 +1,6 @@
 //! `mainstay demo`: an example cluster on loopback, no Kubernetes needed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 
 use super::arguments::DemoArguments;
@@ -63,8 +63,22 @@ fn corefile(port: u16) -> Result<Corefile, Error> {
             }
         };
         block.forward.retain(is_usable);
+        for page in [
+            block.health.as_mut().map(|health| &mut health.listen),
+            block.ready.as_mut().map(|ready| &mut ready.listen),
+            block.prometheus.as_mut(),
+        ] {
+            page.into_iter().for_each(free_port);
+        }
     }
     Ok(corefile)
+}
+
+/// Takes another port where this one is in use: the pages of a demo may be anywhere.
+fn free_port(address: &mut SocketAddr) {
+    if TcpListener::bind(*address).is_err() {
+        address.set_port(0);
+    }
 }
 
 /// What is served, and what to try.

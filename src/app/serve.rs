@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::ServeArguments;
 use super::{BUILD, Error, Options, Server};
-use crate::corefile::{self, Corefile, Origin, Reload, builtin, directives_table};
+use crate::corefile::{self, Corefile, Origin, Reload, builtin, directive_names};
 use crate::ops::{self, log};
 
 /// Corefile that is read when none is named (as CoreDNS).
@@ -22,7 +22,7 @@ const STDIN_MAX: u64 = 1 << 20;
 /// Serves until it is told to end.
 pub fn run(arguments: &ServeArguments) -> ExitCode {
     if arguments.plugins {
-        print!("{}", directives_table());
+        directive_names().for_each(|name| println!("dns.{name}"));
         return ExitCode::SUCCESS;
     }
     let tally = ops::Tally::default();

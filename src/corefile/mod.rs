@@ -30,7 +30,7 @@ mod value;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use directives::directives_table;
+pub use directives::{directive_names, directives_table};
 pub use fingerprint::Fingerprint;
 pub use key::Key;
 pub use problem::{Location, Problem};

@@ -46,6 +46,11 @@ pub(super) const DIRECTIVES: [&Directive; 10] = [
     &simple::LOADBALANCE,
 ];
 
+/// The names of all directives, in the order of a Corefile of kubeadm.
+pub fn directive_names() -> impl Iterator<Item = &'static str> {
+    DIRECTIVES.iter().map(|directive| directive.name)
+}
+
 /// The other directives of CoreDNS (its plugin.cfg), and the external ones of common builds.
 const NOT_YET: [&str; 51] = [
     "acl",

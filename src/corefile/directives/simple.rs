@@ -38,7 +38,7 @@ const LOADBALANCE_GRAMMAR: Grammar<()> = Grammar {
     line: Form {
         name: "loadbalance",
         arguments: "[round_robin]",
-        meaning: "Changes the order of A, AAAA and MX records from answer to answer.",
+        meaning: "Changes the order of A and AAAA records from answer to answer.",
         repeats: false,
         read: |(), arguments| match arguments.peek() {
             Some("weighted") => Err(arguments.problem(
