@@ -143,7 +143,8 @@ impl Server {
                 return Err(error);
             }
         }
-        self.exchange.plan.store(plan.clone());
+        let old = self.exchange.plan.swap(plan.clone());
+        old.zones().filter_map(|zoned| zoned.block.errors.as_ref()).for_each(|log| log.end());
         self.listening.extend(opened);
         let is_gone = |port: &u16| plan.port(*port).is_none();
         let gone: Vec<u16> = self.listening.keys().copied().filter(is_gone).collect();
@@ -239,9 +240,14 @@ impl Server {
         let mut waiting = JoinSet::new();
         for cluster in self.parts.clusters.iter().cloned() {
             let part: Arc<Part> = self.readiness.register("kubernetes");
+            // A reload that keeps the cluster must not flicker.
+            if cluster.published.zone().is_synced {
+                part.became_ready();
+            }
             waiting.spawn(async move {
                 cluster.published.synced().await;
                 part.became_ready();
+                // The part is waited for as long as somebody holds it.
                 std::future::pending::<()>().await;
             });
         }

@@ -27,6 +27,9 @@ use crate::resolve::tally::{Proto, Served};
 /// Pause after an error of the socket, so that a lasting one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
+/// Batches that a worker still answers when it is told to end: what its socket's buffer can hold.
+const FINISH_BATCHES_MAX: usize = 256;
+
 /// One worker.
 struct Worker {
     exchange: Arc<Exchange>,
@@ -61,13 +64,21 @@ pub fn start(
         while !stop.load(Ordering::Relaxed) {
             worker.turn();
         }
+        worker.finish();
     };
     thread::Builder::new().name(format!("udp-{port}-{number}")).spawn(run)
 }
 
 impl Worker {
-    /// Receives one batch and answers it.
-    fn turn(&mut self) {
+    /// Answers what has arrived before the end.
+    fn finish(&mut self) {
+        if self.socket.set_nonblocking(true).is_ok() {
+            (0..FINISH_BATCHES_MAX).take_while(|_| self.turn() > 0).count();
+        }
+    }
+
+    /// Receives one batch and answers it. Tells how many packets there were.
+    fn turn(&mut self) -> usize {
         match self.batch.receive(&self.socket) {
             Ok(count) => {
                 let answered = catch_unwind(AssertUnwindSafe(|| self.answer(count)));
@@ -76,8 +87,12 @@ impl Worker {
                     self.desk = Desk::new();
                     self.sent.clear();
                 }
+                return count;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Nothing came: a Plan that was swapped must not be held by an idle worker.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.newest_plan();
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Such as ECONNREFUSED of a client that has gone: not ours, and not lasting.
             Err(_) => {
@@ -85,15 +100,22 @@ impl Worker {
                 thread::sleep(ERROR_PAUSE);
             }
         }
+        0
     }
 
-    fn answer(&mut self, count: usize) {
-        let began = Instant::now();
+    /// The Plan to answer from; the worker's own Entries belong to the last one.
+    fn newest_plan(&mut self) -> Arc<Plan> {
         let plan = self.exchange.plan.load_full();
         if !self.plan.as_ref().is_some_and(|last| Arc::ptr_eq(last, &plan)) {
             self.desk.hot.clear();
             self.plan = Some(plan.clone());
         }
+        plan
+    }
+
+    fn answer(&mut self, count: usize) {
+        let began = Instant::now();
+        let plan = self.newest_plan();
         for index in 0..count {
             self.answer_one(&plan, index, began);
         }

@@ -55,6 +55,12 @@ impl ErrorLog {
         self.ended(now).iter().for_each(write);
     }
 
+    /// Writes what was counted so far, when the log is replaced.
+    pub fn end(&self) {
+        let longest = self.config.consolidate.iter().map(|rule| rule.period).max();
+        self.tick(Instant::now() + longest.unwrap_or_default());
+    }
+
     /// The lines that one error gives.
     fn lines(&self, text: String, now: Instant) -> Vec<Line> {
         let mut lines = self.ended(now);

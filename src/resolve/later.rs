@@ -79,7 +79,7 @@ impl Errand {
         Box::pin(async move {
             let query = Query::parse(&self.packet).ok()?;
             let port = self.plan.port(self.port)?;
-            let number = port.block_number(query.name())?;
+            let number = port.block_number(&query)?;
             let block = port.block(number);
             let Written { out, rcode, author } = self.answer(block, &query).await;
             let (block, reply_bytes) = (Some(number), out.len());

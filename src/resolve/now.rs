@@ -57,7 +57,7 @@ pub fn answer_now(
     };
     let mut reply = Reply::to(&query, client.limit(&query), out);
     desk.turn = desk.turn.wrapping_add(1);
-    let block = port.block_number(query.name());
+    let block = port.block_number(&query);
     let verdict = match block {
         Some(number) => port.block(number).answer_now(&query, now, desk, &mut reply),
         None => {

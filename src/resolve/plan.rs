@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::errors::ErrorLog;
 use super::step::Step;
 use super::tally::Tally;
-use crate::wire::{Name, NameRef};
+use crate::wire::{Name, Query, RecordType};
 
 /// Everything that decides an answer.
 pub struct Plan {
@@ -63,8 +63,13 @@ impl Port {
         Self { number, zones, unserved }
     }
 
-    /// The number of the Block with the longest zone that holds `name`.
-    pub fn block_number(&self, name: NameRef<'_>) -> Option<usize> {
+    /// The number of the Block with the longest zone that holds the name. DS lives on the parent's
+    /// side of a cut (RFC 4035 §3.1.4.1), so it is asked one label higher (as CoreDNS).
+    pub fn block_number(&self, query: &Query<'_>) -> Option<usize> {
+        let name = match query.rtype {
+            RecordType::DS => query.name().parent().unwrap_or(query.name()),
+            _ => query.name(),
+        };
         self.zones.iter().position(|zoned| name.is_within(zoned.zone.as_ref()))
     }
 

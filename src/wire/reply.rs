@@ -79,17 +79,6 @@ impl<'r> Reply<'r> {
         }
     }
 
-    /// Forgets all records and flags, to begin again.
-    pub fn reset(&mut self) {
-        let question_end = walk::skip_name(self.out, HEADER_LEN).map_or(self.len, |at| at + 4);
-        self.len = question_end;
-        self.counts = [0; 3];
-        self.out[2] &= 0x81;
-        self.out[3] &= 0x10;
-        self.set_rcode(Rcode::NOERROR);
-        self.ede = None;
-    }
-
     /// Sets the AA bit.
     pub fn set_authoritative(&mut self) {
         self.out[2] |= 0x04;
