@@ -18,7 +18,7 @@ pub mod serve;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -84,7 +84,7 @@ pub struct Server {
     /// Where each page is, ports filled in.
     page_addresses: Vec<Listen>,
     readiness: Arc<Readiness>,
-    tally: ops::Tally,
+    counters: ops::Counters,
     scene: Arc<ArcSwap<Scene>>,
     /// Waits for each cluster of the Plan, and then says that we are ready.
     waiting: JoinSet<()>,
@@ -98,14 +98,14 @@ impl Server {
     pub async fn start(
         corefile: Corefile,
         options: Options,
-        tally: ops::Tally,
+        counters: ops::Counters,
     ) -> Result<Self, Error> {
         let setting = Setting { workers: options.workers, own_addresses: local::addresses() };
         let (plan, parts) = compile(&corefile, &Parts::default(), &setting).await?;
         let exchange = Exchange::new(plan.clone(), Handle::current());
         let scene = Arc::new(ArcSwap::from_pointee(Scene::default()));
         let readiness = Arc::new(Readiness::default());
-        let exposition = exposition(&tally, &scene, &exchange);
+        let exposition = exposition(&counters, &scene, &exchange);
         let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
         let mut pages = Pages::start(sources)?;
         let page_addresses = listen(&mut pages, &corefile)?;
@@ -119,7 +119,7 @@ impl Server {
             pages,
             page_addresses,
             readiness,
-            tally,
+            counters,
             scene,
             waiting: JoinSet::new(),
         };
@@ -224,7 +224,7 @@ impl Server {
         });
         let plugins = plugins.collect();
         let sha512 = self.corefile.fingerprint.to_string();
-        self.tally.publish(RunningPlan { sha512, plugins });
+        self.counters.publish(RunningPlan { sha512, plugins });
         self.waiting = self.wait_for_clusters(plan);
     }
 
@@ -293,41 +293,35 @@ fn wishes(corefile: &Corefile) -> Vec<Listen> {
     wishes.flatten().collect()
 }
 
+/// A counter of the listeners: name without `_total`, help, and where it is.
+type OfExchange = (&'static str, &'static str, fn(&Exchange) -> u64);
+const READINGS: [OfExchange; 6] = [
+    ("mainstay_packets_ignored", "Packets that are no queries", |it| load(&it.counters.ignored)),
+    ("mainstay_receive_errors", "Errors of receiving sockets", |it| {
+        load(&it.counters.receive_errors)
+    }),
+    ("mainstay_send_errors", "Replies that could not be sent", |it| load(&it.counters.send_errors)),
+    ("mainstay_accept_errors", "Connections not accepted", |it| load(&it.counters.accept_errors)),
+    ("mainstay_tcp_refused", "Connections closed as too many", |it| load(&it.counters.tcp_refused)),
+    ("mainstay_errands_refused", "Queries dropped as too many", |it| load(&it.errands.refused)),
+];
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
 /// The metrics of all rooms.
 fn exposition(
-    tally: &ops::Tally,
+    counters: &ops::Counters,
     scene: &Arc<ArcSwap<Scene>>,
     exchange: &Arc<Exchange>,
 ) -> Exposition {
-    let mut exposition = Exposition::new(tally.clone(), BUILD);
-    let reading = |name, help, read: fn(&Exchange) -> u64| {
+    let mut exposition = Exposition::new(counters.clone(), BUILD);
+    let readings = READINGS.map(|(name, help, read)| {
         let exchange = exchange.clone();
         Reading { name, help, read: Box::new(move || read(&exchange)) }
-    };
-    let readings = vec![
-        reading("mainstay_packets_ignored", "Packets that are no queries", |exchange| {
-            exchange.counters.ignored.load(Ordering::Relaxed)
-        }),
-        reading("mainstay_worker_panics", "Batches dropped by a panic", |exchange| {
-            exchange.counters.panics.load(Ordering::Relaxed)
-        }),
-        reading("mainstay_receive_errors", "Errors of receiving sockets", |exchange| {
-            exchange.counters.receive_errors.load(Ordering::Relaxed)
-        }),
-        reading("mainstay_send_errors", "Replies that could not be sent", |exchange| {
-            exchange.counters.send_errors.load(Ordering::Relaxed)
-        }),
-        reading("mainstay_accept_errors", "Connections not accepted", |exchange| {
-            exchange.counters.accept_errors.load(Ordering::Relaxed)
-        }),
-        reading("mainstay_tcp_refused", "Connections closed as too many", |exchange| {
-            exchange.counters.tcp_refused.load(Ordering::Relaxed)
-        }),
-        reading("mainstay_errands_refused", "Queries dropped as too many", |exchange| {
-            exchange.errands.refused.load(Ordering::Relaxed)
-        }),
-    ];
-    let collector = DnsCollector { scene: scene.clone(), readings };
+    });
+    let collector = DnsCollector { scene: scene.clone(), readings: readings.into() };
     exposition.registry_mut().register_collector(Box::new(collector));
     exposition
 }

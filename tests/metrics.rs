@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use mainstay::ops::{
-    Build, Exposition, Listen, Page, Pages, PluginEnabled, RunningPlan, Sources, Tally,
+    Build, Counters, Exposition, Listen, Page, Pages, PluginEnabled, RunningPlan, Sources,
 };
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -39,10 +39,10 @@ impl Scrape {
 }
 
 /// Counts and publishes something of everything.
-fn tally() -> Tally {
-    let tally = Tally::default();
-    tally.panics.inc();
-    tally.reload_failed.inc_by(2);
+fn counters() -> Counters {
+    let counters = Counters::default();
+    counters.panics.inc();
+    counters.reload_failed.inc_by(2);
     let enabled = |name: &str| PluginEnabled {
         server: "dns://:53".to_owned(),
         zone: ".".to_owned(),
@@ -50,13 +50,13 @@ fn tally() -> Tally {
         name: name.to_owned(),
     };
     let plugins = vec![enabled("kubernetes"), enabled("cache")];
-    tally.publish(RunningPlan { sha512: "5bd0".to_owned(), plugins });
-    tally
+    counters.publish(RunningPlan { sha512: "5bd0".to_owned(), plugins });
+    counters
 }
 
-fn scrape(tally: Tally, accept: &str) -> Scrape {
+fn scrape(counters: Counters, accept: &str) -> Scrape {
     let build = Build { version: "1.2.3", revision: "abc\"def" };
-    let exposition = Arc::new(Exposition::new(tally, build));
+    let exposition = Arc::new(Exposition::new(counters, build));
     let mut pages = Pages::start(Sources { readiness: Arc::default(), exposition }).unwrap();
     let address = "127.0.0.1:0".parse().unwrap();
     let bound = pages.listen(&[Listen { page: Page::Metrics, address }]).unwrap();
@@ -70,7 +70,7 @@ fn scrape(tally: Tally, accept: &str) -> Scrape {
 
 #[test]
 fn names_labels_and_values_are_those_of_coredns() {
-    let scrape = scrape(tally(), OPEN_METRICS);
+    let scrape = scrape(counters(), OPEN_METRICS);
     for (sample, value) in [
         (r#"coredns_build_info{version="1.2.3",revision="abc\"def",goversion="none (rust)"}"#, 1.0),
         (r#"coredns_reload_version_info{hash="sha512",value="5bd0"}"#, 1.0),
@@ -91,7 +91,7 @@ fn names_labels_and_values_are_those_of_coredns() {
 
 #[test]
 fn process_has_the_standard_names_and_plausible_values() {
-    let scrape = scrape(tally(), OPEN_METRICS);
+    let scrape = scrape(counters(), OPEN_METRICS);
     assert!(scrape.value("process_cpu_seconds_total") >= 0.0);
     assert!(scrape.value("process_resident_memory_bytes") > 100_000.0);
     assert!(
@@ -106,7 +106,7 @@ fn process_has_the_standard_names_and_plausible_values() {
 
 #[test]
 fn open_metrics_is_marked_ended_and_names_counters_without_total() {
-    let scrape = scrape(tally(), "application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
+    let scrape = scrape(counters(), "application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
     assert!(scrape.head.contains("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     assert!(scrape.body.ends_with("\n# EOF\n"));
     let types = scrape.types();
@@ -118,7 +118,7 @@ fn open_metrics_is_marked_ended_and_names_counters_without_total() {
 
 #[test]
 fn older_text_format_names_counters_as_their_samples() {
-    let scrape = scrape(tally(), "*/*");
+    let scrape = scrape(counters(), "*/*");
     assert!(scrape.head.contains("text/plain; version=0.0.4; charset=utf-8"));
     assert!(!scrape.body.contains("# EOF") && !scrape.body.contains("# UNIT"));
     let types = scrape.types();
@@ -132,7 +132,7 @@ fn older_text_format_names_counters_as_their_samples() {
 #[test]
 fn both_formats_hold_only_types_that_go_reads_and_each_sample_once() {
     for accept in [OPEN_METRICS, "text/plain"] {
-        let scrape = scrape(tally(), accept);
+        let scrape = scrape(counters(), accept);
         for (family, of) in scrape.types() {
             assert!(["counter", "gauge", "histogram"].contains(&of), "{family} {of}");
         }
@@ -145,9 +145,9 @@ fn both_formats_hold_only_types_that_go_reads_and_each_sample_once() {
 
 #[test]
 fn plan_that_is_published_replaces_the_former_whole() {
-    let tally = tally();
-    tally.publish(RunningPlan { sha512: "aaaa".to_owned(), plugins: Vec::new() });
-    let scrape = scrape(tally, OPEN_METRICS);
+    let counters = counters();
+    counters.publish(RunningPlan { sha512: "aaaa".to_owned(), plugins: Vec::new() });
+    let scrape = scrape(counters, OPEN_METRICS);
     assert!(!scrape.body.contains("5bd0") && !scrape.body.contains("coredns_plugin_enabled{"));
     assert_eq!(scrape.value(r#"coredns_reload_version_info{hash="sha512",value="aaaa"}"#), 1.0);
 }

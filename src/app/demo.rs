@@ -20,10 +20,11 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Serves the example cluster until a signal ends it.
 pub fn run(arguments: &DemoArguments) -> ExitCode {
-    let tally = ops::Tally::default();
-    let result = log::start(&tally)
+    let counters = ops::Counters::default();
+    counters.watch_panics();
+    let result = log::start(&counters)
         .map_err(Error::from)
-        .and_then(|flush| serve(arguments, tally).map(|()| drop(flush)));
+        .and_then(|flush| serve(arguments, counters).map(|()| drop(flush)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -33,11 +34,11 @@ pub fn run(arguments: &DemoArguments) -> ExitCode {
     }
 }
 
-fn serve(arguments: &DemoArguments, tally: ops::Tally) -> Result<(), Error> {
+fn serve(arguments: &DemoArguments, counters: ops::Counters) -> Result<(), Error> {
     runtime()?.block_on(async {
         let bind = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let options = Options { bind, workers: default_workers() };
-        let server = Server::start(corefile(arguments.port)?, options, tally).await?;
+        let server = Server::start(corefile(arguments.port)?, options, counters).await?;
         print!("{}", guide(&server, arguments.port));
         let ended = tokio::signal::ctrl_c().await;
         server.drain().await;

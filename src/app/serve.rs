@@ -25,12 +25,13 @@ pub fn run(arguments: &ServeArguments) -> ExitCode {
         directive_names().for_each(|name| println!("dns.{name}"));
         return ExitCode::SUCCESS;
     }
-    let tally = ops::Tally::default();
-    let flush = match log::start(&tally) {
+    let counters = ops::Counters::default();
+    counters.watch_panics();
+    let flush = match log::start(&counters) {
         Ok(flush) => flush,
         Err(error) => return fail(&error),
     };
-    let code = match serve(arguments, tally) {
+    let code = match serve(arguments, counters) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     };
@@ -43,16 +44,16 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn serve(arguments: &ServeArguments, tally: ops::Tally) -> Result<(), Error> {
+fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Error> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let source = ConfSource::new(arguments)?;
         let corefile = source.load()?;
         write_pid(arguments.pidfile.as_deref())?;
         let options = options(arguments);
-        let server = Server::start(corefile, options, tally.clone()).await?;
+        let server = Server::start(corefile, options, counters.clone()).await?;
         announce(&server, arguments.quiet);
-        let result = live(server, &source, &tally).await;
+        let result = live(server, &source, &counters).await;
         remove_pid(arguments.pidfile.as_deref());
         result
     })
@@ -199,19 +200,23 @@ impl Signals {
 }
 
 /// Lives until a signal ends it.
-async fn live(mut server: Server, source: &ConfSource, tally: &ops::Tally) -> Result<(), Error> {
+async fn live(
+    mut server: Server,
+    source: &ConfSource,
+    counters: &ops::Counters,
+) -> Result<(), Error> {
     let mut signals = Signals::listen()?;
     loop {
         let look = next_look(&server);
         let wish = tokio::select! {
             wish = signals.next() => wish,
             () = sleep_until(look) => {
-                reload(&mut server, source, tally, Insist::No).await;
+                reload(&mut server, source, counters, Insist::No).await;
                 continue;
             }
         };
         match wish {
-            Wish::Reload => reload(&mut server, source, tally, Insist::Yes).await,
+            Wish::Reload => reload(&mut server, source, counters, Insist::Yes).await,
             Wish::EndNow => return Ok(()),
             Wish::Drain => {
                 drain(server, &mut signals).await;
@@ -239,10 +244,15 @@ enum Insist {
 }
 
 /// Serves the Corefile as it is on disk; a bad one changes nothing.
-async fn reload(server: &mut Server, source: &ConfSource, tally: &ops::Tally, insist: Insist) {
+async fn reload(
+    server: &mut Server,
+    source: &ConfSource,
+    counters: &ops::Counters,
+    insist: Insist,
+) {
     let corefile = match source.load() {
         Ok(corefile) => corefile,
-        Err(error) => return refuse_reload(tally, &error),
+        Err(error) => return refuse_reload(counters, &error),
     };
     let is_same = corefile.fingerprint == server.corefile().fingerprint;
     if is_same && insist == Insist::No {
@@ -254,12 +264,12 @@ async fn reload(server: &mut Server, source: &ConfSource, tally: &ops::Tally, in
             told_fingerprint(server);
             tracing::info!("Reloading complete");
         }
-        Err(error) => refuse_reload(tally, &error),
+        Err(error) => refuse_reload(counters, &error),
     }
 }
 
-fn refuse_reload(tally: &ops::Tally, error: &Error) {
-    tally.reload_failed.inc();
+fn refuse_reload(counters: &ops::Counters, error: &Error) {
+    counters.reload_failed.inc();
     tracing::error!(plugin = "reload", "Corefile changed but reload failed: {error}");
 }
 

@@ -45,8 +45,6 @@ pub struct Exchange {
 pub struct Counters {
     /// Packets that are no queries: too short, or responses.
     pub ignored: AtomicU64,
-    /// Batches that a worker dropped because answering panicked.
-    pub panics: AtomicU64,
     pub receive_errors: AtomicU64,
     pub send_errors: AtomicU64,
     pub accept_errors: AtomicU64,

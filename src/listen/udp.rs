@@ -5,8 +5,8 @@
 //!                   └─ Later ─► errand on the runtime ─► sendmsg on the same socket
 //! ```
 //!
-//! A worker waits for its socket and for nothing else. If answering panics, the worker counts it,
-//! drops the batch at hand and goes on with the same socket.
+//! A worker waits for its socket and for nothing else. If answering panics, the worker
+//! drops the batch at hand and goes on with the same socket. The panic hook of `ops` counts and tells.
 
 use std::io;
 use std::net::UdpSocket;
@@ -83,7 +83,6 @@ impl Worker {
             Ok(count) => {
                 let answered = catch_unwind(AssertUnwindSafe(|| self.answer(count)));
                 if answered.is_err() {
-                    self.exchange.counters.panics.fetch_add(1, Ordering::Relaxed);
                     self.desk = Desk::new();
                     self.sent.clear();
                 }

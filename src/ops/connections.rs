@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::Tally;
+use super::Counters;
 
 /// Open connections of one listener.
 const CONNECTIONS_MAX: usize = 32;
@@ -28,13 +28,17 @@ const REQUEST_OCTETS_MAX: usize = 8 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts on `listener`, for ever. A connection gets the router of the moment.
-pub(super) async fn accept(listener: TcpListener, router: watch::Receiver<Router>, tally: Tally) {
-    let mut connections = Connections { tasks: JoinSet::new(), oldest: VecDeque::new(), tally };
+pub(super) async fn accept(
+    listener: TcpListener,
+    router: watch::Receiver<Router>,
+    counters: Counters,
+) {
+    let mut connections = Connections { tasks: JoinSet::new(), oldest: VecDeque::new(), counters };
     loop {
         match listener.accept().await {
             Ok((stream, _)) => connections.admit(stream, router.borrow().clone()),
             Err(_) => {
-                connections.tally.http_accept_errors.inc();
+                connections.counters.http_accept_errors.inc();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -45,7 +49,7 @@ pub(super) async fn accept(listener: TcpListener, router: watch::Receiver<Router
 struct Connections {
     tasks: JoinSet<()>,
     oldest: VecDeque<AbortHandle>,
-    tally: Tally,
+    counters: Counters,
 }
 
 impl Connections {
@@ -56,25 +60,22 @@ impl Connections {
             && let Some(connection) = self.oldest.pop_front()
         {
             connection.abort();
-            self.tally.http_crowded_out.inc();
+            self.counters.http_crowded_out.inc();
         }
-        let serving = serve(stream, router, self.tally.clone());
+        let serving = serve(stream, router, self.counters.clone());
         self.oldest.push_back(self.tasks.spawn(serving));
     }
 
     /// Forgets those that ended.
     fn reap(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
-            if ended.is_err_and(|error| error.is_panic()) {
-                self.tally.panics.inc();
-            }
-        }
+        // A panic of one was counted and told when it happened.
+        while self.tasks.try_join_next().is_some() {}
         self.oldest.retain(|connection| !connection.is_finished());
     }
 }
 
 /// Answers the one request of `stream`.
-async fn serve<S>(stream: S, router: Router, tally: Tally)
+async fn serve<S>(stream: S, router: Router, counters: Counters)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -83,7 +84,7 @@ where
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     // A request that is not HTTP, or a client that left, is the client's affair.
     if tokio::time::timeout(CONNECTION_TIME_MAX, connection).await.is_err() {
-        tally.http_timeouts.inc();
+        counters.http_timeouts.inc();
     }
 }
 
@@ -95,33 +96,33 @@ mod tests {
     use super::*;
 
     /// Serves one end of a pipe that holds `room` octets; the other end is the client.
-    fn served(room: usize) -> (tokio::io::DuplexStream, Tally, tokio::task::JoinHandle<()>) {
+    fn served(room: usize) -> (tokio::io::DuplexStream, Counters, tokio::task::JoinHandle<()>) {
         let (client, server) = duplex(room);
-        let tally = Tally::default();
+        let counters = Counters::default();
         let router = Router::new().route("/", get(async || "x".repeat(100_000)));
-        (client, tally.clone(), tokio::spawn(serve(server, router, tally)))
+        (client, counters.clone(), tokio::spawn(serve(server, router, counters)))
     }
 
     #[tokio::test(start_paused = true)]
     async fn client_that_sends_half_a_request_is_closed_and_counted() {
-        let (mut client, tally, serving) = served(1024);
+        let (mut client, counters, serving) = served(1024);
         client.write_all(b"GET / HTTP/1.1\r\nhost").await.unwrap();
         serving.await.unwrap();
         assert_eq!(client.read(&mut [0; 16]).await.unwrap(), 0);
-        assert_eq!(tally.http_timeouts.get(), 1);
+        assert_eq!(counters.http_timeouts.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn client_that_does_not_read_is_closed_and_counted() {
-        let (mut client, tally, serving) = served(64);
+        let (mut client, counters, serving) = served(64);
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         serving.await.unwrap();
-        assert_eq!(tally.http_timeouts.get(), 1);
+        assert_eq!(counters.http_timeouts.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_connection_answers_one_request() {
-        let (mut client, tally, serving) = served(1 << 20);
+        let (mut client, counters, serving) = served(1 << 20);
         let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
         client.write_all(&request.repeat(2)).await.unwrap();
         let mut replies = String::new();
@@ -129,6 +130,6 @@ mod tests {
         serving.await.unwrap();
         assert_eq!(replies.matches("HTTP/1.1 200 OK").count(), 1);
         assert!(replies.contains("connection: close"));
-        assert_eq!(tally.http_timeouts.get(), 0);
+        assert_eq!(counters.http_timeouts.get(), 0);
     }
 }

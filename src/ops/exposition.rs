@@ -17,9 +17,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use super::Tally;
+use super::Counters;
+use super::counters::present;
 use super::process::Process;
-use super::tally::present;
 
 /// Content type of OpenMetrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -48,17 +48,17 @@ impl Collector for Build {
 #[derive(Debug)]
 pub struct Exposition {
     registry: Registry,
-    tally: Tally,
+    counters: Counters,
 }
 
 impl Exposition {
-    /// The numbers of the process and of `tally`.
-    pub fn new(tally: Tally, build: Build) -> Self {
+    /// The numbers of the process and of `counters`.
+    pub fn new(counters: Counters, build: Build) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(build));
         registry.register_collector(Box::new(Process));
-        tally.register(&mut registry);
-        Self { registry, tally }
+        counters.register(&mut registry);
+        Self { registry, counters }
     }
 
     /// Where a room adds its numbers: a collector, or a counter without its `_total`.
@@ -67,8 +67,8 @@ impl Exposition {
     }
 
     /// The counters that belong to no room.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// The page, in the format that `Accept` asks for.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
 
-use super::{Tally, Throttle};
+use super::{Counters, Throttle};
 
 /// Time between two probes (as CoreDNS).
 const PERIOD: Duration = Duration::from_secs(1);
@@ -29,13 +29,13 @@ pub(super) async fn page() -> &'static str {
 }
 
 /// Asks `/health` at `address` once a second, for ever.
-pub(super) async fn probe(address: SocketAddr, tally: Tally) {
+pub(super) async fn probe(address: SocketAddr, counters: Counters) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut warnings = Throttle::default();
     loop {
         ticks.tick().await;
-        let Err(trouble) = probe_once(address, &tally).await else { continue };
+        let Err(trouble) = probe_once(address, &counters).await else { continue };
         if let Some(times) = warnings.admit(Instant::now()) {
             tracing::warn!(plugin = "health", times, "Local health request {trouble}");
         }
@@ -46,14 +46,14 @@ pub(super) async fn probe(address: SocketAddr, tally: Tally) {
 ///
 /// # Errors
 /// What an operator should know about this probe.
-async fn probe_once(address: SocketAddr, tally: &Tally) -> Result<(), String> {
+async fn probe_once(address: SocketAddr, counters: &Counters) -> Result<(), String> {
     let start = Instant::now();
     let asked = tokio::time::timeout(TIMEOUT, ask(through_loopback(address))).await;
     let took = start.elapsed();
-    tally.health_seconds.observe(took.as_secs_f64());
+    counters.health_seconds.observe(took.as_secs_f64());
     match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Err(error) => {
-            tally.health_failures.inc();
+            counters.health_failures.inc();
             Err(format!("to {address} failed: {error}"))
         }
         Ok(()) if took > SLOW => Err(format!("to {address} took more than 1s: {took:?}")),
@@ -96,23 +96,23 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let tally = Tally::default();
-        assert!(probe_once(address, &tally).await.unwrap_err().contains("failed"));
-        assert_eq!(tally.health_failures.get(), 1);
+        let counters = Counters::default();
+        assert!(probe_once(address, &counters).await.unwrap_err().contains("failed"));
+        assert_eq!(counters.health_failures.get(), 1);
     }
 
     #[tokio::test]
     async fn probe_that_gets_another_status_counts_as_failed() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tally = Tally::default();
+        let counters = Counters::default();
         let answer = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").await.unwrap();
         };
-        let (result, ()) = tokio::join!(probe_once(address, &tally), answer);
+        let (result, ()) = tokio::join!(probe_once(address, &counters), answer);
         result.unwrap_err();
-        assert_eq!(tally.health_failures.get(), 1);
+        assert_eq!(counters.health_failures.get(), 1);
     }
 
     #[test]

@@ -157,7 +157,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::ops::{Build, Tally};
+    use crate::ops::{Build, Counters};
 
     const LOCAL: &str = "127.0.0.1:0";
 
@@ -165,7 +165,7 @@ mod tests {
         let build = Build { version: "1.0", revision: "abc" };
         Sources {
             readiness: Arc::default(),
-            exposition: Arc::new(Exposition::new(Tally::default(), build)),
+            exposition: Arc::new(Exposition::new(Counters::default(), build)),
         }
     }
 
@@ -320,13 +320,13 @@ mod tests {
     #[test]
     fn connections_that_say_nothing_give_way_to_one_that_asks() {
         let sources = sources();
-        let tally = sources.exposition.tally().clone();
+        let counters = sources.exposition.counters().clone();
         let mut pages = Pages::start(sources).unwrap();
         let bound = pages.listen(&[at(LOCAL, Page::Health)]).unwrap();
         let silent: Vec<_> = (0..64).map(|_| TcpStream::connect(bound[0]).unwrap()).collect();
         assert_eq!(get_page(bound[0], "/health"), ok());
         // 64 silent ones and the one that asked, with room for 32.
-        assert!(tally.http_crowded_out.get() >= 32);
+        assert!(counters.http_crowded_out.get() >= 32);
         drop(silent);
     }
 }

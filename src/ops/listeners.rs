@@ -47,8 +47,8 @@ impl Listener {
     /// Begins to accept on `socket`; it serves no page yet.
     fn start(socket: Socket, sources: &Sources) -> Self {
         let (router, routers) = watch::channel(Router::new());
-        let tally = sources.exposition.tally().clone();
-        let accepting = tokio::spawn(connections::accept(socket.listener, routers, tally));
+        let counters = sources.exposition.counters().clone();
+        let accepting = tokio::spawn(connections::accept(socket.listener, routers, counters));
         Self { pages: BTreeSet::new(), bound: socket.bound, router, accepting }
     }
 
@@ -196,7 +196,7 @@ impl Listeners {
             return;
         }
         self.probe = target.map(|address| {
-            let asking = health::probe(address, self.sources.exposition.tally().clone());
+            let asking = health::probe(address, self.sources.exposition.counters().clone());
             Probe { address, asking: tokio::spawn(asking) }
         });
     }

@@ -29,7 +29,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::outlet::Outlet;
-use super::{Error, Flush, Tally};
+use super::{Counters, Error, Flush};
 
 /// The variable that filters.
 const FILTER_VARIABLE: &str = "MAINSTAY_LOG";
@@ -42,8 +42,8 @@ const LINE_OCTETS_MAX: usize = 4096;
 ///
 /// # Errors
 /// [`Error::Thread`]; [`Error::Bug`] when the log was started before.
-pub fn start(tally: &Tally) -> Result<Flush, Error> {
-    let outlet = Outlet::start(io::stdout(), tally.log_lines_lost.clone())?;
+pub fn start(counters: &Counters) -> Result<Flush, Error> {
+    let outlet = Outlet::start(io::stdout(), counters.log_lines_lost.clone())?;
     let flush = outlet.flush_at_end();
     let wanted = env::var(FILTER_VARIABLE).ok();
     let (filter, complaint) = filter(wanted.as_deref());

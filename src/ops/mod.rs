@@ -3,16 +3,17 @@
 //! ```text
 //! kubelet ───► /health /ready ┐                      ┌─ Readiness: which parts are ready
 //! Prometheus ─► /metrics      ├─ Pages: one thread ──┤
-//!                             ┘   of its own         └─ Exposition: Tally, process, other rooms
+//!                             ┘   of its own         └─ Exposition: Counters, process, other rooms
 //! every room ─► tracing ─► log ─► Outlet: one thread of its own ─► standard output
 //! ```
 //!
 //! Two threads, so that neither direction can be stopped from outside: [`Pages`] answers while every
 //! worker and the main runtime are saturated, and a standard output that nobody reads stops nobody.
 //! A room counts, this room publishes: it registers collectors and knows none of the numbers but
-//! those of the process itself ([`Tally`]).
+//! those of the process itself ([`Counters`]).
 
 mod connections;
+mod counters;
 pub mod dns;
 mod exposition;
 mod health;
@@ -22,17 +23,16 @@ pub mod log;
 mod outlet;
 mod process;
 mod ready;
-mod tally;
 mod throttle;
 
 use std::io;
 use std::net::SocketAddr;
 
+pub use counters::{Counters, PluginEnabled, RunningPlan};
 pub use exposition::{Build, Exposition};
 pub use http::{Listen, Page, Pages, Sources};
 pub use outlet::Flush;
 pub use ready::{Monitor, Part, Readiness};
-pub use tally::{PluginEnabled, RunningPlan, Tally};
 pub use throttle::Throttle;
 
 /// What can go wrong here, by who must act: the operator, except for [`Error::Bug`].

@@ -54,7 +54,6 @@ pub struct CacheCounters {
     pub misses: AtomicU64,
     pub prefetches: AtomicU64,
     pub served_stale: AtomicU64,
-    pub drops: AtomicU64,
     pub evictions_success: AtomicU64,
     pub evictions_denial: AtomicU64,
 }

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 
 /// Shared counters.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct Counters {
     /// Panics that were caught, in any room.
     pub panics: Counter,
     /// Reloads that kept the old Plan because the new Corefile was refused.
@@ -51,7 +51,7 @@ pub struct PluginEnabled {
     pub name: String,
 }
 
-impl Default for Tally {
+impl Default for Counters {
     fn default() -> Self {
         // As CoreDNS plugin.SlimTimeBuckets: 0.25 ms, 2.5 ms, …, 2.5 s.
         let slim_time_buckets = exponential_buckets(0.00025, 10.0, 5);
@@ -69,7 +69,17 @@ impl Default for Tally {
     }
 }
 
-impl Tally {
+impl Counters {
+    /// Counts and tells every panic of the process, with its place. Who catches it goes on.
+    pub fn watch_panics(&self) {
+        let panics = self.panics.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            panics.inc();
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(plugin = "errors", "panic at {place}; please report it");
+        }));
+    }
+
     /// Says which Plan answers from here on.
     pub fn publish(&self, plan: RunningPlan) {
         self.running.store(Arc::new(plan));
