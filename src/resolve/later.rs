@@ -26,7 +26,7 @@ use super::tally::{Author, Proto, Served, Tally};
 use crate::forward::Error;
 use crate::wire::answer::CHAIN_MAX;
 use crate::wire::{
-    Answer, Ede, Name, NameRef, Query, Question, QuestionKey, Rcode, RecordType, Reply, message,
+    Answer, Ede, Name, NameRef, Query, Question, QuestionKey, Rcode, Reply, message,
 };
 
 /// How long a name that may exist is held before the first sync. musl asks again after 2.5 s and
@@ -145,7 +145,7 @@ impl Errand {
 
     /// Answers with the alias and with what its target says (Kubernetes DNS specification §2.5).
     async fn follow(&self, query: &Query<'_>, target: &Name, ttl_s: u32) -> Written {
-        let inner = match self.errand_for(target.as_ref(), query.rtype) {
+        let inner = match self.errand_for(query, target.as_ref()) {
             Some(errand) if self.depth < CHAIN_MAX => errand.run().await,
             _ => None,
         };
@@ -158,11 +158,11 @@ impl Errand {
         }
     }
 
-    fn errand_for(&self, name: NameRef<'_>, rtype: RecordType) -> Option<Errand> {
+    fn errand_for(&self, query: &Query<'_>, name: NameRef<'_>) -> Option<Errand> {
         Some(Errand {
             plan: self.plan.clone(),
             port: self.port,
-            packet: message::question_about(name, rtype)?,
+            packet: message::question_for(query, name)?,
             // The chain is put together first and cut to the client's size then.
             client: Client { proto: Proto::Tcp, ..self.client },
             arrived: self.arrived,

@@ -27,6 +27,8 @@ pub struct Answer {
     pub authentic: bool,
     /// Why this is no better answer (RFC 8914).
     pub ede: Option<Ede>,
+    /// Whether the chain of the answer section ends in a record of the asked type.
+    pub(super) is_complete: bool,
     /// Records in the answer, authority and additional section.
     pub(super) counts: [u16; 3],
     pub(super) body: Box<[u8]>,
@@ -67,7 +69,7 @@ impl Ede {
 /// What kind of statement an Answer makes about its question (RFC 2308 §2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Records of the asked type, or a referral-free chain that ends in them.
+    /// A chain that ends in records of the asked type.
     Found,
     /// The name exists, the type does not.
     NoData,
@@ -97,6 +99,7 @@ impl Answer {
             recursion_available: false,
             authentic: false,
             ede,
+            is_complete: false,
             counts: [0; 3],
             body: Box::default(),
             ttls: Box::default(),
@@ -123,6 +126,7 @@ impl Answer {
         let stride = if rtype == RecordType::A { 16 } else { 28 };
         Self {
             authoritative: true,
+            is_complete: true,
             counts: [u16::try_from(count).unwrap_or(u16::MAX), 0, 0],
             body: body.into(),
             run: (count > 1).then_some(Run { start: 0, stride, count }),
@@ -141,14 +145,14 @@ impl Answer {
     pub fn from_response(response: &[u8], question: &[u8]) -> Result<Self, Flaw> {
         let start = check_question(response, question)?;
         let sections = Sections::read(response, start).ok_or(Flaw::Malformed)?;
-        match sections.chain_end(response, question) {
-            Ok(()) => Ok(sections.keep(response, start)),
-            // Somebody else's records lie between: the slow path takes them out.
+        match sections.follow(response, question) {
+            Ok(chain) => Ok(sections.keep(response, start, &chain)),
+            // Other names lie between, or the chain is out of order: the slow path mends that.
             Err(Flaw::OtherQuestion) => {
-                let clean = message::without_strangers(response).ok_or(Flaw::BrokenChain)?;
+                let clean = message::chain_alone(response).ok_or(Flaw::BrokenChain)?;
                 let sections = Sections::read(&clean, start).ok_or(Flaw::Malformed)?;
-                sections.chain_end(&clean, question)?;
-                Ok(sections.keep(&clean, start))
+                let chain = sections.follow(&clean, question)?;
+                Ok(sections.keep(&clean, start, &chain))
             }
             Err(flaw) => Err(flaw),
         }
@@ -158,8 +162,9 @@ impl Answer {
     pub fn kind(&self) -> Kind {
         match self.rcode {
             Rcode::NXDOMAIN => Kind::NxDomain,
-            Rcode::NOERROR if self.counts[0] == 0 || self.soa_at().is_some() => Kind::NoData,
-            Rcode::NOERROR => Kind::Found,
+            Rcode::NOERROR if self.is_complete => Kind::Found,
+            // An alias whose end has no such record, too (RFC 2308 §2.2).
+            Rcode::NOERROR => Kind::NoData,
             _ => Kind::Failure,
         }
     }
@@ -254,8 +259,10 @@ impl Sections {
     ///
     /// # Errors
     /// `OtherQuestion` where a record is not on the chain, `BrokenChain` or `Malformed` otherwise.
-    fn chain_end(&self, response: &[u8], question: &[u8]) -> Result<(), Flaw> {
+    fn follow(&self, response: &[u8], question: &[u8]) -> Result<Chain, Flaw> {
         let mut name = Name::from_wire(question).ok_or(Flaw::Malformed)?;
+        let asked = RecordType(u16_at(question, question.len() - 4).ok_or(Flaw::Malformed)?);
+        let mut is_complete = false;
         let class = u16_at(question, question.len() - 2).ok_or(Flaw::Malformed)?;
         let mut hops = 0;
         for record in self.answers() {
@@ -268,7 +275,8 @@ impl Sections {
             if (owner != name && !below_dname) || record.class != class {
                 return Err(Flaw::OtherQuestion);
             }
-            if record.rtype == RecordType::CNAME && !asks_for_cname(question) {
+            is_complete |= record.rtype == asked || asked == RecordType::ANY;
+            if record.rtype == RecordType::CNAME && !is_complete {
                 name = walk::read_name(response, record.rdata).ok_or(Flaw::Malformed)?;
                 hops += 1;
             }
@@ -278,13 +286,29 @@ impl Sections {
         }
         let sound = |record: &Record| walk::rdata_is_sound(response, record);
         let authorities_sound = self.authorities().iter().all(sound);
-        authorities_sound.then_some(()).ok_or(Flaw::Malformed)
+        authorities_sound.then_some(Chain { end: name, is_complete }).ok_or(Flaw::Malformed)
+    }
+
+    /// Whether the authority section is the proof of a denial: a SOA of a zone that holds the end
+    /// of the chain, and nothing from outside of that zone (RFC 2308 §3, bailiwick).
+    fn has_proof(&self, response: &[u8], chain: &Chain) -> bool {
+        let owners = || {
+            self.authorities()
+                .iter()
+                .map(|record| (record.rtype, walk::read_name(response, record.owner)))
+        };
+        let soa = owners().find_map(|(rtype, owner)| owner.filter(|_| rtype == RecordType::SOA));
+        let Some(zone) = soa.filter(|zone| chain.end.as_ref().is_within(zone.as_ref())) else {
+            return false;
+        };
+        owners()
+            .all(|(_, owner)| owner.is_some_and(|owner| owner.as_ref().is_within(zone.as_ref())))
     }
 
     /// Cuts the body off behind the last section that is kept.
-    fn keep(self, response: &[u8], start: usize) -> Answer {
-        let has_soa = self.authorities().iter().any(|record| record.rtype == RecordType::SOA);
-        let kept = if has_soa { self.counts[0] + self.counts[1] } else { self.counts[0] };
+    fn keep(self, response: &[u8], start: usize, chain: &Chain) -> Answer {
+        let has_proof = !chain.is_complete && self.has_proof(response, chain);
+        let kept = if has_proof { self.counts[0] + self.counts[1] } else { self.counts[0] };
         let records = &self.records[..kept];
         let end = records.last().map_or(start, |record| record.end);
         Answer {
@@ -293,6 +317,7 @@ impl Sections {
             recursion_available: response[3] & 0x80 != 0,
             authentic: response[3] & 0x20 != 0,
             ede: None,
+            is_complete: chain.is_complete,
             counts: [self.counts[0] as u16, (kept - self.counts[0]) as u16, 0],
             body: response[start..end].into(),
             ttls: records.iter().map(|record| (record.ttl_at - start) as u16).collect(),
@@ -301,10 +326,12 @@ impl Sections {
     }
 }
 
-/// Whether the question is about CNAME itself, or about everything.
-fn asks_for_cname(question: &[u8]) -> bool {
-    let rtype = u16_at(question, question.len() - 4);
-    rtype == Some(RecordType::CNAME.0) || rtype == Some(RecordType::ANY.0)
+/// Where the chain of an answer section leads.
+struct Chain {
+    /// The last name.
+    end: Name,
+    /// Whether there is a record of the asked type.
+    is_complete: bool,
 }
 
 /// The run of equal-sized address records of one owner that ends the answer section.
@@ -365,6 +392,38 @@ mod tests {
         )
         .unwrap();
         assert_eq!((nodata.kind(), nodata.negative_ttl()), (Kind::NoData, Some(30)));
+    }
+
+    #[test]
+    fn an_alias_without_its_end_is_no_answer_to_keep() {
+        let bare = take("www.example.org. A NOERROR\nwww.example.org. 300 CNAME x.example.org.");
+        let bare = bare.unwrap();
+        assert_eq!((bare.kind(), bare.negative_ttl()), (Kind::NoData, None));
+        let cname = "www.example.org. CNAME NOERROR\nwww.example.org. 300 CNAME x.example.org.";
+        assert_eq!(take(cname).unwrap().kind(), Kind::Found);
+    }
+
+    #[test]
+    fn a_chain_out_of_order_is_put_in_order() {
+        let answer = take(
+            "www.example.org. A NOERROR\n\
+             b.example.net. 60 A 192.0.2.1\n\
+             a.example.net. 60 CNAME b.example.net.\n\
+             www.example.org. 60 CNAME a.example.net.",
+        )
+        .unwrap();
+        assert_eq!((answer.kind(), answer.answer_count()), (Kind::Found, 3));
+    }
+
+    #[test]
+    fn a_soa_from_outside_of_the_chain_proves_nothing() {
+        let foreign = take(
+            "x.example.org. A NXDOMAIN\n\
+             ; authority\n\
+             example.com. 900 SOA ns.example.com. root.example.com. 1 2 3 4 60",
+        )
+        .unwrap();
+        assert_eq!((foreign.kind(), foreign.negative_ttl()), (Kind::NxDomain, None));
     }
 
     #[test]

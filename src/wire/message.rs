@@ -4,9 +4,10 @@
 //! chains of ExternalName Services, and as the oracle of the tests.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
-use hickory_proto::rr::{Name as ProtoName, RData, Record, rdata};
+use hickory_proto::rr::{Name as ProtoName, RData, Record, RecordType as ProtoType, rdata};
 
-use super::{Answer, HEADER_LEN, Name, NameRef, Rcode, RecordType};
+use super::answer::CHAIN_MAX;
+use super::{Answer, HEADER_LEN, Name, NameRef, RecordType};
 
 /// A request for `name` with id 0 and RD set; `payload_bytes` adds OPT.
 ///
@@ -17,9 +18,17 @@ pub fn question(name: &str, rtype: RecordType, payload_bytes: Option<u16>) -> Ve
     request(name, rtype, payload_bytes)
 }
 
-/// A request for a name of ours, with id 0, RD set and without OPT.
-pub fn question_about(name: NameRef<'_>, rtype: RecordType) -> Option<Vec<u8>> {
-    Some(request(proto_name(name)?, rtype, None))
+/// A request for `name` on behalf of `query`: its type, its CD and DO bits, with RD set.
+pub fn question_for(query: &super::Query<'_>, name: NameRef<'_>) -> Option<Vec<u8>> {
+    let mut message = read(&request(proto_name(name)?, query.rtype, None))?;
+    message.metadata.checking_disabled = query.checking_disabled();
+    if query.edns.is_some() {
+        let mut edns = Edns::new();
+        edns.set_max_payload(super::UDP_MAX as u16);
+        edns.set_dnssec_ok(query.dnssec_ok());
+        message.set_edns(edns);
+    }
+    message.to_vec().ok()
 }
 
 fn request(name: ProtoName, rtype: RecordType, payload_bytes: Option<u16>) -> Vec<u8> {
@@ -39,27 +48,31 @@ pub fn read(octets: &[u8]) -> Option<Message> {
     Message::from_vec(octets).ok()
 }
 
-/// The response without the records of the answer section that are not on the chain which begins
-/// at its question, and without the additional section.
-pub(super) fn without_strangers(response: &[u8]) -> Option<Vec<u8>> {
+/// The response with the chain that begins at its question alone in the answer section, in order,
+/// and without an additional section.
+pub(super) fn chain_alone(response: &[u8]) -> Option<Vec<u8>> {
     let mut message = read(response)?;
-    let mut name = message.queries.first()?.name().clone();
-    let (asked, class) =
-        message.queries.first().map(|query| (query.query_type(), query.query_class()))?;
-    let answers = std::mem::take(&mut message.answers);
+    let question = message.queries.first()?.clone();
+    let mut left = std::mem::take(&mut message.answers);
+    left.retain(|record| record.dns_class == question.query_class());
+    let mut name = question.name().clone();
+    for _ in 0..=CHAIN_MAX {
+        let is_here = |record: &mut Record| record.name == name;
+        let here: Vec<Record> = left.extract_if(.., is_here).collect();
+        let next = here.iter().find_map(|record| match &record.data {
+            RData::CNAME(target) if question.query_type() != ProtoType::CNAME => {
+                Some(target.0.clone())
+            }
+            _ => None,
+        });
+        message.answers.extend(here);
+        match next {
+            Some(next) => name = next,
+            None => break,
+        }
+    }
     message.additionals.clear();
     message.edns = None;
-    for record in answers {
-        if record.name != name || record.dns_class != class {
-            continue;
-        }
-        if let RData::CNAME(target) = &record.data
-            && asked != hickory_proto::rr::RecordType::CNAME
-        {
-            name = target.0.clone();
-        }
-        message.answers.push(record);
-    }
     message.to_vec().ok()
 }
 
@@ -98,13 +111,9 @@ fn proto_name(name: NameRef<'_>) -> Option<ProtoName> {
     ProtoName::from_labels(name.labels()).ok()
 }
 
-/// The response code of a reply, with the extension of its OPT record.
-pub fn rcode_of(message: &Message) -> Rcode {
-    Rcode(u16::from(message.metadata.response_code))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::Rcode;
     use super::*;
     use hickory_proto::serialize::txt::Parser;
 

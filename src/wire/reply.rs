@@ -10,7 +10,7 @@
 //! record is no truncation (RFC 2181 §9).
 
 use super::answer::{Answer, Ede, Run};
-use super::{HEADER_LEN, Query, Rcode, RecordType, UDP_MAX, u16_at, walk};
+use super::{HEADER_LEN, Query, Rcode, RecordType, UDP_MAX, walk};
 
 /// Octets of an OPT record without options.
 const OPT_LEN: usize = 11;
@@ -184,11 +184,6 @@ impl<'r> Reply<'r> {
         Some(rdata_at)
     }
 
-    /// Whether the octets at `offset` can be the target of a compression pointer.
-    pub fn can_point_to(offset: usize) -> bool {
-        offset < 0x4000
-    }
-
     /// Whether TC is set.
     pub fn is_truncated(&self) -> bool {
         self.out[2] & 0x02 != 0
@@ -276,12 +271,6 @@ fn turned(run: Option<Run>, at: usize, turn: u32) -> usize {
         }
         _ => at,
     }
-}
-
-/// Id, flags and counts of a finished reply, for tests and logs: (rcode, answers, truncated).
-pub fn outline(reply: &[u8]) -> Option<(Rcode, u16, bool)> {
-    let code = Rcode(u16::from(*reply.get(3)? & 0x0F));
-    Some((code, u16_at(reply, 6)?, reply.get(2)? & 0x02 != 0))
 }
 
 #[cfg(test)]

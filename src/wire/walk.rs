@@ -2,10 +2,13 @@
 //!
 //! Every function takes the whole message and an offset and answers `None` where the bytes end
 //! too early or break a rule. Compression pointers must point strictly backwards, and never into
-//! the header (RFC 9267 §2), so a walk ends after at most 127 labels.
+//! the header (RFC 9267 §2), and a name may use no more of them than it can have labels.
 
 use super::name::{LABEL_MAX, NAME_MAX};
 use super::{HEADER_LEN, Name, RecordType, u16_at, u32_at};
+
+/// Most compression pointers of one name: as many as a name of 255 octets has labels.
+const POINTERS_MAX: usize = 127;
 
 /// One resource record as it lies in a message; all offsets count from the start of the message.
 #[derive(Clone, Copy, Debug)]
@@ -42,12 +45,14 @@ pub fn read_name(message: &[u8], at: usize) -> Option<Name> {
     let mut length = 0;
     let mut at = at;
     let mut lowest = at;
+    let mut pointers = 0;
     loop {
         match *message.get(at)? {
             0 => return Name::from_wire(&wire[..=length]),
             pointer if pointer >= 0xC0 => {
                 let target = usize::from(u16_at(message, at)? & 0x3FFF);
-                if target >= lowest || target < HEADER_LEN {
+                pointers += 1;
+                if target >= lowest || target < HEADER_LEN || pointers > POINTERS_MAX {
                     return None;
                 }
                 at = target;
