@@ -27,6 +27,9 @@ use crate::wire::{Answer, Name, NameRef, Question, QuestionKey};
 const ENTRY_BYTES_MIN: u32 = 512;
 /// Slots of a worker's table.
 const HOT_SLOTS: usize = 4096;
+/// Largest Entry that a worker keeps, in octets: what fits a reply over UDP does, and a table full of
+/// them stays below 8 MiB.
+const HOT_BYTES_MAX: usize = 2048;
 /// How long a worker serves an Entry before it asks the shared cache again.
 const HOT_LEASE: Duration = Duration::from_secs(5);
 
@@ -105,11 +108,10 @@ impl Cache {
     pub fn new(config: CacheConfig, zones: Vec<Name>) -> Self {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
         let counters = Arc::new(CacheCounters::default());
-        let failures = Keep { capacity: config.denial.capacity, ..config.denial };
         Self {
             positive: entries(config.success, counters.clone()),
             negative: entries(config.denial, counters.clone()),
-            failure: entries(failures, counters.clone()),
+            failure: entries(config.denial, counters.clone()),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             config,
             zones,
@@ -275,12 +277,28 @@ impl Hot {
         {
             return Some(serve(&held.entry, Freshness::Fresh(left_s)));
         }
-        let (entry, freshness) = cache.get(octets, now)?;
+        let (entry, freshness) = match cache.get(octets, now) {
+            Some(found) => found,
+            None => {
+                self.release(slot, octets);
+                return None;
+            }
+        };
         let answer = serve(&entry, freshness);
-        if let Some(slot) = slot {
+        if let Some(slot) = slot.filter(|_| entry.size_bytes() <= HOT_BYTES_MAX) {
             self.slots[slot] = Some(Slot { cache: cache.id, entry, until: now + HOT_LEASE });
         }
         Some(answer)
+    }
+}
+
+impl Hot {
+    /// Lets an Entry go that the shared cache no longer has.
+    fn release(&mut self, slot: Option<usize>, key: &[u8]) {
+        let Some(slot) = slot else { return };
+        if self.slots[slot].as_ref().is_some_and(|held| held.is_for(key)) {
+            self.slots[slot] = None;
+        }
     }
 }
 
@@ -292,8 +310,12 @@ impl Default for Hot {
 
 impl Slot {
     fn serves(&self, cache: &Cache, key: &[u8], now: Instant) -> bool {
+        self.cache == cache.id && now < self.until && !self.entry.is_retired() && self.is_for(key)
+    }
+
+    fn is_for(&self, key: &[u8]) -> bool {
         let question: &[u8] = std::borrow::Borrow::borrow(&self.entry.question);
-        self.cache == cache.id && now < self.until && !self.entry.is_retired() && question == key
+        question == key
     }
 }
 
@@ -349,7 +371,7 @@ mod tests {
         let (_, question) = question("w.example.");
         cache.store(&question, &answer(FOUND), now);
         let later = now + Duration::from_secs(20);
-        let failure = Answer::bare(Rcode::SERVFAIL, Some(Ede::NETWORK_ERROR));
+        let failure = Answer::bare(Rcode::SERVFAIL, Some(Ede::NO_REACHABLE_AUTHORITY));
         cache.store(&question, &failure, later);
         let (entry, freshness) = cache.get(key(&question), later).unwrap();
         assert_eq!((entry.space, freshness), (Space::Positive, Freshness::Stale));

@@ -18,6 +18,9 @@ use crate::wire::{Answer, NameRef, Question, Rcode};
 /// How long a failure of the network is kept: RFC 9520 §3.2 wants at least 1 s, and more would
 /// keep clients in an outage that is over.
 const NETWORK_FAILURE: Duration = Duration::from_secs(1);
+/// How long a refresh may be under way before another one may set out: longer than an exchange with
+/// upstreams takes, and short enough to find the end of an outage (RFC 8767 §5: at most 30 s).
+const REFRESH_LAPSE: Duration = Duration::from_secs(6);
 /// Longest TTL that is believed: one day (reliability limits; RFC 8767 §4 allows a week).
 const TTL_MAX: Duration = Duration::from_secs(86_400);
 /// TTL of a stale Answer, in seconds (RFC 8767 §5.2 recommends 30).
@@ -42,8 +45,8 @@ pub struct Entry {
     pub stale: Duration,
     /// Set when another Entry took its place or it was evicted, for tables that still hold it.
     retired: AtomicBool,
-    /// Set while somebody refreshes it.
-    refreshing: AtomicBool,
+    /// When somebody last set out to refresh it, in ms after `stored` plus one; 0 is never.
+    refreshed_ms: AtomicU64,
     /// Hits without a gap, and when the last one was, in ms after `stored` (prefetch).
     hits: AtomicU32,
     last_hit_ms: AtomicU64,
@@ -80,7 +83,7 @@ impl Entry {
             ttl,
             stale,
             retired: AtomicBool::new(false),
-            refreshing: AtomicBool::new(false),
+            refreshed_ms: AtomicU64::new(0),
             hits: AtomicU32::new(0),
             last_hit_ms: AtomicU64::new(0),
         })
@@ -111,14 +114,17 @@ impl Entry {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// Whether the caller is the one who refreshes it.
-    pub fn claim_refresh(&self) -> bool {
-        !self.refreshing.swap(true, Ordering::AcqRel)
-    }
-
-    /// Lets the next caller try, after a refresh that failed.
-    pub fn release_refresh(&self) {
-        self.refreshing.store(false, Ordering::Release);
+    /// Whether the caller is the one who refreshes it. A claim lapses by itself, so an errand that
+    /// fails, or is dropped, delays the next one and no more.
+    pub fn claim_refresh(&self, now: Instant) -> bool {
+        let age_ms = now.saturating_duration_since(self.stored).as_millis() as u64 + 1;
+        let last_ms = self.refreshed_ms.load(Ordering::Relaxed);
+        let is_free = last_ms == 0 || age_ms >= last_ms + REFRESH_LAPSE.as_millis() as u64;
+        let claim = || {
+            let order = Ordering::Relaxed;
+            self.refreshed_ms.compare_exchange(last_ms, age_ms, order, order)
+        };
+        is_free && claim().is_ok()
     }
 
     /// Counts a hit, and tells whether a popular Entry that soon expires is to be refreshed.
@@ -137,7 +143,7 @@ impl Entry {
 
     /// Octets in memory, with the cost of the cache around it.
     pub fn size_bytes(&self) -> usize {
-        size_of::<Self>() + 2 * self.question.size_bytes() + self.answer.size_bytes()
+        size_of::<Self>() + 2 * self.question.size_bytes() + self.answer.heap_bytes()
     }
 }
 
@@ -241,7 +247,7 @@ mod tests {
             Entry::new(question.clone(), answer, &CacheConfig::default(), Instant::now())
         };
         assert_eq!(keep(None).unwrap().ttl, Duration::from_secs(5));
-        assert_eq!(keep(Some(Ede::NETWORK_ERROR)).unwrap().ttl, Duration::from_secs(1));
+        assert_eq!(keep(Some(Ede::NO_REACHABLE_AUTHORITY)).unwrap().ttl, Duration::from_secs(1));
     }
 
     #[test]
@@ -254,6 +260,8 @@ mod tests {
         assert!(!hit(20));
         assert!(!hit(50), "popular, and still good for a while");
         assert!(hit(95));
-        assert!(entry.claim_refresh() && !entry.claim_refresh());
+        let claim = |s| entry.claim_refresh(entry.stored + Duration::from_secs(s));
+        assert!(claim(95) && !claim(95) && !claim(100));
+        assert!(claim(101), "the first one did not come back");
     }
 }

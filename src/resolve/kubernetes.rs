@@ -45,10 +45,6 @@ impl Kubernetes {
         let Some((zone, prefix)) = self.split(name).filter(|_| query.class == Class::IN) else {
             return Verdict::Next;
         };
-        if matches!(query.rtype, RecordType::AXFR | RecordType::IXFR) {
-            reply.set_rcode(Rcode::REFUSED);
-            return Verdict::Reply(Author::Kubernetes);
-        }
         let asked = Asked { zone, prefix, query, turn };
         let published = self.published.zone();
         match published.lookup(&asked, reply) {

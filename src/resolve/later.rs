@@ -19,6 +19,7 @@ use super::cache::Cache;
 use super::config::Refresh;
 use super::entry::{Entry, Freshness};
 use super::flight::{Landed, Landing};
+use super::kubernetes::Kubernetes;
 use super::now::{Client, gate};
 use super::plan::{Block, Plan};
 use super::step::{Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale};
@@ -89,24 +90,27 @@ impl Errand {
     }
 
     async fn answer(&self, block: &Block, query: &Query<'_>) -> Written {
-        let refused = gate(query.edns, query.class, block);
+        let refused = gate(query, block);
         if let Some(rcode) = refused {
             return self.write(query, Author::None, |reply| reply.set_rcode(rcode));
         }
         let mut cache = None;
         for step in &block.steps {
             match step {
-                Step::Kubernetes(_) => {
-                    if let Some(written) = self.answer_from_cluster(step, query).await {
+                Step::Kubernetes(kubernetes) => {
+                    let turn = if block.turns_addresses { query.id().into() } else { 0 };
+                    if let Some(written) = self.answer_from_cluster(kubernetes, query, turn).await {
                         return written;
                     }
                 }
                 Step::Cache(here) if here.covers(query.name()) => {
-                    let found = self.answer_from_cache(here, query);
-                    if let Some(written) = found.filter(|_| self.purpose == Purpose::Reply) {
+                    cache = Some(here);
+                    if self.purpose == Purpose::Refresh {
+                        continue;
+                    }
+                    if let Some(written) = self.answer_from_cache(here, query) {
                         return written;
                     }
-                    cache = Some(here);
                 }
                 Step::Forward(forwarding) if forwarding.forward.covers(query.name()) => {
                     return self.answer_from_upstream(block, cache, forwarding, query).await;
@@ -118,12 +122,15 @@ impl Errand {
     }
 
     /// The `kubernetes` Step, with all that it has to wait for. `None` is Next.
-    async fn answer_from_cluster(&self, step: &Step, query: &Query<'_>) -> Option<Written> {
-        let Step::Kubernetes(kubernetes) = step else { return None };
+    async fn answer_from_cluster(
+        &self,
+        kubernetes: &Kubernetes,
+        query: &Query<'_>,
+        turn: u32,
+    ) -> Option<Written> {
         let deadline = self.arrived + HOLD_MAX;
         loop {
             let mut verdict = Verdict::Next;
-            let turn = query.id().into();
             let written = self.write(query, Author::Kubernetes, |reply| {
                 verdict = kubernetes.answer_now(query, turn, reply);
             });
@@ -192,15 +199,18 @@ impl Errand {
         if let Some(cache) = cache {
             cache.counters.missed();
         }
+        // RFC 9520 §3.2: while a failure is kept nobody is asked; what expired is served meanwhile.
+        if let Some((cache, entry)) =
+            stale.as_ref().filter(|(it, _)| it.has_failed(&question, now()))
+        {
+            return self.write(query, Author::Cache, |reply| serve_stale(cache, entry, 0, reply));
+        }
         let fetch = fetch(forwarding.clone(), cache.cloned(), question.clone(), self.client.proto);
         let landing = forwarding.flights.join(&question, fetch);
         let landing = match stale.as_ref().and_then(|(cache, _)| patience(cache)) {
             Some(patience) => timeout(patience, landing).await.ok(),
             None => Some(landing.await),
         };
-        if let Some((_, entry)) = &stale {
-            entry.release_refresh();
-        }
         match (landing, &stale) {
             // RFC 8767 §4: an expired Answer is better than a failure, whoever reports it.
             (Some(Some(Ok(landed))), stale) if stale.is_none() || !landed.is_failure() => self
@@ -228,8 +238,8 @@ impl Errand {
         landing: Option<Landing>,
     ) -> Written {
         let is_too_many = match &landing {
-            None => true,
-            Some(landed) => matches!(landed, Err(error) if matches!(**error, Error::TooMany(_))),
+            Some(Err(error)) => matches!(**error, Error::TooMany(_)),
+            _ => false,
         };
         self.tell(block, question, landing);
         if is_too_many {
@@ -258,6 +268,7 @@ impl Errand {
         let rcode = reply.rcode();
         let len = reply.finish();
         out.truncate(len);
+        out.shrink_to_fit();
         Written { out, rcode, author }
     }
 }

@@ -8,9 +8,7 @@ use std::time::Instant;
 use super::plan::{Block, Port};
 use super::step::{Desk, Step, Verdict, Wait};
 use super::tally::{Author, Proto, Served};
-use crate::wire::{
-    Answer, Class, Edns, Query, Rcode, RecordType, Reply, TCP_MAX, Unanswerable, reply,
-};
+use crate::wire::{Answer, Class, Query, Rcode, RecordType, Reply, TCP_MAX, Unanswerable, reply};
 
 /// The client side of a query.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +54,6 @@ pub fn answer_now(
         Err(Unanswerable::Refuse(rcode)) => return refuse(packet, rcode, client, out),
     };
     let mut reply = Reply::to(&query, client.limit(&query), out);
-    desk.turn = desk.turn.wrapping_add(1);
     let block = port.block_number(&query);
     let verdict = match block {
         Some(number) => port.block(number).answer_now(&query, now, desk, &mut reply),
@@ -102,13 +99,11 @@ impl Block {
         desk: &mut Desk,
         reply: &mut Reply<'_>,
     ) -> Verdict {
-        if let Some(rcode) = gate(query.edns, query.class, self) {
+        if let Some(rcode) = gate(query, self) {
             reply.set_rcode(rcode);
             return Verdict::Reply(Author::None);
         }
-        if !self.turns_addresses {
-            desk.turn = 0;
-        }
+        desk.turns_addresses = self.turns_addresses;
         for step in &self.steps {
             match step.answer_now(query, now, desk, reply) {
                 Verdict::Next => continue,
@@ -120,14 +115,16 @@ impl Block {
     }
 }
 
-/// Codes that need no look-up: an unknown version of EDNS (RFC 6891 §6.1.3), a class that no Step
-/// of the Block can serve (as CoreDNS: only `forward` takes classes other than IN).
-pub(super) fn gate(edns: Option<Edns>, class: Class, block: &Block) -> Option<Rcode> {
-    if edns.is_some_and(|edns| edns.version > 0) {
+/// Codes that need no look-up: an unknown version of EDNS (RFC 6891 §6.1.3); a zone transfer, which
+/// nobody may have; a class that no Step of the Block can serve (as CoreDNS: only `forward` takes
+/// classes other than IN).
+pub(super) fn gate(query: &Query<'_>, block: &Block) -> Option<Rcode> {
+    if query.edns.is_some_and(|edns| edns.version > 0) {
         return Some(Rcode::BADVERS);
     }
+    let is_transfer = matches!(query.rtype, RecordType::AXFR | RecordType::IXFR);
     let forwards = || block.steps.iter().any(|step| matches!(step, Step::Forward(_)));
-    (class != Class::IN && !forwards()).then_some(Rcode::REFUSED)
+    (is_transfer || query.class != Class::IN && !forwards()).then_some(Rcode::REFUSED)
 }
 
 impl Client {

@@ -56,8 +56,10 @@ pub enum Wait {
 /// What a worker keeps between queries.
 pub struct Desk {
     pub hot: Hot,
-    /// Counts up with each reply, to turn addresses.
-    pub turn: u32,
+    /// Whether the Block at hand turns addresses (`loadbalance`).
+    pub turns_addresses: bool,
+    /// State of the generator that turns them.
+    state: u32,
 }
 
 impl Step {
@@ -70,7 +72,7 @@ impl Step {
         reply: &mut Reply<'_>,
     ) -> Verdict {
         match self {
-            Step::Kubernetes(kubernetes) => kubernetes.answer_now(query, desk.turn, reply),
+            Step::Kubernetes(kubernetes) => kubernetes.answer_now(query, desk.turn(), reply),
             Step::Cache(cache) => answer_from(cache, query, now, desk, reply),
             Step::Loop(probe) => {
                 if query.rtype == RecordType::HINFO {
@@ -97,7 +99,7 @@ pub(super) fn answer_from(
     if !cache.covers(query.name()) {
         return Verdict::Next;
     }
-    let (key, turn) = (QuestionKey::of(query), desk.turn);
+    let (key, turn) = (QuestionKey::of(query), desk.turn());
     let serve = |entry: &Arc<Entry>, freshness| serve(cache, entry, freshness, now, turn, reply);
     desk.hot.with(cache, &key, now, serve).unwrap_or(Verdict::Next)
 }
@@ -118,7 +120,7 @@ fn serve(
             cache.counters.hit(entry.space);
             let prefetch = cache.config.prefetch.as_ref();
             if prefetch.is_some_and(|prefetch| entry.wants_prefetch(prefetch, now))
-                && entry.claim_refresh()
+                && entry.claim_refresh(now)
             {
                 cache.counters.prefetched();
                 return Verdict::ReplyAndRefresh(Author::Cache);
@@ -127,7 +129,7 @@ fn serve(
         }
         Freshness::Stale if cache.serves_stale_at_once() => {
             serve_stale(cache, entry, turn, reply);
-            if entry.claim_refresh() {
+            if entry.claim_refresh(now) {
                 return Verdict::ReplyAndRefresh(Author::Cache);
             }
             Verdict::Reply(Author::Cache)
@@ -153,12 +155,23 @@ impl Cache {
 impl Desk {
     /// The desk of a UDP worker.
     pub fn new() -> Self {
-        Self { hot: Hot::new(), turn: 0 }
+        Self { hot: Hot::new(), turns_addresses: false, state: rand::random() }
     }
 
     /// A desk for those who answer rarely, without a table of its own.
     pub fn small() -> Self {
-        Self { hot: Hot::none(), turn: 0 }
+        Self { hot: Hot::none(), turns_addresses: false, state: rand::random() }
+    }
+
+    /// Which address comes first. Not a counter: clients ask for A and AAAA in turns, so a counter
+    /// would show each of them every second address only. (Numerical Recipes' generator; the high
+    /// bits are the good ones.)
+    fn turn(&mut self) -> u32 {
+        if !self.turns_addresses {
+            return 0;
+        }
+        self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.state >> 8
     }
 }
 

@@ -60,10 +60,8 @@ pub struct Ede {
 #[allow(missing_docs)]
 impl Ede {
     pub const STALE: Ede = Ede { code: 3, text: "" };
-    pub const CACHED_ERROR: Ede = Ede { code: 13, text: "" };
     pub const NOT_READY: Ede = Ede { code: 14, text: "the cluster is not known yet" };
     pub const NO_REACHABLE_AUTHORITY: Ede = Ede { code: 22, text: "no upstream answered" };
-    pub const NETWORK_ERROR: Ede = Ede { code: 23, text: "upstream failed" };
 }
 
 /// What kind of statement an Answer makes about its question (RFC 2308 §2).
@@ -183,9 +181,9 @@ impl Answer {
         Some(u32_at(&self.body, ttl_at)?.min(minimum))
     }
 
-    /// Octets that this Answer takes in memory.
-    pub fn size_bytes(&self) -> usize {
-        size_of::<Self>() + self.body.len() + self.ttls.len() * 2
+    /// Octets that this Answer takes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.body.len() + self.ttls.len() * 2
     }
 
     /// Records in the answer section.

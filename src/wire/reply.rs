@@ -165,7 +165,8 @@ impl<'r> Reply<'r> {
         let owner: [&[u8]; 2] = match owner {
             Owner::Question => [&TO_QUESTION, &[]],
             Owner::At(offset) => {
-                pointer = (0xC000 | u16::try_from(offset).ok()?).to_be_bytes();
+                let offset = u16::try_from(offset).ok().filter(|offset| *offset < 0x4000)?;
+                pointer = (0xC000 | offset).to_be_bytes();
                 [&pointer, &[]]
             }
             Owner::Name(first, rest) => [first, rest],
