@@ -182,11 +182,11 @@ impl Server {
         healths.map(|health| health.lameduck).max().unwrap_or_default()
     }
 
-    /// Ends: connections and errands get [`DRAIN_MAX`] to finish.
-    pub async fn drain(self) {
-        let listening = self.listening;
-        let errands = self.exchange.errands.drained(DRAIN_MAX);
-        tokio::join!(close(listening), errands);
+    /// Ends: connections and then errands get [`DRAIN_MAX`] to finish, which is the time of one
+    /// exchange with upstreams. Answers how many queries are left without an answer.
+    pub async fn drain(self) -> usize {
+        close(self.listening).await;
+        self.exchange.errands.drained(DRAIN_MAX).await
     }
 
     /// Opens the sockets of ports that are not open yet.

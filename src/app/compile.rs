@@ -32,8 +32,8 @@ pub async fn compile(
 ) -> Result<(Arc<Plan>, Parts), Error> {
     let mut parts = old.next();
     let mut by_port: BTreeMap<u16, Vec<Zoned>> = BTreeMap::new();
-    for (number, server) in corefile.blocks.iter().enumerate() {
-        let block = Arc::new(block(server, number, old, &mut parts, setting).await?);
+    for server in &corefile.blocks {
+        let block = Arc::new(block(server, old, &mut parts, setting).await?);
         for key in &server.keys {
             let name = server_name(key.port);
             let tally = parts.tally(&name, &key.zone.to_string(), setting.workers);
@@ -56,20 +56,21 @@ pub fn server_name(port: u16) -> String {
 
 async fn block(
     server: &ServerBlock,
-    number: usize,
     old: &Parts,
     parts: &mut Parts,
     setting: &Setting,
 ) -> Result<Block, Error> {
     let mut steps = Vec::new();
-    let place = |directive: &str, index: usize| format!("{number} {directive} {index}");
+    // The first key names a block as long as it exists, wherever it stands in the file.
+    let key = &server.keys[0];
+    let place =
+        |directive: &str, index: usize| format!("{}:{} {directive} {index}", key.zone, key.port);
     let mut forwards = Vec::new();
     for (index, config) in server.forward.iter().enumerate() {
         forwards.push(parts.forward(old, place("forward", index), config)?);
     }
     // The probe of `loop` must see its queries before anything answers them.
     if let (true, Some(forwarding)) = (server.loop_detection, forwards.first()) {
-        let key = &server.keys[0];
         let listen = format!(":{}", key.port);
         let probe = LoopProbe::start(key.zone.clone(), listen, &forwarding.forward);
         steps.push(Step::Loop(Arc::new(probe)));

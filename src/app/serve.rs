@@ -283,10 +283,13 @@ async fn drain(server: Server, signals: &mut Signals) {
     );
     let finish = async {
         sleep(lameduck).await;
-        server.drain().await;
+        server.drain().await
     };
     tokio::select! {
-        () = finish => tracing::info!("every accepted query was answered, ending"),
+        left = finish => match left {
+            0 => tracing::info!("every accepted query was answered, ending"),
+            left => tracing::warn!("ending, {left} queries did not get their answer in time"),
+        },
         _ = async { while matches!(signals.next().await, Wish::Reload) {} } => {
             tracing::warn!("second signal, ending at once");
         }

@@ -19,6 +19,9 @@ pub const UPSTREAM_MAX: usize = 8192;
 /// Errands that may wait for the cluster at once.
 pub const CLUSTER_MAX: usize = 4096;
 
+/// How often the end looks whether all errands have ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// The places for errands.
 pub struct Errands {
     runtime: Handle,
@@ -76,12 +79,14 @@ impl Errands {
         UPSTREAM_MAX + CLUSTER_MAX - free
     }
 
-    /// Waits until no errand is under way, at most `patience`.
-    pub async fn drained(&self, patience: Duration) {
-        let all = async {
-            let _ = self.upstream.acquire_many(UPSTREAM_MAX as u32).await;
-            let _ = self.cluster.acquire_many(CLUSTER_MAX as u32).await;
+    /// Waits until no errand is under way, at most `patience`. Answers how many are left.
+    pub async fn drained(&self, patience: Duration) -> usize {
+        let none = async {
+            while self.under_way() > 0 {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
         };
-        let _ = tokio::time::timeout(patience, all).await;
+        let _ = tokio::time::timeout(patience, none).await;
+        self.under_way()
     }
 }

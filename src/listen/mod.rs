@@ -18,7 +18,7 @@ pub mod tcp;
 pub mod udp;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -59,7 +59,7 @@ pub struct Listening {
     stop_workers: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     stop_tcp: watch::Sender<bool>,
-    tcp: tokio::task::JoinHandle<()>,
+    tcp: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Exchange {
@@ -85,29 +85,43 @@ impl Listening {
         let other = |source: io::Error| Error::Other { address, proto: "tcp", source };
         let listener = socket::tcp(address)?;
         let address = listener.local_addr().map_err(other)?;
-        let sockets: Result<Vec<_>, _> = (0..workers).map(|_| socket::udp(address)).collect();
-        let stop_workers = Arc::new(AtomicBool::new(false));
-        let start = |(number, socket)| {
-            udp::start(exchange.clone(), socket, plan_port, number, stop_workers.clone())
-        };
-        let threads: io::Result<Vec<_>> = sockets?.into_iter().enumerate().map(start).collect();
-        let threads = threads.map_err(other)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(other)?;
+        let sockets: Vec<UdpSocket> =
+            (0..workers).map(|_| socket::udp(address)).collect::<Result<_, _>>()?;
         let (stop_tcp, stop) = watch::channel(false);
         let tcp = tokio::spawn(tcp::serve(exchange.clone(), listener, plan_port, stop));
-        Ok(Self { address, workers, stop_workers, threads, stop_tcp, tcp })
+        let stop_workers = Arc::new(AtomicBool::new(false));
+        // From here on, dropping it stops what has been started.
+        let mut listening =
+            Self { address, workers, stop_workers, threads: Vec::new(), stop_tcp, tcp: Some(tcp) };
+        for (number, socket) in sockets.into_iter().enumerate() {
+            let stop = listening.stop_workers.clone();
+            let thread = udp::start(exchange.clone(), socket, plan_port, number, stop);
+            listening.threads.push(thread.map_err(other)?);
+        }
+        Ok(listening)
     }
 
-    /// Stops: TCP connections get the answers in flight, UDP workers answer their last batch.
+    /// Stops: TCP connections get the answers in flight, UDP workers answer what has arrived.
     /// Waits at most `patience` for connections.
-    pub async fn close(self, patience: Duration) {
+    pub async fn close(mut self, patience: Duration) {
         let _ = self.stop_tcp.send(true);
-        if tokio::time::timeout(patience, self.tcp).await.is_err() {
+        self.stop_workers.store(true, Ordering::Relaxed);
+        let threads = std::mem::take(&mut self.threads);
+        let join = || threads.into_iter().for_each(|thread| drop(thread.join()));
+        let joined = tokio::task::spawn_blocking(join);
+        if let Some(tcp) = self.tcp.take()
+            && tokio::time::timeout(patience, tcp).await.is_err()
+        {
             tracing::warn!("connections on {} did not end in time", self.address);
         }
+        let _ = joined.await;
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = self.stop_tcp.send(true);
         self.stop_workers.store(true, Ordering::Relaxed);
-        let threads = self.threads;
-        let join = || threads.into_iter().for_each(|thread| drop(thread.join()));
-        let _ = tokio::task::spawn_blocking(join).await;
     }
 }
