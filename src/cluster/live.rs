@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc::{self, Receiver};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -29,7 +29,8 @@ pub struct Cluster {
     pub published: Arc<Published>,
     pub feed: Arc<Feed>,
     pub programming: Arc<Programming>,
-    _source: Running,
+    /// `None` when somebody else tells the changes.
+    _source: Option<Running>,
     keeper: JoinHandle<()>,
 }
 
@@ -39,18 +40,36 @@ impl Cluster {
     /// # Errors
     /// What the operator must mend: credentials, URLs, files.
     pub async fn start(config: Config, own_addresses: Vec<IpAddr>) -> Result<Self, Error> {
-        let settings = settings(&config, own_addresses);
-        let published = Arc::new(Published::new(settings.clone()));
         let feed = Arc::new(Feed::new(Instant::now()));
-        let programming = Arc::new(Programming::default());
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
         let source =
             source::start(&config.source, &config.namespaces, sender, feed.clone()).await?;
+        let mut cluster = Self::keeping(config, own_addresses, feed, changes);
+        cluster._source = Some(source);
+        Ok(cluster)
+    }
+
+    /// A Cluster without a source: it knows what is sent.
+    pub fn told(config: Config, own_addresses: Vec<IpAddr>) -> (Self, Sender<Change>) {
+        let (sender, changes) = mpsc::channel(CHANGES_MAX);
+        let feed = Arc::new(Feed::new(Instant::now()));
+        (Self::keeping(config, own_addresses, feed, changes), sender)
+    }
+
+    /// Starts the task that owns the Index.
+    fn keeping(
+        config: Config,
+        own_addresses: Vec<IpAddr>,
+        feed: Arc<Feed>,
+        changes: Receiver<Change>,
+    ) -> Self {
+        let settings = settings(&config, own_addresses);
+        let published = Arc::new(Published::new(settings.clone()));
+        let programming = Arc::new(Programming::default());
         let exposed = config.namespaces.iter().map(|name| name.as_str().into());
         let index = Index::new(settings, exposed);
-        let keeper = keep(index, changes, published.clone(), programming.clone());
-        let keeper = tokio::spawn(keeper);
-        Ok(Self { config, published, feed, programming, _source: source, keeper })
+        let keeper = tokio::spawn(keep(index, changes, published.clone(), programming.clone()));
+        Self { config, published, feed, programming, _source: None, keeper }
     }
 }
 

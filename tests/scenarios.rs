@@ -1,0 +1,86 @@
+//! Behaviour, one file each: every `tests/scenarios/*.txt` is run against the real Plan in process.
+//!
+//! ```text
+//! # Kubernetes DNS spec §2.4.1
+//! cluster  service shop/web headless; endpoint 10.0.0.1; endpoint 10.0.0.2 unready
+//! query    web.shop.svc.cluster.local A
+//! expect   NOERROR aa  web.shop.svc.cluster.local 5 A 10.0.0.1
+//! time     +6s
+//! ```
+//!
+//! A statement begins at the left margin with its word; lines that are indented continue it, and
+//! `;` parts it as a new line does. Lines that begin with `#` say why, and cite.
+//!
+//! `own ADDRESS…` Addresses of this server, before all else; by default none.
+//! `corefile` The Corefile, indented; it comes first. `$up` stands for the address of a scripted
+//!   upstream of that name. Without it, [`world::COREFILE`]. A later one is a reload.
+//! `cluster …` What the API server says; see [`cluster`]. Everything is listed from the start,
+//!   unless `cluster unsynced` comes first; then `cluster synced` ends the lists.
+//! `upstream NAME …` What a scripted upstream answers from here on; see [`script`].
+//! `query OPTION… NAME TYPE` One packet; see [`client`]. `query hex 00 01 …` sends these octets.
+//! `expect RCODE FLAG… RECORD; …` What comes back to the earliest query without a verdict, in
+//!   full; see [`shape`]. `expect drop` is no reply, `expect held` is none so far.
+//! `asked N`, `asked NAME N`, `asked NAME tcp N` Questions that upstreams got, without probes.
+//! `refreshed` Waits until the refreshes behind the replies have ended.
+//! `time +6s` Moves the clock, which stands otherwise.
+//!
+//! The clock is tokio's, paused. Loopback I/O is real, and a paused clock would jump while it is
+//! under way; so a blocking task, which holds the clock (`tokio::time::pause`), lives as long as
+//! the scenario. It is also the watchdog: nothing may take [`world::PATIENCE`] of real time.
+//!
+//! `SCENARIO=part-of-a-name` runs those files only.
+
+use std::path::{Path, PathBuf};
+
+#[path = "support/scenario/client.rs"]
+mod client;
+#[path = "support/scenario/cluster.rs"]
+mod cluster;
+#[path = "support/scenario/script.rs"]
+mod script;
+#[path = "support/scenario/shape.rs"]
+mod shape;
+#[path = "support/scenario/statement.rs"]
+mod statement;
+#[path = "support/upstream.rs"]
+mod upstream;
+#[path = "support/scenario/world.rs"]
+mod world;
+
+/// The scenarios, in the order of their names.
+fn scenarios() -> Vec<PathBuf> {
+    let wanted = std::env::var("SCENARIO").unwrap_or_default();
+    let entries = std::fs::read_dir("tests/scenarios").unwrap().map(|entry| entry.unwrap().path());
+    let is_wanted = |path: &PathBuf| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        path.extension().is_some_and(|kind| kind == "txt") && stem.contains(&wanted)
+    };
+    let mut files: Vec<PathBuf> = entries.filter(is_wanted).collect();
+    files.sort();
+    files
+}
+
+/// Runs one scenario; the error is `file:line: what`.
+fn check(path: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let statements = statement::read(&text).map_err(|(line, what)| at(path, line, &what))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(world::run(&statements)).map_err(|(line, what)| at(path, line, &what))
+}
+
+fn at(path: &Path, line: usize, what: &str) -> String {
+    format!("{}:{line}: {what}", path.display())
+}
+
+#[test]
+fn every_scenario_comes_out_as_written() {
+    let paths = scenarios();
+    assert!(!paths.is_empty(), "no scenario in tests/scenarios");
+    let failures: Vec<String> = paths.iter().filter_map(|path| check(path).err()).collect();
+    println!("{} scenarios ran", paths.len());
+    assert!(failures.is_empty(), "{} failed\n\n{}", failures.len(), failures.join("\n\n"));
+}

@@ -1,0 +1,161 @@
+//! `cluster` statements, as the Changes that a source would send.
+//!
+//! ```text
+//! cluster  service shop/web clusterip 10.96.0.1,fd00::1; port http 80/tcp; endpoint 10.0.0.1
+//! cluster  service shop/db headless; port 5432/tcp
+//!          endpoint 10.0.0.2,fd01::2 hostname db-0; endpoint 10.0.0.3 unready
+//!          endpoints 10.1.0.1 10.1.0.200                         one each from first to last
+//! cluster  service shop/ext external example.org
+//! cluster  slice shop/web-2 of web; port …; endpoint …           one more slice
+//! cluster  namespace empty
+//! cluster  delete service shop/web | slice shop/web-2 | namespace shop
+//! cluster  unsynced | synced
+//! ```
+//!
+//! A `service` brings its Namespace and, as the control plane does, one slice per family of
+//! endpoints. Without `port` it has none; `clusterip` without an address is not allocated yet.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use mainstay::cluster::object::{
+    Change, Endpoint, Kind, Object, ObjectKey, Port, Protocol, Role, Service, Slice,
+};
+
+/// What a statement says about the cluster.
+pub fn changes(items: &[String]) -> Result<Vec<Change>, String> {
+    let words: Vec<&str> = items.first().ok_or("nothing said")?.split_whitespace().collect();
+    match words[..] {
+        ["unsynced"] => Ok(Kind::ALL.map(Change::ListBegin).into()),
+        ["synced"] => Ok(Kind::ALL.map(Change::ListEnd).into()),
+        ["namespace", name] => Ok(vec![namespace(name)]),
+        ["service", name, "headless"] => service(key(name)?, Role::Headless, &items[1..]),
+        ["service", name, "external", target] => {
+            service(key(name)?, Role::ExternalName(target.into()), &items[1..])
+        }
+        ["service", name, "clusterip"] => {
+            service(key(name)?, Role::ClusterIp(Vec::new()), &items[1..])
+        }
+        ["service", name, "clusterip", addresses] => {
+            service(key(name)?, Role::ClusterIp(list(addresses)?), &items[1..])
+        }
+        ["slice", name, "of", service] => {
+            let (key, (ports, endpoints)) = (key(name)?, parts(&items[1..])?);
+            let service = service.into();
+            let slice = Slice { key, service, endpoints, ports, triggered_ms: None };
+            Ok(vec![Change::Apply(Object::Slice(slice))])
+        }
+        ["delete", "namespace", name] => {
+            let key = ObjectKey { namespace: "".into(), name: name.into() };
+            Ok(vec![Change::Delete(Kind::Namespace, key)])
+        }
+        ["delete", "slice", name] => Ok(vec![Change::Delete(Kind::Slice, key(name)?)]),
+        ["delete", "service", name] => {
+            let key = key(name)?;
+            let slices =
+                FAMILIES.map(|family| Change::Delete(Kind::Slice, slice_key(&key, family)));
+            Ok([Change::Delete(Kind::Service, key)].into_iter().chain(slices).collect())
+        }
+        _ => Err(format!("not a cluster statement: {}", items[0])),
+    }
+}
+
+const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
+
+fn namespace(name: &str) -> Change {
+    Change::Apply(Object::Namespace(name.into()))
+}
+
+fn service(key: ObjectKey, role: Role, items: &[String]) -> Result<Vec<Change>, String> {
+    let (ports, endpoints) = parts(items)?;
+    let slices = FAMILIES.map(|family| Slice {
+        key: slice_key(&key, family),
+        service: key.name.clone(),
+        endpoints: endpoints.iter().filter_map(|endpoint| of_family(endpoint, family)).collect(),
+        ports: ports.clone(),
+        triggered_ms: None,
+    });
+    let namespace = namespace(&key.namespace);
+    let service = Service { key, role, ports, has_selector: true };
+    let objects = [Object::Service(service)].into_iter().chain(slices.map(Object::Slice));
+    Ok([namespace].into_iter().chain(objects.map(Change::Apply)).collect())
+}
+
+fn slice_key(service: &ObjectKey, family: &str) -> ObjectKey {
+    let name = format!("{}-{family}", service.name).into();
+    ObjectKey { namespace: service.namespace.clone(), name }
+}
+
+/// The part of an endpoint that a slice of this family holds.
+fn of_family(endpoint: &Endpoint, family: &str) -> Option<Endpoint> {
+    let mut endpoint = endpoint.clone();
+    endpoint.addresses.retain(|address| address.is_ipv4() == (family == "ipv4"));
+    (!endpoint.addresses.is_empty()).then_some(endpoint)
+}
+
+fn parts(items: &[String]) -> Result<(Vec<Port>, Vec<Endpoint>), String> {
+    let (mut ports, mut endpoints) = (Vec::new(), Vec::new());
+    for item in items {
+        let words: Vec<&str> = item.split_whitespace().collect();
+        match words[..] {
+            ["port", number] => ports.push(port("", number)?),
+            ["port", name, number] => ports.push(port(name, number)?),
+            ["endpoints", first, last] => {
+                let [first, last] =
+                    [first, last].map(|text| text.parse::<Ipv4Addr>().map(u32::from));
+                let (first, last) = first.and_then(|first| Ok((first, last?))).map_err(plain)?;
+                endpoints.extend((first..=last).map(|bits| plain_endpoint(bits.into())));
+            }
+            ["endpoint", addresses, ref rest @ ..] => endpoints.push(endpoint(addresses, rest)?),
+            _ => return Err(format!("neither port nor endpoint: {item}")),
+        }
+    }
+    Ok((ports, endpoints))
+}
+
+fn plain_endpoint(address: Ipv4Addr) -> Endpoint {
+    Endpoint { addresses: vec![address.into()], ready: true, hostname: None }
+}
+
+fn endpoint(addresses: &str, mut rest: &[&str]) -> Result<Endpoint, String> {
+    let mut endpoint = Endpoint { addresses: list(addresses)?, ready: true, hostname: None };
+    loop {
+        rest = match rest {
+            [] => return Ok(endpoint),
+            ["hostname", name, rest @ ..] => {
+                endpoint.hostname = Some((*name).into());
+                rest
+            }
+            [word @ ("ready" | "unready"), rest @ ..] => {
+                endpoint.ready = *word == "ready";
+                rest
+            }
+            other => return Err(format!("not about an endpoint: {other:?}")),
+        }
+    }
+}
+
+/// `80/tcp`.
+fn port(name: &str, text: &str) -> Result<Port, String> {
+    let (number, protocol) = text.split_once('/').ok_or(format!("not a port: {text}"))?;
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        _ => return Err(format!("not a protocol: {protocol}")),
+    };
+    Ok(Port { name: name.into(), protocol, number: number.parse().map_err(plain)? })
+}
+
+fn key(text: &str) -> Result<ObjectKey, String> {
+    let (namespace, name) = text.split_once('/').ok_or(format!("not NAMESPACE/NAME: {text}"))?;
+    Ok(ObjectKey { namespace: namespace.into(), name: name.into() })
+}
+
+/// Addresses with commas between.
+pub fn list(text: &str) -> Result<Vec<IpAddr>, String> {
+    text.split(',').map(|one| one.parse().map_err(|_| format!("not an address: {one}"))).collect()
+}
+
+fn plain(error: impl ToString) -> String {
+    error.to_string()
+}
