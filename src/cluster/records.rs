@@ -92,7 +92,10 @@ impl ServiceRecords {
 
     /// The hosts with this label.
     pub fn hosts_named(&self, label: &[u8]) -> &[Host] {
-        let start = self.hosts.partition_point(|host| &host.label[1..] < label);
+        // Sorted by wire form: by length first, then by letters.
+        let place =
+            |host: &Host| (usize::from(host.label[0]), &host.label[1..]) < (label.len(), label);
+        let start = self.hosts.partition_point(place);
         let rest = &self.hosts[start..];
         let count = rest.iter().take_while(|host| &host.label[1..] == label).count();
         &rest[..count]
@@ -127,6 +130,42 @@ pub fn port_matches(port: &Port, name: &[u8], protocol: &[u8]) -> bool {
     let protocol_name = port.protocol.label();
     (name.is_empty() || port.name.as_bytes().eq_ignore_ascii_case(name))
         && (protocol.is_empty() || protocol_name == protocol)
+}
+
+/// The numbers of the ports that are asked for, each once.
+pub(super) fn numbers<'p>(
+    ports: &'p [Port],
+    (name, protocol): (&'p [u8], &'p [u8]),
+) -> impl Iterator<Item = u16> + 'p {
+    let is_asked = move |candidate: &Port| port_matches(candidate, name, protocol);
+    let is_new = move |index: usize, number: u16| {
+        !ports[..index].iter().any(|other| other.number == number && is_asked(other))
+    };
+    let wanted = ports.iter().enumerate().filter(move |(_, candidate)| is_asked(candidate));
+    wanted
+        .map(|(index, candidate)| (index, candidate.number))
+        .filter(move |(index, number)| is_new(*index, *number))
+        .map(|(_, number)| number)
+}
+
+/// The hosts before this one that have its label, but other ports.
+pub(super) fn namesakes(hosts: &[Host], index: usize) -> impl Iterator<Item = &Host> {
+    hosts[..index].iter().rev().take_while(move |other| other.label == hosts[index].label)
+}
+
+/// The addresses of some hosts, those of namesakes once.
+pub(super) fn addresses_of<'h>(
+    hosts: &'h [Host],
+    is_wanted: impl Fn(&Host) -> bool + Copy + 'h,
+) -> impl Iterator<Item = &'h IpAddr> {
+    let is_new = move |index: usize, address: &IpAddr| {
+        let mut before = namesakes(hosts, index).filter(|other| is_wanted(other));
+        !before.any(|other| other.addresses.contains(address))
+    };
+    let wanted = hosts.iter().enumerate().filter(move |(_, host)| is_wanted(host));
+    wanted.flat_map(move |(index, host)| {
+        host.addresses.iter().filter(move |address| is_new(index, address))
+    })
 }
 
 /// The target of an ExternalName Service. An address is no name (row 23: NXDOMAIN).

@@ -12,7 +12,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::config::Pods;
-use super::records::{AddressRecords, FoundBy, Host, ServiceRecords, port_matches};
+use super::records::{
+    AddressRecords, FoundBy, Host, ServiceRecords, addresses_of, namesakes, numbers, port_matches,
+};
 use super::schema::{self, Meaning};
 use super::trie::Trie;
 use crate::wire::reply::Owner;
@@ -210,8 +212,7 @@ impl Zone {
         if asked.query.rtype == RecordType::SRV {
             return self.srv_of_hosts(asked, reply, &service.key, hosts, (b"", b""));
         }
-        let addresses = hosts.iter().flat_map(|host| &host.addresses);
-        self.write_addresses(asked.query.rtype, reply, addresses)
+        self.write_addresses(asked.query.rtype, reply, addresses_of(hosts, |_| true))
     }
 
     /// A name with port and protocol in front: SRV, and the addresses too (as CoreDNS).
@@ -235,8 +236,8 @@ impl Zone {
         match (&service.found_by, asked.query.rtype) {
             (_, RecordType::SRV) => self.srv(asked, reply, service, port),
             (FoundBy::Hosts, rtype) => {
-                let hosts = service.hosts.iter().filter(|host| host.ports.iter().any(asks_for));
-                self.write_addresses(rtype, reply, hosts.flat_map(|host| &host.addresses))
+                let has_port = |host: &Host| host.ports.iter().any(asks_for);
+                self.write_addresses(rtype, reply, addresses_of(&service.hosts, has_port))
             }
             (_, rtype) => self.write_addresses(rtype, reply, service.cluster_ips()),
         }
@@ -253,13 +254,12 @@ impl Zone {
         let FoundBy::ClusterIp { addresses, ports } = &service.found_by else {
             return self.srv_of_hosts(asked, reply, &service.key, &service.hosts, port);
         };
-        let matching = || ports.iter().filter(|candidate| port_matches(candidate, port.0, port.1));
-        let weight = weight(matching().count() * addresses.len());
+        let hits = ports.iter().filter(|candidate| port_matches(candidate, port.0, port.1)).count();
+        let weight = weight(hits * addresses.len());
+        let target = [&*service.key, asked.below_svc()];
         let mut target_at = None;
-        for candidate in matching() {
-            let target = [&*service.key, asked.below_svc()];
-            let at =
-                self.srv_record(reply, weight, candidate.number, &[target[0], target[1]], asked);
+        for number in numbers(ports, port) {
+            let at = self.srv_record(reply, weight, number, &target, asked);
             target_at = target_at.or(at);
         }
         let Some(target_at) = target_at else { return Outcome::NoData };
@@ -284,18 +284,21 @@ impl Zone {
             return Outcome::NoData;
         }
         for (index, host) in hosts.iter().enumerate() {
-            for candidate in &*host.ports {
-                let is_known = index > 0
-                    && hosts[index - 1].label == host.label
-                    && hosts[index - 1].ports.iter().any(|other| other.number == candidate.number);
-                if port_matches(candidate, port.0, port.1) && !is_known {
+            for number in numbers(&host.ports, port) {
+                let has_it = |other: &Host| numbers(&other.ports, port).any(|same| same == number);
+                if !namesakes(hosts, index).any(has_it) {
                     let target: [&[u8]; 3] = [&host.label, key, asked.below_svc()];
-                    self.srv_record(reply, weight(hits), candidate.number, &target, asked);
+                    self.srv_record(reply, weight(hits), number, &target, asked);
                 }
             }
         }
-        for host in hosts.iter().filter(|host| matching(host) > 0) {
-            self.host_glue(asked, reply, key, host);
+        for (index, host) in hosts.iter().enumerate().filter(|(_, host)| matching(host) > 0) {
+            let has_it = |address: &IpAddr| {
+                let mut before = namesakes(hosts, index).filter(|other| matching(other) > 0);
+                before.any(|other| other.addresses.contains(address))
+            };
+            let new = host.addresses.iter().filter(|address| !has_it(address));
+            self.host_glue(asked, reply, key, &host.label, new);
         }
         Outcome::Found
     }
@@ -330,15 +333,22 @@ impl Zone {
     }
 
     /// Additional addresses of a host; the first carries its name, the others point to it.
-    fn host_glue(&self, asked: &Asked<'_>, reply: &mut Reply<'_>, key: &[u8], host: &Host) {
+    fn host_glue<'a>(
+        &self,
+        asked: &Asked<'_>,
+        reply: &mut Reply<'_>,
+        key: &[u8],
+        label: &[u8],
+        addresses: impl Iterator<Item = &'a IpAddr>,
+    ) {
         let mut name = [0u8; 255];
         let mut len = 0;
-        for part in [&*host.label, key, asked.below_svc(), asked.zone_as_asked()] {
+        for part in [label, key, asked.below_svc(), asked.zone_as_asked()] {
             let Some(slot) = name.get_mut(len..len + part.len()) else { return };
             slot.copy_from_slice(part);
             len += part.len();
         }
-        for address in &host.addresses {
+        for address in addresses {
             let owner = Owner::Name(&name[..len], &[]);
             self.write_address(reply, Section::Additional, owner, address);
         }
