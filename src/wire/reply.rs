@@ -89,9 +89,11 @@ impl<'r> Reply<'r> {
         self.rcode = rcode;
     }
 
-    /// The response code so far.
+    /// The response code so far. One that only OPT can tell is SERVFAIL to a client without it: its
+    /// lower bits alone may read as NOERROR, a denial (BADVERS) or anything else.
     pub fn rcode(&self) -> Rcode {
-        self.rcode
+        let needs_opt = self.rcode.0 > 0x0F;
+        if needs_opt && self.edns.is_none() { Rcode::SERVFAIL } else { self.rcode }
     }
 
     /// Tells why, to clients that speak EDNS and where there is room.
@@ -201,7 +203,7 @@ impl<'r> Reply<'r> {
 
     /// Writes counts, code and OPT. Answers the octets to send.
     pub fn finish(mut self) -> usize {
-        self.out[3] = (self.out[3] & 0xF0) | (self.rcode.0 & 0x0F) as u8;
+        self.out[3] = (self.out[3] & 0xF0) | (self.rcode().0 & 0x0F) as u8;
         let additional = self.counts[2] + u16::from(self.edns.is_some());
         for (at, count) in [(6, self.counts[0]), (8, self.counts[1]), (10, additional)] {
             self.out[at..at + 2].copy_from_slice(&count.to_be_bytes());
