@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::walk::{self, Record};
-use super::{HEADER_LEN, Name, Rcode, RecordType, message, reply, u16_at, u32_at};
+use super::{HEADER_LEN, Name, Rcode, RecordType, TCP_MAX, reply, u16_at, u32_at};
 
 /// Most resource records that one Answer of an upstream may carry, over all sections. A larger
 /// one is a flaw of the upstream; 65 535 octets cannot hold more than 5 461 useful records.
@@ -143,17 +143,15 @@ impl Answer {
     pub fn from_response(response: &[u8], question: &[u8]) -> Result<Self, Flaw> {
         let start = check_question(response, question)?;
         let sections = Sections::read(response, start).ok_or(Flaw::Malformed)?;
-        match sections.follow(response, question) {
-            Ok(chain) => Ok(sections.keep(response, start, &chain)),
-            // Other names lie between, or the chain is out of order: the slow path mends that.
-            Err(Flaw::OtherQuestion) => {
-                let clean = message::chain_alone(response).ok_or(Flaw::BrokenChain)?;
-                let sections = Sections::read(&clean, start).ok_or(Flaw::Malformed)?;
-                let chain = sections.follow(&clean, question)?;
-                Ok(sections.keep(&clean, start, &chain))
-            }
-            Err(flaw) => Err(flaw),
+        let chain = sections.follow(response, question)?;
+        if chain.is_whole(sections.answers()) {
+            return Ok(sections.keep(response, start, &chain));
         }
+        // Other names lie between, or the chain is out of order. Pointers cannot move, so what is
+        // kept is written anew.
+        let clean = sections.rewrite(response, start, &chain).ok_or(Flaw::BrokenChain)?;
+        let sections = Sections::read(&clean, start).ok_or(Flaw::Malformed)?;
+        Ok(sections.keep(&clean, start, &chain))
     }
 
     /// What this Answer says about the name.
@@ -253,38 +251,30 @@ impl Sections {
         &self.records[self.counts[0]..self.counts[0] + self.counts[1]]
     }
 
-    /// Follows the chain from the question through the answer section.
+    /// Follows the chain that begins at the question through the answer section, whatever the order
+    /// of its records.
     ///
     /// # Errors
-    /// `OtherQuestion` where a record is not on the chain, `BrokenChain` or `Malformed` otherwise.
+    /// `BrokenChain` when it is too long, `Malformed` where a name or address cannot be read.
     fn follow(&self, response: &[u8], question: &[u8]) -> Result<Chain, Flaw> {
-        let mut name = Name::from_wire(question).ok_or(Flaw::Malformed)?;
-        let asked = RecordType(u16_at(question, question.len() - 4).ok_or(Flaw::Malformed)?);
-        let mut is_complete = false;
-        let class = u16_at(question, question.len() - 2).ok_or(Flaw::Malformed)?;
-        let mut hops = 0;
-        for record in self.answers() {
-            if !walk::rdata_is_sound(response, record) {
-                return Err(Flaw::Malformed);
-            }
-            let owner = walk::read_name(response, record.owner).ok_or(Flaw::Malformed)?;
-            let below_dname =
-                record.rtype == RecordType::DNAME && name.as_ref().is_within(owner.as_ref());
-            if (owner != name && !below_dname) || record.class != class {
-                return Err(Flaw::OtherQuestion);
-            }
-            is_complete |= record.rtype == asked || asked == RecordType::ANY;
-            if record.rtype == RecordType::CNAME && !is_complete {
-                name = walk::read_name(response, record.rdata).ok_or(Flaw::Malformed)?;
-                hops += 1;
-            }
-            if hops > CHAIN_MAX {
-                return Err(Flaw::BrokenChain);
-            }
-        }
         let sound = |record: &Record| walk::rdata_is_sound(response, record);
-        let authorities_sound = self.authorities().iter().all(sound);
-        authorities_sound.then_some(Chain { end: name, is_complete }).ok_or(Flaw::Malformed)
+        if !self.answers().iter().chain(self.authorities()).all(sound) {
+            return Err(Flaw::Malformed);
+        }
+        let asked = RecordType(u16_at(question, question.len() - 4).ok_or(Flaw::Malformed)?);
+        let class = u16_at(question, question.len() - 2).ok_or(Flaw::Malformed)?;
+        let mut left: Vec<(Name, Record)> = Vec::new();
+        for record in self.answers().iter().filter(|record| record.class == class) {
+            let owner = walk::read_name(response, record.owner).ok_or(Flaw::Malformed)?;
+            left.push((owner, *record));
+        }
+        let end = Name::from_wire(question).ok_or(Flaw::Malformed)?;
+        let mut chain = Chain { records: Vec::new(), end, is_complete: false };
+        for _ in 0..=CHAIN_MAX {
+            let Some(alias) = chain.take(&mut left, asked) else { return Ok(chain) };
+            chain.end = walk::read_name(response, alias.rdata).ok_or(Flaw::Malformed)?;
+        }
+        Err(Flaw::BrokenChain)
     }
 
     /// Whether the authority section is the proof of a denial: a SOA of a zone that holds the end
@@ -301,6 +291,20 @@ impl Sections {
         };
         owners()
             .all(|(_, owner)| owner.is_some_and(|owner| owner.as_ref().is_within(zone.as_ref())))
+    }
+
+    /// The response with the chain and the authority section alone, all names written out.
+    fn rewrite(&self, response: &[u8], start: usize, chain: &Chain) -> Option<Vec<u8>> {
+        let mut clean = response[..start].to_vec();
+        clean[6..8].copy_from_slice(&(chain.records.len() as u16).to_be_bytes());
+        clean[10..HEADER_LEN].fill(0);
+        for record in chain.records.iter().chain(self.authorities()) {
+            walk::write_out(response, record, &mut clean)?;
+            if clean.len() > TCP_MAX {
+                return None;
+            }
+        }
+        Some(clean)
     }
 
     /// Cuts the body off behind the last section that is kept.
@@ -324,12 +328,40 @@ impl Sections {
     }
 }
 
-/// Where the chain of an answer section leads.
+/// The chain of an answer section.
 struct Chain {
+    /// In the order of the chain.
+    records: Vec<Record>,
     /// The last name.
     end: Name,
     /// Whether there is a record of the asked type.
     is_complete: bool,
+}
+
+impl Chain {
+    /// Takes the records of the last name, signatures included, and the DNAME above it. Answers the
+    /// alias that leads on.
+    fn take(&mut self, left: &mut Vec<(Name, Record)>, asked: RecordType) -> Option<Record> {
+        let mut alias = None;
+        left.retain(|(owner, record)| {
+            let is_above =
+                || record.rtype == RecordType::DNAME && self.end.as_ref().is_within(owner.as_ref());
+            let is_here = *owner == self.end || is_above();
+            if is_here {
+                self.records.push(*record);
+                self.is_complete |= record.rtype == asked || asked == RecordType::ANY;
+                alias = alias.or((record.rtype == RecordType::CNAME).then_some(*record));
+            }
+            !is_here
+        });
+        alias.filter(|_| !self.is_complete)
+    }
+
+    /// Whether the answer section is this chain already.
+    fn is_whole(&self, answers: &[Record]) -> bool {
+        self.records.len() == answers.len()
+            && self.records.iter().zip(answers).all(|(kept, sent)| kept.owner == sent.owner)
+    }
 }
 
 /// The run of equal-sized address records of one owner that ends the answer section.

@@ -1,12 +1,11 @@
 //! The door to hickory-proto: whole messages built and read, off the hit path.
 //!
-//! Used for probes (loop, health), for responses that carry records nobody asked for, for the
-//! chains of ExternalName Services, and as the oracle of the tests.
+//! Used for probes (loop, health), for the chains of ExternalName Services, and as the oracle of the
+//! tests. Octets of upstreams come here only after [`super::Answer`] has taken them.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
-use hickory_proto::rr::{Name as ProtoName, RData, Record, RecordType as ProtoType, rdata};
+use hickory_proto::rr::{Name as ProtoName, RData, Record, rdata};
 
-use super::answer::CHAIN_MAX;
 use super::{Answer, HEADER_LEN, Name, NameRef, RecordType};
 
 /// A request for `name` with id 0 and RD set; `payload_bytes` adds OPT.
@@ -46,34 +45,6 @@ fn request(name: ProtoName, rtype: RecordType, payload_bytes: Option<u16>) -> Ve
 /// Reads a whole message.
 pub fn read(octets: &[u8]) -> Option<Message> {
     Message::from_vec(octets).ok()
-}
-
-/// The response with the chain that begins at its question alone in the answer section, in order,
-/// and without an additional section.
-pub(super) fn chain_alone(response: &[u8]) -> Option<Vec<u8>> {
-    let mut message = read(response)?;
-    let question = message.queries.first()?.clone();
-    let mut left = std::mem::take(&mut message.answers);
-    left.retain(|record| record.dns_class == question.query_class());
-    let mut name = question.name().clone();
-    for _ in 0..=CHAIN_MAX {
-        let is_here = |record: &mut Record| record.name == name;
-        let here: Vec<Record> = left.extract_if(.., is_here).collect();
-        let next = here.iter().find_map(|record| match &record.data {
-            RData::CNAME(target) if question.query_type() != ProtoType::CNAME => {
-                Some(target.0.clone())
-            }
-            _ => None,
-        });
-        message.answers.extend(here);
-        match next {
-            Some(next) => name = next,
-            None => break,
-        }
-    }
-    message.additionals.clear();
-    message.edns = None;
-    message.to_vec().ok()
 }
 
 /// The Answer to `name` that is a CNAME to `target` followed by what `inner`, a whole reply to

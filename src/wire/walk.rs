@@ -2,12 +2,13 @@
 //!
 //! Every function takes the whole message and an offset and answers `None` where the bytes end
 //! too early or break a rule. Compression pointers must point strictly backwards, and never into
-//! the header (RFC 9267 §2), and a name may use no more of them than it can have labels.
+//! the header (RFC 9267 §2), so a walk ends after at most 127 labels and [`POINTERS_MAX`] pointers.
 
 use super::name::{LABEL_MAX, NAME_MAX};
 use super::{HEADER_LEN, Name, RecordType, u16_at, u32_at};
 
-/// Most compression pointers of one name: as many as a name of 255 octets has labels.
+/// Most compression pointers in one name: one before each label of the longest name. Pointers that
+/// lead only to pointers would make a message cost the square of its length.
 const POINTERS_MAX: usize = 127;
 
 /// One resource record as it lies in a message; all offsets count from the start of the message.
@@ -88,22 +89,52 @@ pub fn record(message: &[u8], at: usize) -> Option<Record> {
     })
 }
 
-/// Whether the names inside RDATA of the RFC 1035 types are whole (others cannot be compressed,
-/// RFC 3597 §4). A reader that follows them must not meet a broken pointer that we passed on.
+/// Whether RDATA is as long as its type says, and its names are whole. A reader that follows them
+/// must not meet a broken pointer that we passed on.
 pub fn rdata_is_sound(message: &[u8], record: &Record) -> bool {
-    let names_end = match record.rtype {
-        RecordType::CNAME | RecordType::NS | RecordType::PTR | RecordType::DNAME => {
-            whole_name(message, record.rdata)
-        }
-        RecordType::MX => whole_name(message, record.rdata + 2),
-        RecordType::SOA => whole_name(message, record.rdata)
-            .and_then(|rname| whole_name(message, rname))
-            .map(|fixed| fixed + 20),
+    let end = match record.rtype {
         RecordType::A => Some(record.rdata + 4),
         RecordType::AAAA => Some(record.rdata + 16),
-        _ => Some(record.end),
+        rtype => match names_in(rtype) {
+            Some((before, names, behind)) => (0..names)
+                .try_fold(record.rdata + before, |at, _| whole_name(message, at))
+                .map(|at| at + behind),
+            None => Some(record.end),
+        },
     };
-    names_end == Some(record.end)
+    end == Some(record.end)
+}
+
+/// Appends a record with every name written out, so that it means the same in any message.
+pub fn write_out(message: &[u8], record: &Record, out: &mut Vec<u8>) -> Option<()> {
+    out.extend_from_slice(read_name(message, record.owner)?.octets());
+    out.extend_from_slice(message.get(record.ttl_at - 4..record.rdata)?);
+    let rdata_at = out.len();
+    let mut at = record.rdata;
+    if let Some((before, names, _)) = names_in(record.rtype) {
+        out.extend_from_slice(message.get(at..at + before)?);
+        at += before;
+        for _ in 0..names {
+            out.extend_from_slice(read_name(message, at)?.octets());
+            at = skip_name(message, at)?;
+        }
+    }
+    out.extend_from_slice(message.get(at..record.end)?);
+    let length = u16::try_from(out.len() - rdata_at).ok()?;
+    out[rdata_at - 2..rdata_at].copy_from_slice(&length.to_be_bytes());
+    Some(())
+}
+
+/// Where RDATA holds names that may be compressed (RFC 3597 §4): the octets before them, how many
+/// they are, and the octets behind.
+fn names_in(rtype: RecordType) -> Option<(usize, usize, usize)> {
+    match rtype {
+        RecordType::CNAME | RecordType::NS | RecordType::PTR | RecordType::DNAME => Some((0, 1, 0)),
+        RecordType::MX => Some((2, 1, 0)),
+        RecordType::SRV => Some((6, 1, 0)),
+        RecordType::SOA => Some((0, 2, 20)),
+        _ => None,
+    }
 }
 
 /// The offset after the name at `at`, when following its pointers ends well too.
