@@ -18,7 +18,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::wire::NameRef;
-use crate::wire::name::Labels;
+use crate::wire::name::{LABEL_MAX, Labels};
 
 /// Most labels that a name of this grammar has before the zone.
 const LABELS_MAX: usize = 6;
@@ -104,11 +104,22 @@ fn without_underscore(label: &[u8]) -> &[u8] {
 
 /// Reads `10-1-2-3` or `5678-abcd--1`: three dashes and no two in a row are IPv4 (as CoreDNS).
 fn dashed_address(label: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(label).ok()?;
-    if text.matches('-').count() == 3 && !text.contains("--") {
-        text.replace('-', ".").parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+    let dashes = label.iter().filter(|octet| **octet == b'-').count();
+    let is_ipv4 = dashes == 3 && !label.windows(2).any(|pair| pair == b"--");
+    let mut text = [0u8; LABEL_MAX];
+    let text = text.get_mut(..label.len())?;
+    for (slot, octet) in text.iter_mut().zip(label) {
+        *slot = match octet {
+            b'-' if is_ipv4 => b'.',
+            b'-' => b':',
+            other => *other,
+        };
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    if is_ipv4 {
+        text.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
     } else {
-        text.replace('-', ":").parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+        text.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
     }
 }
 
