@@ -20,7 +20,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -39,11 +39,11 @@ pub const PER_CLIENT_MAX: usize = 64;
 /// Errands in flight of one connection; beyond it the connection is not read.
 pub const IN_FLIGHT_MAX: usize = 100;
 /// Time for the first whole message.
-const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(3);
+pub const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for each further message; only a whole message starts it anew (RFC 7766 §6.2.3).
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the client to take our replies.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Replies are written out when so many octets wait, so that one read cannot make us hold more.
 const WRITE_BYTES: usize = 64 << 10;
 /// Octets asked of the socket at once.
@@ -148,14 +148,22 @@ struct Connection {
     /// Replies, framed, not yet written.
     output: Vec<u8>,
     in_flight: Arc<Semaphore>,
-    sender: mpsc::Sender<Vec<u8>>,
-    receiver: mpsc::Receiver<Vec<u8>>,
+    sender: mpsc::Sender<Landed>,
+    receiver: mpsc::Receiver<Landed>,
+}
+
+/// A reply that was waited for. Its place is free when the connection has taken it.
+struct Landed {
+    reply: Vec<u8>,
+    _place: OwnedSemaphorePermit,
 }
 
 /// What ends a wait.
 enum Event {
     Read,
-    Reply(Vec<u8>),
+    Reply(Landed),
+    /// Nothing came in time.
+    Due,
     End,
 }
 
@@ -183,8 +191,11 @@ impl Connection {
         loop {
             match self.wait(&mut stream, deadline, &mut stop).await {
                 Event::End => break,
+                // A client that waits for us is not idle.
+                Event::Due if self.has_errands() => deadline = Instant::now() + IDLE_TIMEOUT,
+                Event::Due => break,
                 Event::Read => {}
-                Event::Reply(done) => self.push(&done),
+                Event::Reply(landed) => push(&mut self.output, &landed.reply),
             }
             match self.answer(&mut stream).await {
                 Ok(0) => {}
@@ -205,13 +216,12 @@ impl Connection {
         let free = self.in_flight.available_permits();
         self.input.reserve(READ_BYTES);
         tokio::select! {
-            Some(done) = self.receiver.recv() => Event::Reply(done),
+            Some(landed) = self.receiver.recv() => Event::Reply(landed),
             read = stream.read_buf(&mut self.input), if free > 0 => match read {
                 Ok(octets) if octets > 0 => Event::Read,
                 _ => Event::End,
             },
-            // A client that waits for us is not idle.
-            () = sleep_until(deadline), if free == IN_FLIGHT_MAX => Event::End,
+            () = sleep_until(deadline) => Event::Due,
             () = ended(stop) => Event::End,
         }
     }
@@ -279,15 +289,10 @@ impl Connection {
         self.exchange.errands.run(lane, errand, move |done| {
             if purpose == Purpose::Reply {
                 done.tally.count(usize::MAX, &done.served, arrived.elapsed());
-                // Never full: there are as many places as errands in flight.
-                let _ = sender.try_send(done.reply);
+                // Never full: there are as many places as replies and errands in flight.
+                let _ = sender.try_send(Landed { reply: done.reply, _place: place });
             }
-            drop(place);
         });
-    }
-
-    fn push(&mut self, reply: &[u8]) {
-        push(&mut self.output, reply);
     }
 
     async fn write(&mut self, stream: &mut TcpStream) -> io::Result<()> {
@@ -298,16 +303,21 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for what is in flight, writes it and says goodbye.
+    /// Whether a reply is still to come.
+    fn has_errands(&self) -> bool {
+        self.in_flight.available_permits() < IN_FLIGHT_MAX
+    }
+
+    /// Answers what was read, also the frames that had no place in flight yet, and says goodbye.
     async fn finish(&mut self, stream: &mut TcpStream) -> io::Result<()> {
-        while self.in_flight.available_permits() < IN_FLIGHT_MAX || !self.receiver.is_empty() {
+        while self.has_errands() || frame(&self.input).is_some() {
             // An errand that found no place on its lane gives its place back without a reply, so
             // the wait is cut into short ones.
-            if let Ok(Some(reply)) = timeout(FINISH_INTERVAL, self.receiver.recv()).await {
-                self.push(&reply);
+            if let Ok(Some(landed)) = timeout(FINISH_INTERVAL, self.receiver.recv()).await {
+                push(&mut self.output, &landed.reply);
             }
+            self.answer(stream).await?;
         }
-        self.write(stream).await?;
         stream.shutdown().await
     }
 }

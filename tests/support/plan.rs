@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mainstay::cluster::config::{Fallthrough, Pods};
 use mainstay::cluster::index::Index;
@@ -13,7 +13,7 @@ use mainstay::cluster::object::{
 use mainstay::cluster::published::Published;
 use mainstay::cluster::zone::Settings;
 use mainstay::resolve::cache::Cache;
-use mainstay::resolve::config::CacheConfig;
+use mainstay::resolve::config::{CacheConfig, Prefetch};
 use mainstay::resolve::kubernetes::Kubernetes;
 use mainstay::resolve::plan::{Block, Plan, Port, Zoned};
 use mainstay::resolve::step::{Forwarding, Step};
@@ -41,7 +41,9 @@ pub fn fixture(count: usize, forwarding: Option<Forwarding>) -> Fixture {
     let zones = ["cluster.local", "in-addr.arpa"].map(name).to_vec();
     let fallthrough = Fallthrough::Zones(vec![zones[1].clone()]);
     let kubernetes = Kubernetes::new(zones, fallthrough, 30, published(count));
-    let cache = Arc::new(Cache::new(CacheConfig::default(), vec![Name::root()]));
+    let prefetch = Prefetch { amount: 1, window: Duration::from_secs(60), percentage: 90 };
+    let config = CacheConfig { prefetch: Some(prefetch), ..CacheConfig::default() };
+    let cache = Arc::new(Cache::new(config, vec![Name::root()]));
     let mut steps = vec![Step::Kubernetes(kubernetes), Step::Cache(cache.clone())];
     steps.extend(forwarding.map(Step::Forward));
     let block = Block { steps, turns_addresses: true, errors: None, is_published: true };

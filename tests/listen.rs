@@ -1,0 +1,358 @@
+//! The listeners on real sockets of loopback: what is asked is answered, from where it was asked,
+//! whatever else clients send, and nobody can keep others from it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hickory_proto::op::{Message, ResponseCode};
+use mainstay::forward::Forward;
+use mainstay::forward::config::{Config, Target};
+use mainstay::listen::tcp::{
+    FIRST_MESSAGE_TIMEOUT, IDLE_TIMEOUT, IN_FLIGHT_MAX, PER_CLIENT_MAX, WRITE_TIMEOUT,
+};
+use mainstay::listen::{Exchange, Listening};
+use mainstay::resolve::flight::Flights;
+use mainstay::resolve::now::Lane;
+use mainstay::resolve::step::Forwarding;
+use mainstay::wire::{Name, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
+
+#[path = "support/plan.rs"]
+mod plan;
+#[path = "support/upstream.rs"]
+mod upstream;
+
+use plan::{Fixture, PORT, fixture};
+use upstream::LoopbackUpstream;
+
+/// Longest that a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Time given to connections at the end.
+const CLOSING: Duration = Duration::from_secs(5);
+const WEB: &str = "web.shop.svc.cluster.local.";
+
+/// A listener with what it answers from.
+struct Serving {
+    exchange: Arc<Exchange>,
+    listening: Listening,
+    fixture: Fixture,
+}
+
+impl Serving {
+    /// Listens on `address` with two workers; other names are asked of `upstream`.
+    fn on(address: &str, upstream: Option<SocketAddr>) -> Self {
+        let fixture = fixture(10, upstream.map(forwarding));
+        let exchange = Exchange::new(fixture.plan.clone(), Handle::current());
+        let listening = Listening::open(&exchange, address.parse().unwrap(), PORT, 2).unwrap();
+        Self { exchange, listening, fixture }
+    }
+
+    fn on_loopback(upstream: Option<SocketAddr>) -> Self {
+        Self::on("127.0.0.1:0", upstream)
+    }
+
+    fn port(&self) -> u16 {
+        self.listening.address.port()
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.listening.address).await.unwrap()
+    }
+
+    async fn udp(&self, server: &str) -> UdpSocket {
+        let server: IpAddr = server.parse().unwrap();
+        let own = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let socket = UdpSocket::bind(own).await.unwrap();
+        // A connected socket takes datagrams from the asked address only.
+        socket.connect((server, self.port())).await.unwrap();
+        socket
+    }
+}
+
+fn forwarding(upstream: SocketAddr) -> Forwarding {
+    let config = Config::new(Name::root(), vec![Target::Address(upstream)]);
+    let config = Config { prefer_udp: true, ..config };
+    Forwarding { forward: Forward::start(config).unwrap(), flights: Arc::new(Flights::default()) }
+}
+
+/// A request for an address, with this id.
+fn request(name: &str, id: u16) -> Vec<u8> {
+    let mut packet = plan::request(name, RecordType::A, Some(1232));
+    packet[..2].copy_from_slice(&id.to_be_bytes());
+    packet
+}
+
+async fn ask(socket: &UdpSocket, packet: &[u8]) -> Message {
+    socket.send(packet).await.unwrap();
+    let mut reply = [0; 4096];
+    let len = timeout(PATIENCE, socket.recv(&mut reply)).await.expect("a reply").unwrap();
+    Message::from_vec(&reply[..len]).unwrap()
+}
+
+fn framed(packet: &[u8]) -> Vec<u8> {
+    [&(packet.len() as u16).to_be_bytes()[..], packet].concat()
+}
+
+/// The next reply, or `None` at the end of the connection.
+async fn next(stream: &mut TcpStream) -> Option<Message> {
+    let read = async {
+        let len = stream.read_u16().await.ok()?;
+        let mut reply = vec![0; usize::from(len)];
+        stream.read_exact(&mut reply).await.ok()?;
+        Some(Message::from_vec(&reply).unwrap())
+    };
+    timeout(PATIENCE, read).await.expect("a reply, or the end")
+}
+
+async fn ids(stream: &mut TcpStream, count: usize) -> Vec<u16> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let reply = next(stream).await.expect("as many replies as requests");
+        assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::NoError, 1));
+        ids.push(reply.metadata.id);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn replies_leave_from_the_address_that_was_asked() {
+    let upstream = LoopbackUpstream::honest().await;
+    for (bind, servers) in
+        [("0.0.0.0:0", &["127.0.0.1", "127.0.0.2"][..]), ("[::]:0", &["::1", "127.0.0.2"])]
+    {
+        if std::net::UdpSocket::bind(bind).is_err() {
+            eprintln!("{bind} is left out: this machine has no IPv6");
+            continue;
+        }
+        let serving = Serving::on(bind, Some(upstream.address));
+        for server in servers {
+            let socket = serving.udp(server).await;
+            assert_eq!(ask(&socket, &request(WEB, 1)).await.answers.len(), 1, "{server} at once");
+            let name = format!("www-{}.example.", server.replace([':', '.'], "-"));
+            assert_eq!(ask(&socket, &request(&name, 2)).await.answers.len(), 1, "{server} later");
+        }
+        serving.listening.close(CLOSING).await;
+    }
+}
+
+#[tokio::test]
+async fn many_clients_at_once_lose_nothing() {
+    let serving = Serving::on_loopback(None);
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..64u16 {
+        let socket = serving.udp("127.0.0.1").await;
+        clients.spawn(async move {
+            for n in 0..50 {
+                let id = client << 8 | n;
+                let name = format!("s{}.n{}.svc.cluster.local.", n % 10, n % 10);
+                let reply = ask(&socket, &request(&name, id)).await;
+                assert_eq!((reply.metadata.id, reply.answers.len()), (id, 1), "{name}");
+            }
+        });
+    }
+    assert_eq!(clients.join_all().await.len(), 64);
+    assert_eq!(serving.exchange.counters.send_errors.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_query_harms_nobody() {
+    let serving = Serving::on_loopback(None);
+    let socket = serving.udp("127.0.0.1").await;
+    let mut response = request(WEB, 7);
+    response[2] |= 0x80;
+    for ignored in [&b""[..], b"x", &[0xFF; 11], &[0xFF; 4000], &response] {
+        socket.send(ignored).await.unwrap();
+    }
+    let half = &request(WEB, 8)[..20];
+    assert_eq!(ask(&socket, half).await.metadata.response_code, ResponseCode::FormErr);
+    let refused = ask(&socket, &[0; 9000]).await;
+    assert_eq!(refused.metadata.response_code, ResponseCode::FormErr, "cut to our longest request");
+    assert_eq!(ask(&socket, &request(WEB, 9)).await.metadata.id, 9);
+    assert_eq!(serving.exchange.counters.ignored.load(Ordering::Relaxed), 5);
+}
+
+#[tokio::test]
+async fn two_hundred_requests_in_one_write_are_all_answered() {
+    let serving = Serving::on_loopback(None);
+    let mut stream = serving.connect().await;
+    let all: Vec<u8> = (0..200).flat_map(|id| framed(&request(WEB, id))).collect();
+    stream.write_all(&all).await.unwrap();
+    assert_eq!(ids(&mut stream, 200).await, (0..200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_request_that_waits_holds_up_none_behind_it() {
+    let slow = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let serving = Serving::on_loopback(Some(slow.local_addr().unwrap()));
+    let mut stream = serving.connect().await;
+    let all = [request("www.example.", 1), request(WEB, 2), request(WEB, 3)];
+    stream.write_all(&all.map(|packet| framed(&packet)).concat()).await.unwrap();
+    assert_eq!(ids(&mut stream, 2).await, [2, 3]);
+    answer_one(&slow).await;
+    assert_eq!(ids(&mut stream, 1).await, [1]);
+}
+
+/// Answers the next request that an upstream gets.
+async fn answer_one(upstream: &UdpSocket) {
+    let mut packet = [0; 4096];
+    let (len, client) = upstream.recv_from(&mut packet).await.unwrap();
+    upstream.send_to(&upstream::good(&packet[..len]), client).await.unwrap();
+}
+
+#[tokio::test]
+async fn frames_may_come_in_any_pieces_and_of_any_size() {
+    let serving = Serving::on_loopback(None);
+    let mut stream = serving.connect().await;
+    stream.set_nodelay(true).unwrap();
+    for octet in framed(&request(WEB, 1)) {
+        stream.write_all(&[octet]).await.unwrap();
+    }
+    assert_eq!(ids(&mut stream, 1).await, [1]);
+    let nothing = framed(b"");
+    let ignored = framed(&[0xFF; 65_535]);
+    let refused = framed(&[0; 65_535]);
+    let right = framed(&request(WEB, 2));
+    stream.write_all(&[nothing, ignored, refused, right].concat()).await.unwrap();
+    let first = next(&mut stream).await.unwrap();
+    assert_eq!(first.metadata.response_code, ResponseCode::FormErr);
+    assert_eq!(ids(&mut stream, 1).await, [2]);
+}
+
+#[tokio::test]
+async fn one_client_cannot_take_all_connections() {
+    let serving = Serving::on_loopback(None);
+    let mut held = Vec::new();
+    for id in 0..PER_CLIENT_MAX as u16 {
+        let mut stream = serving.connect().await;
+        stream.write_all(&framed(&request(WEB, id))).await.unwrap();
+        assert_eq!(ids(&mut stream, 1).await, [id]);
+        held.push(stream);
+    }
+    assert!(next(&mut serving.connect().await).await.is_none(), "one too many");
+    assert_eq!(serving.exchange.counters.tcp_refused.load(Ordering::Relaxed), 1);
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.9:0".parse().unwrap()).unwrap();
+    let mut other = other.connect(serving.listening.address).await.unwrap();
+    other.write_all(&framed(&request(WEB, 900))).await.unwrap();
+    assert_eq!(ids(&mut other, 1).await, [900], "another client has places of its own");
+}
+
+/// How long the server leaves a connection open in which nothing happens, on a clock that jumps.
+async fn end_of(stream: &mut TcpStream) -> Duration {
+    tokio::time::pause();
+    let began = Instant::now();
+    let end = timeout(10 * IDLE_TIMEOUT, stream.read(&mut [0; 1])).await;
+    let took = began.elapsed();
+    tokio::time::resume();
+    assert!(matches!(end, Ok(Ok(0))), "the server ends it: {end:?}");
+    took
+}
+
+#[tokio::test]
+async fn a_connection_without_a_message_ends() {
+    let serving = Serving::on_loopback(None);
+    let mut silent = serving.connect().await;
+    assert!(end_of(&mut silent).await <= FIRST_MESSAGE_TIMEOUT + Duration::from_secs(1));
+    let mut half = serving.connect().await;
+    half.write_all(&[0, 40, 1, 2, 3]).await.unwrap();
+    assert!(end_of(&mut half).await <= FIRST_MESSAGE_TIMEOUT + Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends() {
+    let serving = Serving::on_loopback(None);
+    let mut stream = serving.connect().await;
+    stream.write_all(&framed(&request(WEB, 1))).await.unwrap();
+    ids(&mut stream, 1).await;
+    let took = end_of(&mut stream).await;
+    assert!(took > FIRST_MESSAGE_TIMEOUT && took <= IDLE_TIMEOUT + Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_refresh_behind_a_reply_does_not_keep_an_idle_connection_open() {
+    let silent = LoopbackUpstream::silent().await;
+    let serving = Serving::on_loopback(Some(silent.address));
+    let asked = request("www.example.", 1);
+    let long_ago = std::time::Instant::now() - Duration::from_secs(600);
+    serving.fixture.keep(&asked, [192, 0, 2, 1], long_ago);
+    let mut stream = serving.connect().await;
+    stream.write_all(&framed(&asked)).await.unwrap();
+    assert_eq!(ids(&mut stream, 1).await, [1]);
+    assert_eq!(serving.fixture.cache.counters.prefetches.load(Ordering::Relaxed), 1);
+    end_of(&mut stream).await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_left() {
+    const REQUESTS: u16 = 3_000;
+    let serving = Serving::on_loopback(None);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(serving.listening.address).await.unwrap();
+    let big = request("big.shop.svc.cluster.local.", 1);
+    let all: Vec<u8> = (0..REQUESTS).flat_map(|_| framed(&big)).collect();
+    stream.write_all(&all).await.unwrap();
+    tokio::time::pause();
+    tokio::time::sleep(2 * WRITE_TIMEOUT).await;
+    tokio::time::resume();
+    let mut replies = 0;
+    while next(&mut stream).await.is_some() {
+        replies += 1;
+    }
+    assert!(replies < REQUESTS, "24 MB cannot wait in buffers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_said_everything_still_gets_all_replies() {
+    let upstream = LoopbackUpstream::honest().await;
+    let serving = Serving::on_loopback(Some(upstream.address));
+    let mut stream = serving.connect().await;
+    let count = 2 * IN_FLIGHT_MAX as u16 + 50;
+    let one = |id| framed(&request(&format!("n{id}.example."), id));
+    let all: Vec<u8> = (0..count).flat_map(one).collect();
+    stream.write_all(&all).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut ids = ids(&mut stream, usize::from(count)).await;
+    ids.sort_unstable();
+    assert_eq!(ids, (0..count).collect::<Vec<_>>());
+    assert!(next(&mut stream).await.is_none());
+}
+
+#[tokio::test]
+async fn what_is_in_flight_at_the_end_is_answered() {
+    let slow = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let serving = Serving::on_loopback(Some(slow.local_addr().unwrap()));
+    let mut stream = serving.connect().await;
+    let all = [request("www.example.", 1), request(WEB, 2)];
+    stream.write_all(&all.map(|packet| framed(&packet)).concat()).await.unwrap();
+    assert_eq!(ids(&mut stream, 1).await, [2]);
+    let closed = tokio::spawn(serving.listening.close(CLOSING));
+    answer_one(&slow).await;
+    assert_eq!(ids(&mut stream, 1).await, [1]);
+    assert!(next(&mut stream).await.is_none());
+    closed.await.unwrap();
+}
+
+#[tokio::test]
+async fn upstreams_without_a_place_left_do_not_hold_up_the_cluster() {
+    let silent = LoopbackUpstream::silent().await;
+    let serving = Serving::on_loopback(Some(silent.address));
+    let errands = &serving.exchange.errands;
+    let places: Vec<_> = std::iter::from_fn(|| errands.place(Lane::Upstream)).collect();
+    assert_eq!(places.len(), mainstay::listen::errands::UPSTREAM_MAX);
+    let refused = errands.refused.load(Ordering::Relaxed);
+    let socket = serving.udp("127.0.0.1").await;
+    socket.send(&request("www.example.", 1)).await.unwrap();
+    assert_eq!(ask(&socket, &request(WEB, 2)).await.metadata.id, 2);
+    let mut stream = serving.connect().await;
+    let all = [request("www.example.", 3), request(WEB, 4)];
+    stream.write_all(&all.map(|packet| framed(&packet)).concat()).await.unwrap();
+    assert_eq!(ids(&mut stream, 1).await, [4]);
+    assert_eq!(errands.refused.load(Ordering::Relaxed), refused + 2);
+    assert!(silent.asked().is_empty());
+}
