@@ -79,7 +79,7 @@ pub struct Server {
     corefile: Corefile,
     parts: Parts,
     exchange: Arc<Exchange>,
-    listening: BTreeMap<u16, Vec<Listening>>,
+    listening: ByPort,
     pages: Pages,
     /// Where each page is, ports filled in.
     page_addresses: Vec<Listen>,
@@ -108,6 +108,7 @@ impl Server {
         let exposition = exposition(&counters, &scene, &exchange);
         let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
         let mut pages = Pages::start(sources)?;
+        let listening = open(&exchange, &options, &BTreeMap::new(), &plan)?;
         let page_addresses = listen(&mut pages, &corefile)?;
         let mut server = Self {
             options,
@@ -115,7 +116,7 @@ impl Server {
             corefile,
             parts,
             exchange,
-            listening: BTreeMap::new(),
+            listening,
             pages,
             page_addresses,
             readiness,
@@ -123,7 +124,6 @@ impl Server {
             scene,
             waiting: JoinSet::new(),
         };
-        server.listening = server.open(&plan)?;
         server.publish(&plan);
         Ok(server)
     }
@@ -135,7 +135,7 @@ impl Server {
     /// As [`Server::start`]; then everything is as it was.
     pub async fn apply(&mut self, corefile: Corefile) -> Result<(), Error> {
         let (plan, parts) = compile(&corefile, &self.parts, &self.setting).await?;
-        let opened = self.open(&plan)?;
+        let opened = open(&self.exchange, &self.options, &self.listening, &plan)?;
         match listen(&mut self.pages, &corefile) {
             Ok(addresses) => self.page_addresses = addresses,
             Err(error) => {
@@ -187,25 +187,6 @@ impl Server {
     pub async fn drain(self) -> usize {
         close(self.listening).await;
         self.exchange.errands.drained(DRAIN_MAX).await
-    }
-
-    /// Opens the sockets of ports that are not open yet.
-    fn open(&self, plan: &Plan) -> Result<BTreeMap<u16, Vec<Listening>>, Error> {
-        let mut opened = BTreeMap::new();
-        for port in plan.ports.iter().map(|port| port.number) {
-            if self.listening.contains_key(&port) {
-                continue;
-            }
-            let addresses: Vec<SocketAddr> = match &self.options.bind[..] {
-                [] => vec![socket::wildcard(port)],
-                bind => bind.iter().map(|&address| SocketAddr::new(address, port)).collect(),
-            };
-            let open =
-                |address| Listening::open(&self.exchange, address, port, self.options.workers);
-            let listening: Result<_, _> = addresses.into_iter().map(open).collect();
-            opened.insert(port, listening?);
-        }
-        Ok(opened)
     }
 
     /// Tells metrics and readiness which Plan answers.
@@ -262,6 +243,30 @@ impl Server {
         });
         waiting
     }
+}
+
+/// The sockets of each port.
+type ByPort = BTreeMap<u16, Vec<Listening>>;
+
+/// Opens the sockets of ports that are not open yet.
+fn open(
+    exchange: &Arc<Exchange>,
+    options: &Options,
+    known: &ByPort,
+    plan: &Plan,
+) -> Result<ByPort, Error> {
+    let mut opened = BTreeMap::new();
+    let ports = plan.ports.iter().map(|port| port.number);
+    for port in ports.filter(|port| !known.contains_key(port)) {
+        let addresses: Vec<SocketAddr> = match &options.bind[..] {
+            [] => vec![socket::wildcard(port)],
+            bind => bind.iter().map(|&address| SocketAddr::new(address, port)).collect(),
+        };
+        let open = |address| Listening::open(exchange, address, port, options.workers);
+        let listening: Result<_, _> = addresses.into_iter().map(open).collect();
+        opened.insert(port, listening?);
+    }
+    Ok(opened)
 }
 
 /// Closes all sockets of some ports, side by side.

@@ -1,6 +1,6 @@
 //! `mainstay demo`: an example cluster on loopback, no Kubernetes needed.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
 use super::arguments::DemoArguments;
@@ -38,7 +38,7 @@ fn serve(arguments: &DemoArguments, counters: ops::Counters) -> Result<(), Error
     runtime()?.block_on(async {
         let bind = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let options = Options { bind, workers: default_workers() };
-        let server = Server::start(corefile(arguments.port)?, options, counters).await?;
+        let server = start(corefile(arguments.port)?, options, counters).await?;
         print!("{}", guide(&server, arguments.port));
         let ended = tokio::signal::ctrl_c().await;
         server.drain().await;
@@ -64,22 +64,30 @@ fn corefile(port: u16) -> Result<Corefile, Error> {
             }
         };
         block.forward.retain(is_usable);
-        for page in [
-            block.health.as_mut().map(|health| &mut health.listen),
-            block.ready.as_mut().map(|ready| &mut ready.listen),
-            block.prometheus.as_mut(),
-        ] {
-            page.into_iter().for_each(free_port);
-        }
     }
     Ok(corefile)
 }
 
-/// Takes another port where this one is in use: the pages of a demo may be anywhere.
-fn free_port(address: &mut SocketAddr) {
-    if TcpListener::bind(*address).is_err() {
-        address.set_port(0);
+/// Starts to serve. The pages of a demo may be anywhere, so free ports are taken for them where
+/// theirs are in use.
+async fn start(
+    mut corefile: Corefile,
+    options: Options,
+    counters: ops::Counters,
+) -> Result<Server, Error> {
+    match Server::start(corefile.clone(), options.clone(), counters.clone()).await {
+        Err(Error::Ops(ops::Error::AddressInUse { .. })) => {}
+        result => return result,
     }
+    for block in &mut corefile.blocks {
+        let pages = [
+            block.health.as_mut().map(|health| &mut health.listen),
+            block.ready.as_mut().map(|ready| &mut ready.listen),
+            block.prometheus.as_mut(),
+        ];
+        pages.into_iter().flatten().for_each(|address| address.set_port(0));
+    }
+    Server::start(corefile, options, counters).await
 }
 
 /// What is served, and what to try.

@@ -61,7 +61,7 @@ pub fn request(name: &str, rtype: RecordType, payload_bytes: Option<u16>) -> Vec
 impl Fixture {
     /// Keeps one address for the question of this request.
     pub fn keep(&self, request: &[u8], address: [u8; 4], now: Instant) {
-        let query = Query::parse(request).ok().expect("a right request");
+        let query = Query::parse(request).expect("a right request");
         let mut response = request[..12 + query.question().len()].to_vec();
         response[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
         response.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 14, 16, 0, 4]);

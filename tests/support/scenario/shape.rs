@@ -23,7 +23,7 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RData, Record};
 use hickory_proto::serialize::txt::Parser;
-use mainstay::wire::message::rcode_of;
+use mainstay::wire::Rcode;
 
 /// A reply, or what is expected of one.
 #[derive(Default, Debug)]
@@ -119,7 +119,7 @@ impl Shape {
         flags.sort();
         let lines = |records: &[Record]| Lines::Are(records.iter().map(line).collect());
         Ok(Self {
-            rcode: rcode_of(&message).to_string(),
+            rcode: Rcode(u16::from(message.metadata.response_code)).to_string(),
             flags,
             sections: [
                 lines(&message.answers),
