@@ -39,6 +39,8 @@ use parts::Parts;
 /// Time that TCP connections and errands get to end once the lameduck is over. An exchange with
 /// upstreams takes at most 5 s.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Time that a new cluster gets to be known before a reload that names it is refused.
+pub const SYNC_MAX: Duration = Duration::from_secs(20);
 /// How often the periods of `errors` rules are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -48,9 +50,9 @@ pub enum Error {
     /// The Corefile is wrong; every problem is told.
     #[error("{}", lines(.0))]
     Corefile(Vec<Problem>),
-    #[error("kubernetes: {0}")]
-    Cluster(#[from] crate::cluster::error::Error),
-    #[error("forward: {0}")]
+    #[error("the cluster of the new Corefile is not known after {0:?}; check its source and RBAC")]
+    Unknown(Duration),
+    #[error(transparent)]
     Forward(#[from] crate::forward::Error),
     #[error(transparent)]
     Listen(#[from] socket::Error),
@@ -100,8 +102,9 @@ impl Server {
         options: Options,
         counters: ops::Counters,
     ) -> Result<Self, Error> {
-        let setting = Setting { workers: options.workers, own_addresses: local::addresses() };
-        let (plan, parts) = compile(&corefile, &Parts::default(), &setting).await?;
+        let setting =
+            Setting { workers: options.workers, own_addresses: local::addresses().into() };
+        let (plan, parts) = compile(&corefile, &Parts::default(), &setting)?;
         let exchange = Exchange::new(plan.clone(), Handle::current());
         let scene = Arc::new(ArcSwap::from_pointee(Scene::default()));
         let readiness = Arc::new(Readiness::default());
@@ -134,7 +137,11 @@ impl Server {
     /// # Errors
     /// As [`Server::start`]; then everything is as it was.
     pub async fn apply(&mut self, corefile: Corefile) -> Result<(), Error> {
-        let (plan, parts) = compile(&corefile, &self.parts, &self.setting).await?;
+        let (plan, parts) = compile(&corefile, &self.parts, &self.setting)?;
+        let known = parts.known_as_before(&self.parts);
+        if tokio::time::timeout(SYNC_MAX, known).await.is_err() {
+            return Err(Error::Unknown(SYNC_MAX));
+        }
         let opened = open(&self.exchange, &self.options, &self.listening, &plan)?;
         match listen(&mut self.pages, &corefile) {
             Ok(addresses) => self.page_addresses = addresses,

@@ -348,7 +348,7 @@ proptest! {
         let addresses: Vec<IpAddr> = (0..count as u32)
             .map(|n| if is_ipv6 { Ipv6Addr::from(u128::from(n)).into() } else { Ipv4Addr::from(n).into() })
             .collect();
-        let answer = Answer::addresses(rtype, 30, &addresses);
+        let answer = Answer::addresses(rtype, &addresses);
         let packet = Packet::asking(0x0100, &name, rtype.0);
         let packet = match payload_bytes {
             Some(payload_bytes) => packet.opt(payload_bytes, 0, b""),

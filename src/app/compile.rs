@@ -18,14 +18,14 @@ pub struct Setting {
     /// Shards of the counters.
     pub workers: usize,
     /// Addresses of this host.
-    pub own_addresses: Vec<IpAddr>,
+    pub own_addresses: Arc<[IpAddr]>,
 }
 
 /// Compiles a Corefile, taking parts over from `old`.
 ///
 /// # Errors
 /// A directive whose part cannot be started; `old` is as it was.
-pub async fn compile(
+pub fn compile(
     corefile: &Corefile,
     old: &Parts,
     setting: &Setting,
@@ -33,7 +33,7 @@ pub async fn compile(
     let mut parts = old.next();
     let mut by_port: BTreeMap<u16, Vec<Zoned>> = BTreeMap::new();
     for server in &corefile.blocks {
-        let block = Arc::new(block(server, old, &mut parts, setting).await?);
+        let block = Arc::new(block(server, old, &mut parts, setting)?);
         for key in &server.keys {
             let name = server_name(key.port);
             let tally = parts.tally(&name, &key.zone.to_string(), setting.workers);
@@ -54,7 +54,7 @@ pub fn server_name(port: u16) -> String {
     format!("dns://:{port}")
 }
 
-async fn block(
+fn block(
     server: &ServerBlock,
     old: &Parts,
     parts: &mut Parts,
@@ -76,10 +76,9 @@ async fn block(
         steps.push(Step::Loop(Arc::new(probe)));
     }
     if let Some(config) = &server.kubernetes {
-        let cluster = parts.cluster(old, config, &setting.own_addresses).await?;
-        let published = cluster.published.clone();
-        let (zones, fallthrough) = (config.zones.clone(), config.fallthrough.clone());
-        steps.push(Step::Kubernetes(Kubernetes::new(zones, fallthrough, config.ttl_s, published)));
+        let published = parts.cluster(old, config).published.clone();
+        let own_addresses = setting.own_addresses.clone();
+        steps.push(Step::Kubernetes(Kubernetes::new(config, own_addresses, published)));
     }
     if let Some(config) = &server.cache {
         let zones = if config.zones.is_empty() { server.zones() } else { config.zones.clone() };

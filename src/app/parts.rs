@@ -5,12 +5,11 @@
 //! dropped when the old Plan is.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Error;
 use crate::cluster::config::Config as ClusterConfig;
-use crate::cluster::live::Cluster;
+use crate::cluster::live::{Cluster, Identity};
 use crate::forward::{Config as ForwardConfig, Forward};
 use crate::resolve::cache::Cache;
 use crate::resolve::config::CacheConfig;
@@ -35,26 +34,31 @@ impl Parts {
         Self { tallies: self.tallies.clone(), ..Self::default() }
     }
 
-    /// The cluster of a directive: the one that `old` has, or a new one.
-    pub async fn cluster(
-        &mut self,
-        old: &Self,
-        config: &ClusterConfig,
-        own_addresses: &[IpAddr],
-    ) -> Result<Arc<Cluster>, Error> {
-        let known = self.clusters.iter().chain(&old.clusters);
-        if let Some(cluster) = known.into_iter().find(|known| known.config == *config).cloned() {
-            if !self.clusters.iter().any(|known| Arc::ptr_eq(known, &cluster)) {
-                self.clusters.push(cluster.clone());
-            }
-            return Ok(cluster);
+    /// The cluster of a directive: the one that this Plan or the old one has, or a new one.
+    pub fn cluster(&mut self, old: &Self, config: &ClusterConfig) -> Arc<Cluster> {
+        let identity = Identity::of(config);
+        let is_same = |known: &&Arc<Cluster>| known.identity == identity;
+        if let Some(known) = self.clusters.iter().find(is_same) {
+            return known.clone();
         }
-        let cluster = Arc::new(Cluster::start(config.clone(), own_addresses.to_vec()).await?);
+        let known = old.clusters.iter().find(is_same).cloned();
+        let cluster = known.unwrap_or_else(|| Arc::new(Cluster::start(identity)));
         self.clusters.push(cluster.clone());
-        Ok(cluster)
+        cluster
     }
 
-    /// The upstreams of a directive.
+    /// Waits until every cluster is known that must be, if those of `old` are: a reload must not
+    /// turn a server that knows its cluster into one that does not.
+    pub async fn known_as_before(&self, old: &Self) {
+        if old.clusters.iter().all(|cluster| cluster.published.zone().is_synced) {
+            for cluster in &self.clusters {
+                cluster.published.synced().await;
+            }
+        }
+    }
+
+    /// The upstreams of a directive. At the first start a file that cannot be used yet is no reason
+    /// not to serve the cluster.
     pub fn forward(
         &mut self,
         old: &Self,
@@ -68,7 +72,13 @@ impl Parts {
         let forwarding = match known {
             Some((_, known)) => known.clone(),
             None => Forwarding {
-                forward: Forward::start(config.clone())?,
+                forward: match Forward::start(config.clone()) {
+                    Err(error) if old.forwards.is_empty() => {
+                        tracing::error!(plugin = "forward", "{error}; trying again");
+                        Forward::start_without(config.clone())
+                    }
+                    started => started?,
+                },
                 flights: Arc::new(Flights::default()),
             },
         };

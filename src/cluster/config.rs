@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::schema;
 use crate::wire::{Name, NameRef};
 
 /// TTL of cluster records, in seconds (CoreDNS `ttl`): default 5, at most 3600.
@@ -9,7 +10,7 @@ pub const TTL_DEFAULT_S: u32 = 5;
 /// Largest TTL of cluster records, in seconds.
 pub const TTL_MAX_S: u32 = 3600;
 
-/// One `kubernetes` directive. Equal Configs share one Index across a reload.
+/// One `kubernetes` directive. Those of equal source and Namespaces share one Index.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// The zones that it serves, forward and reverse; at least one is not a reverse zone.
@@ -21,6 +22,14 @@ pub struct Config {
     /// TTL of all records, in seconds.
     pub ttl_s: u32,
     pub fallthrough: Fallthrough,
+}
+
+impl Config {
+    /// The zone of PTR targets: the first that is not a reverse zone.
+    pub fn primary_zone(&self) -> &Name {
+        let is_forward = |zone: &&Name| !schema::is_reverse(zone.as_ref());
+        self.zones.iter().find(is_forward).unwrap_or(&self.zones[0])
+    }
 }
 
 /// Where the objects come from.

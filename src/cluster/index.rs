@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::object::{Change, Kind, Object, ObjectKey, Service, Slice};
 use super::records::{AddressRecords, ServiceRecords};
 use super::schema;
-use super::zone::{Settings, Zone, octets_of};
+use super::zone::{Zone, octets_of};
 
 /// Everything known of the cluster, and the Zone that it makes.
 pub struct Index {
@@ -46,8 +46,10 @@ struct List {
 }
 
 impl Index {
-    /// An Index that knows nothing yet.
-    pub fn new(settings: Settings, exposed: impl IntoIterator<Item = Box<str>>) -> Self {
+    /// An Index that knows nothing yet, and publishes after `last`: generation and serial go on.
+    pub fn after(last: &Zone, exposed: impl IntoIterator<Item = Box<str>>) -> Self {
+        let (generation, serial) = (last.generation, last.serial);
+        let zone = Zone { generation, serial, ..Zone::unsynced() };
         Self {
             exposed: exposed.into_iter().collect(),
             namespaces: BTreeSet::new(),
@@ -56,7 +58,7 @@ impl Index {
             lists: HashMap::new(),
             touched: BTreeSet::new(),
             is_touched: false,
-            zone: Zone::unsynced(settings),
+            zone,
         }
     }
 
@@ -201,29 +203,33 @@ impl Index {
         if !self.is_synced() || self.touched.is_empty() && !self.is_touched {
             return None;
         }
+        let mut is_changed = std::mem::take(&mut self.is_touched);
         for key in std::mem::take(&mut self.touched) {
-            self.renew(&key);
+            is_changed |= self.renew(&key);
         }
-        self.is_touched = false;
+        if !is_changed {
+            return None;
+        }
         self.zone.is_synced = true;
         self.zone.generation += 1;
         self.zone.serial = now_unix_s.max(self.zone.serial.wrapping_add(1));
         Some(Arc::new(self.zone.clone()))
     }
 
-    /// Builds the records of one Service anew.
-    fn renew(&mut self, key: &ObjectKey) {
-        let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return };
+    /// Builds the records of one Service anew. Answers whether they have changed.
+    fn renew(&mut self, key: &ObjectKey) -> bool {
+        let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
         let old = self.zone.services.get(&zone_key).cloned();
         let new = self.records(key).map(Arc::new);
         if old == new {
-            return;
+            return false;
         }
         self.renew_addresses(old.as_deref(), new.as_deref());
         match new {
             Some(new) => self.zone.services.insert(&zone_key, new),
             None => self.zone.services.remove(&zone_key),
         }
+        true
     }
 
     fn records(&self, key: &ObjectKey) -> Option<ServiceRecords> {
@@ -231,8 +237,7 @@ impl Index {
             return None;
         }
         let held = self.services.get(key)?;
-        let ttl_s = self.zone.settings.ttl_s;
-        ServiceRecords::build(held.service.as_ref()?, held.slices.values(), ttl_s)
+        ServiceRecords::build(held.service.as_ref()?, held.slices.values())
     }
 
     /// Moves the PTR names of a Service from its old addresses to its new ones.

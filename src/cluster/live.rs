@@ -1,118 +1,159 @@
-//! A `kubernetes` directive at work: its source, the task that owns the Index, the newest Zone.
+//! A cluster at work: its source, the task that owns the Index, the newest Zone.
+//!
+//! ```text
+//! live ─► source (tried until it can start) ─► Changes ─► keep: Index ─► Published
+//!   └──── begins anew when the keeper ends; the last Zone is served meanwhile
+//! ```
+//!
+//! Nobody waits for the API server here, and nothing that is wrong with it ends the server.
 
-use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::config::Config;
-use super::error::Error;
+use super::config::{Config, Source};
 use super::feed::Feed;
 use super::index::Index;
 use super::object::{CHANGES_MAX, Change, Object, ObjectKey, Role};
 use super::programming::{Programming, ServiceKind};
 use super::published::Published;
-use super::schema;
-use super::source::{self, Running};
-use super::zone::Settings;
+use super::source;
 
 /// Changes that one publish may bring together. Under churn this coalesces; on an idle server a
 /// change is published alone, at once.
 const PUBLISH_MAX: usize = 1024;
+/// Pause before a source that cannot start is tried again, and a keeper that ended begins anew.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is told why a source cannot start.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// One `kubernetes` directive at run time. Dropping it ends its tasks.
+/// One cluster. Dropping it ends its tasks.
 pub struct Cluster {
-    pub config: Config,
+    pub identity: Identity,
     pub published: Arc<Published>,
     pub feed: Arc<Feed>,
     pub programming: Arc<Programming>,
-    /// `None` when somebody else tells the changes.
-    _source: Option<Running>,
-    keeper: JoinHandle<()>,
+    task: JoinHandle<()>,
+}
+
+/// What makes two directives show the same cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    pub source: Source,
+    /// The only Namespaces to expose; empty exposes all.
+    pub namespaces: Vec<String>,
+}
+
+/// What the tasks of a cluster share.
+#[derive(Clone)]
+struct Shared {
+    identity: Identity,
+    published: Arc<Published>,
+    feed: Arc<Feed>,
+    programming: Arc<Programming>,
+}
+
+impl Identity {
+    /// The cluster that a directive shows.
+    pub fn of(config: &Config) -> Self {
+        Self { source: config.source.clone(), namespaces: config.namespaces.clone() }
+    }
 }
 
 impl Cluster {
-    /// Starts the source and the task that owns the Index. Nobody waits for the API server here.
-    ///
-    /// # Errors
-    /// What the operator must mend: credentials, URLs, files.
-    pub async fn start(config: Config, own_addresses: Vec<IpAddr>) -> Result<Self, Error> {
-        let feed = Arc::new(Feed::new(Instant::now()));
-        let (sender, changes) = mpsc::channel(CHANGES_MAX);
-        let source =
-            source::start(&config.source, &config.namespaces, sender, feed.clone()).await?;
-        let mut cluster = Self::keeping(config, own_addresses, feed, changes);
-        cluster._source = Some(source);
-        Ok(cluster)
+    /// Starts the source and the task that owns the Index.
+    pub fn start(identity: Identity) -> Self {
+        Self::with(identity, |shared| tokio::spawn(live(shared)))
     }
 
-    /// A Cluster without a source: it knows what is sent.
-    pub fn told(config: Config, own_addresses: Vec<IpAddr>) -> (Self, Sender<Change>) {
+    /// A cluster without a source: whoever holds the Sender tells it what there is.
+    pub fn told(identity: Identity) -> (Self, Sender<Change>) {
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
-        let feed = Arc::new(Feed::new(Instant::now()));
-        (Self::keeping(config, own_addresses, feed, changes), sender)
+        (Self::with(identity, |shared| tokio::spawn(keep(shared, changes))), sender)
     }
 
-    /// Starts the task that owns the Index.
-    fn keeping(
-        config: Config,
-        own_addresses: Vec<IpAddr>,
-        feed: Arc<Feed>,
-        changes: Receiver<Change>,
-    ) -> Self {
-        let settings = settings(&config, own_addresses);
-        let published = Arc::new(Published::new(settings.clone()));
+    fn with(identity: Identity, start: impl FnOnce(Shared) -> JoinHandle<()>) -> Self {
+        let published = Arc::new(Published::new());
+        let feed = Arc::new(Feed::new(Instant::now()));
         let programming = Arc::new(Programming::default());
-        let exposed = config.namespaces.iter().map(|name| name.as_str().into());
-        let index = Index::new(settings, exposed);
-        let keeper = tokio::spawn(keep(index, changes, published.clone(), programming.clone()));
-        Self { config, published, feed, programming, _source: None, keeper }
+        let shared = Shared {
+            identity: identity.clone(),
+            published: published.clone(),
+            feed: feed.clone(),
+            programming: programming.clone(),
+        };
+        Self { identity, published, feed, programming, task: start(shared) }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.task.abort();
     }
 }
 
-/// What of a directive rules the answers.
-pub fn settings(config: &Config, own_addresses: Vec<IpAddr>) -> Settings {
-    let primary = config.zones.iter().find(|zone| !schema::is_reverse(zone.as_ref()));
-    let primary = primary.unwrap_or(&config.zones[0]).clone();
-    Settings { ttl_s: config.ttl_s, pods: config.pods, primary, own_addresses }
+/// Keeps a source and an Index at work for ever.
+async fn live(shared: Shared) {
+    loop {
+        let (sender, changes) = mpsc::channel(CHANGES_MAX);
+        let running = open(&shared, sender).await;
+        // A panic was counted and told when it happened; here it must not freeze the Zone for good.
+        let _ = AssertUnwindSafe(keep(shared.clone(), changes)).catch_unwind().await;
+        running.stop().await;
+        tracing::error!(
+            plugin = "kubernetes",
+            "the task that keeps the cluster ended; it begins anew, the last picture is served"
+        );
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
+/// Starts the source, however long that takes: credentials may come later.
+async fn open(shared: &Shared, sender: Sender<Change>) -> source::Running {
+    let mut told: Option<Instant> = None;
+    loop {
+        let Identity { source, namespaces } = &shared.identity;
+        match source::start(source, namespaces, sender.clone(), shared.feed.clone()).await {
+            Ok(running) => return running,
+            Err(error) if told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) => {
+                tracing::error!(plugin = "kubernetes", "{error}; trying again");
+                told = Some(Instant::now());
+            }
+            Err(_) => {}
+        }
+        sleep(RETRY_INTERVAL).await;
+    }
 }
 
 /// Owns the Index: takes changes in and publishes, until the source is gone.
-async fn keep(
-    mut index: Index,
-    mut changes: Receiver<Change>,
-    published: Arc<Published>,
-    programming: Arc<Programming>,
-) {
+async fn keep(shared: Shared, mut changes: Receiver<Change>) {
+    let exposed = shared.identity.namespaces.iter().map(|name| name.as_str().into());
+    let mut index = Index::after(&shared.published.zone(), exposed);
     let mut batch = Vec::with_capacity(PUBLISH_MAX);
     let mut triggers = Vec::new();
     while changes.recv_many(&mut batch, PUBLISH_MAX).await > 0 {
+        let was_synced = index.zone().is_synced;
         for change in batch.drain(..) {
-            triggers.extend(trigger(&change));
+            // What a first list brings was changed before we lived: that is no latency of ours.
+            triggers.extend(trigger(&change).filter(|_| was_synced));
             index.take(change);
         }
-        let was_synced = index.zone().is_synced;
-        let now = since_epoch();
         // Good until 2106, and then the serial still grows with each publish.
-        let Some(zone) = index.publish(now.as_secs() as u32) else { continue };
-        published.store(zone);
-        // What a first list brings was changed before we lived: that is no latency of ours.
-        for (service, triggered_ms) in triggers.drain(..).filter(|_| was_synced) {
-            let took = since_epoch().as_millis().saturating_sub(u128::from(triggered_ms));
-            programming.record(kind_of(&index, &service), took as u64);
+        if let Some(zone) = index.publish(since_epoch().as_secs() as u32) {
+            let services = zone.service_count();
+            shared.published.store(zone);
+            if !was_synced {
+                tracing::info!(plugin = "kubernetes", services, "cluster is known");
+            }
         }
-        if !was_synced {
-            let services = index.zone().service_count();
-            tracing::info!(plugin = "kubernetes", services, "cluster is known");
+        for (service, triggered_ms) in triggers.drain(..) {
+            let took = since_epoch().as_millis().saturating_sub(u128::from(triggered_ms));
+            shared.programming.record(kind_of(&index, &service), took as u64);
         }
     }
 }
@@ -134,6 +175,6 @@ fn kind_of(index: &Index, key: &ObjectKey) -> ServiceKind {
 
 /// Wall-clock time: the serial of the SOA and the programming latency are told in it, and no
 /// decision depends on it.
-fn since_epoch() -> std::time::Duration {
+fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
-use super::zone::{Settings, Zone};
+use super::zone::Zone;
 
 /// The newest Zone. One task stores, everybody loads, nobody waits for the other.
 pub struct Published {
@@ -15,8 +15,8 @@ pub struct Published {
 
 impl Published {
     /// Begins with a Zone that knows nothing.
-    pub fn new(settings: Settings) -> Self {
-        let zone = ArcSwap::from_pointee(Zone::unsynced(settings));
+    pub fn new() -> Self {
+        let zone = ArcSwap::from_pointee(Zone::unsynced());
         Self { zone, generation: watch::Sender::new(0) }
     }
 
@@ -37,5 +37,11 @@ impl Published {
         let mut generation = self.generation.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = generation.wait_for(|generation| *generation > 0).await;
+    }
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -54,18 +54,14 @@ pub struct AddressRecords {
 
 impl ServiceRecords {
     /// The records of a Service with its slices; `None` when no name of it exists.
-    pub fn build<'s>(
-        service: &Service,
-        slices: impl Iterator<Item = &'s Slice>,
-        ttl_s: u32,
-    ) -> Option<Self> {
+    pub fn build<'s>(service: &Service, slices: impl Iterator<Item = &'s Slice>) -> Option<Self> {
         let key = schema::service_key(&service.key.name, &service.key.namespace)?;
         let (found_by, hosts) = match &service.role {
             Role::ExternalName(target) => (external(target)?, Box::default()),
             Role::Headless => (FoundBy::Hosts, hosts(slices)),
             Role::ClusterIp(addresses) if addresses.is_empty() => return None,
             Role::ClusterIp(addresses) => {
-                let ports = service.ports.clone().into();
+                let ports = sorted(service.ports.iter().cloned()).into();
                 (FoundBy::ClusterIp { addresses: addresses.clone().into(), ports }, hosts(slices))
             }
         };
@@ -74,8 +70,8 @@ impl ServiceRecords {
             FoundBy::Hosts => distinct(hosts.iter().flat_map(|host| &host.addresses)),
             FoundBy::Name(_) => Vec::new(),
         };
-        let a = family(RecordType::A, ttl_s, &addresses);
-        let aaaa = family(RecordType::AAAA, ttl_s, &addresses);
+        let a = family(RecordType::A, &addresses);
+        let aaaa = family(RecordType::AAAA, &addresses);
         Some(Self { key, found_by, a, aaaa, hosts })
     }
 
@@ -90,15 +86,10 @@ impl ServiceRecords {
         if rtype == RecordType::A { self.a.as_ref() } else { self.aaaa.as_ref() }
     }
 
-    /// The hosts with this label.
-    pub fn hosts_named(&self, label: &[u8]) -> &[Host] {
-        // Sorted by wire form: by length first, then by letters.
-        let place =
-            |host: &Host| (usize::from(host.label[0]), &host.label[1..]) < (label.len(), label);
-        let start = self.hosts.partition_point(place);
-        let rest = &self.hosts[start..];
-        let count = rest.iter().take_while(|host| &host.label[1..] == label).count();
-        &rest[..count]
+    /// The host with this label, which comes with its length octet.
+    pub fn host(&self, label: &[u8]) -> Option<&Host> {
+        let at = self.hosts.binary_search_by(|host| (*host.label).cmp(label)).ok()?;
+        Some(&self.hosts[at])
     }
 
     /// The addresses of the Service itself.
@@ -125,47 +116,46 @@ impl AddressRecords {
     }
 }
 
-/// Whether a port is asked for by these labels; an empty label asks for any.
-pub fn port_matches(port: &Port, name: &[u8], protocol: &[u8]) -> bool {
-    let protocol_name = port.protocol.label();
-    (name.is_empty() || port.name.as_bytes().eq_ignore_ascii_case(name))
-        && (protocol.is_empty() || protocol_name == protocol)
+/// The port that a name asks for; an empty label asks for any.
+#[derive(Clone, Copy)]
+pub struct AskedPort<'n> {
+    pub name: &'n [u8],
+    pub protocol: &'n [u8],
 }
 
-/// The numbers of the ports that are asked for, each once.
-pub(super) fn numbers<'p>(
-    ports: &'p [Port],
-    (name, protocol): (&'p [u8], &'p [u8]),
-) -> impl Iterator<Item = u16> + 'p {
-    let is_asked = move |candidate: &Port| port_matches(candidate, name, protocol);
-    let is_new = move |index: usize, number: u16| {
-        !ports[..index].iter().any(|other| other.number == number && is_asked(other))
-    };
-    let wanted = ports.iter().enumerate().filter(move |(_, candidate)| is_asked(candidate));
-    wanted
-        .map(|(index, candidate)| (index, candidate.number))
-        .filter(move |(index, number)| is_new(*index, *number))
-        .map(|(_, number)| number)
+impl<'n> AskedPort<'n> {
+    /// Asks for every port.
+    pub const ANY: AskedPort<'static> = AskedPort { name: b"", protocol: b"" };
+
+    fn matches(self, port: &Port) -> bool {
+        (self.name.is_empty() || port.name.as_bytes().eq_ignore_ascii_case(self.name))
+            && (self.protocol.is_empty() || port.protocol.label() == self.protocol)
+    }
+
+    /// Whether one of these ports is asked for.
+    pub fn is_in(self, ports: &[Port]) -> bool {
+        ports.iter().any(|port| self.matches(port))
+    }
+
+    /// How many of these ports are asked for.
+    pub fn hits(self, ports: &[Port]) -> usize {
+        ports.iter().filter(|port| self.matches(port)).count()
+    }
+
+    /// The numbers of those that are asked for, each once: `ports` are sorted by number.
+    pub fn numbers(self, ports: &'n [Port]) -> impl Iterator<Item = u16> + 'n {
+        let mut last = None;
+        let matching = ports.iter().filter(move |port| self.matches(port));
+        matching.map(|port| port.number).filter(move |&number| last.replace(number) != Some(number))
+    }
 }
 
-/// The hosts before this one that have its label, but other ports.
-pub(super) fn namesakes(hosts: &[Host], index: usize) -> impl Iterator<Item = &Host> {
-    hosts[..index].iter().rev().take_while(move |other| other.label == hosts[index].label)
-}
-
-/// The addresses of some hosts, those of namesakes once.
-pub(super) fn addresses_of<'h>(
-    hosts: &'h [Host],
-    is_wanted: impl Fn(&Host) -> bool + Copy + 'h,
-) -> impl Iterator<Item = &'h IpAddr> {
-    let is_new = move |index: usize, address: &IpAddr| {
-        let mut before = namesakes(hosts, index).filter(|other| is_wanted(other));
-        !before.any(|other| other.addresses.contains(address))
-    };
-    let wanted = hosts.iter().enumerate().filter(move |(_, host)| is_wanted(host));
-    wanted.flat_map(move |(index, host)| {
-        host.addresses.iter().filter(move |address| is_new(index, address))
-    })
+/// Ports by number, each once.
+fn sorted(ports: impl IntoIterator<Item = Port>) -> Vec<Port> {
+    let mut ports: Vec<Port> = ports.into_iter().collect();
+    ports.sort_by(|a, b| (a.number, a).cmp(&(b.number, b)));
+    ports.dedup();
+    ports
 }
 
 /// The target of an ExternalName Service. An address is no name (row 23: NXDOMAIN).
@@ -177,28 +167,32 @@ fn external(target: &str) -> Option<FoundBy> {
     Some(FoundBy::Name(name))
 }
 
-/// The ready endpoints of all slices, one Host per label and set of ports.
+/// The ready endpoints of all slices, one Host per label: slices are united (row 19), whatever
+/// their ports and families are.
 fn hosts<'s>(slices: impl Iterator<Item = &'s Slice>) -> Box<[Host]> {
     let mut hosts: Vec<Host> = Vec::new();
     for slice in slices {
-        let ports: Arc<[Port]> = slice.ports.clone().into();
+        let ports: Arc<[Port]> = sorted(slice.ports.iter().cloned()).into();
         let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
         hosts.extend(ready.flat_map(|endpoint| named(endpoint, &ports)));
     }
-    hosts.sort_by(|a, b| (&a.label, &a.ports).cmp(&(&b.label, &b.ports)));
-    let mut merged: Vec<Host> = Vec::with_capacity(hosts.len());
-    for host in hosts {
-        match merged
-            .last_mut()
-            .filter(|last| (&last.label, &last.ports) == (&host.label, &host.ports))
-        {
-            Some(last) => {
-                last.addresses = distinct(last.addresses.iter().chain(&host.addresses)).into();
-            }
-            None => merged.push(host),
-        }
+    hosts.sort_by(|a, b| a.label.cmp(&b.label));
+    hosts.chunk_by(|a, b| a.label == b.label).map(unite).collect()
+}
+
+/// Hosts of one label as one.
+fn unite(hosts: &[Host]) -> Host {
+    let [first, others @ ..] = hosts else { unreachable!("chunk_by makes no empty chunk") };
+    if others.is_empty() {
+        return first.clone();
     }
-    merged.into()
+    let addresses = distinct(hosts.iter().flat_map(|host| &host.addresses));
+    let ports = if others.iter().all(|other| other.ports == first.ports) {
+        first.ports.clone()
+    } else {
+        sorted(hosts.iter().flat_map(|host| host.ports.iter().cloned())).into()
+    };
+    Host { label: first.label.clone(), addresses: addresses.into(), ports }
 }
 
 /// An endpoint by its hostname, or by each address where it has none.
@@ -224,7 +218,7 @@ fn distinct<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> Vec<IpAddr> {
     all
 }
 
-fn family(rtype: RecordType, ttl_s: u32, addresses: &[IpAddr]) -> Option<Answer> {
-    let answer = Answer::addresses(rtype, ttl_s, addresses);
+fn family(rtype: RecordType, addresses: &[IpAddr]) -> Option<Answer> {
+    let answer = Answer::addresses(rtype, addresses);
     (answer.answer_count() > 0).then_some(answer)
 }

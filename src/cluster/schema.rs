@@ -36,6 +36,7 @@ pub enum Meaning<'n> {
     /// A Service by its key.
     Service(&'n [u8]),
     Endpoint {
+        /// With the length octet.
         label: &'n [u8],
         service: &'n [u8],
     },
@@ -80,7 +81,7 @@ pub fn meaning(prefix: &[u8]) -> Meaning<'_> {
         (b"svc" | b"pod" | b"dns", 0) => Meaning::EmptyNonTerminal,
         (b"svc", 1) => Meaning::Namespace(tail(0)),
         (b"svc", 2) => Meaning::Service(tail(0)),
-        (b"svc", 3) => Meaning::Endpoint { label: label(0), service: tail(1) },
+        (b"svc", 3) => Meaning::Endpoint { label: &prefix[..starts[1]], service: tail(1) },
         (b"svc", 4) => Meaning::Port {
             port: without_underscore(label(0)),
             protocol: without_underscore(label(1)),
@@ -204,7 +205,7 @@ mod tests {
             Meaning::Service(key) => format!("service {}", String::from_utf8_lossy(key)),
             Meaning::Endpoint { label, service } => format!(
                 "endpoint {} of {}",
-                String::from_utf8_lossy(label),
+                String::from_utf8_lossy(&label[1..]),
                 String::from_utf8_lossy(service)
             ),
             Meaning::Port { port, protocol, service } => format!(

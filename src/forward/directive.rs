@@ -53,7 +53,14 @@ impl Forward {
     /// [`Error::Config`] if there is no upstream, or a file cannot be read or names none.
     pub fn start(config: Config) -> Result<Arc<Self>, Error> {
         let places = resolv::places(&config.to)?;
-        let forward = Arc::new_cyclic(|this: &Weak<Self>| {
+        let forward = Self::start_without(config);
+        forward.replace(places);
+        Ok(forward)
+    }
+
+    /// Begins without upstreams, and takes them from the files when these can be used.
+    pub fn start_without(config: Config) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| {
             let mut tending = JoinSet::new();
             tending.spawn(tend(this.clone()));
             Self {
@@ -65,9 +72,7 @@ impl Forward {
                 _tending: tending,
                 config,
             }
-        });
-        forward.replace(places);
-        Ok(forward)
+        })
     }
 
     /// The directive as written.
@@ -93,6 +98,9 @@ impl Forward {
     /// or [`QUERY_TIMEOUT`] is over.
     pub async fn ask(&self, question: &Question, client_used_tcp: bool) -> Result<Answer, Error> {
         let _slot = self.take_slot()?;
+        if self.upstreams.borrow().is_empty() {
+            return Err(Error::NoUpstream);
+        }
         let order = self.order();
         let proto = self.proto(client_used_tcp);
         let deadline = Instant::now() + QUERY_TIMEOUT;

@@ -49,6 +49,9 @@ pub enum Error {
     /// `max_concurrent` is reached. The caller answers REFUSED, as CoreDNS.
     #[error("more than {0} queries in flight; raise max_concurrent or add upstreams")]
     TooMany(usize),
+    /// No file could be read yet.
+    #[error("no upstream is known yet; its file could not be read")]
+    NoUpstream,
     /// Every upstream leads back to us.
     #[error("every upstream sends our queries back to us; forward to a nameserver outside")]
     Loop,

@@ -1,12 +1,13 @@
 //! The `kubernetes` Step: the Zone's word, in our reply.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::step::{Verdict, Wait};
 use super::tally::Author;
-use crate::cluster::config::Fallthrough;
+use crate::cluster::config::{Config, Fallthrough};
 use crate::cluster::published::Published;
-use crate::cluster::zone::{Asked, Outcome};
+use crate::cluster::zone::{Asked, Outcome, View};
 use crate::wire::reply::Owner;
 use crate::wire::{Class, Name, NameRef, Query, Rcode, RecordType, Reply, Section};
 
@@ -15,21 +16,23 @@ pub struct Kubernetes {
     /// Longest first.
     zones: Vec<Name>,
     fallthrough: Fallthrough,
-    /// TTL of an alias, in seconds.
-    pub ttl_s: u32,
+    view: View,
     pub published: Arc<Published>,
 }
 
 impl Kubernetes {
-    /// A Step for these zones.
-    pub fn new(
-        mut zones: Vec<Name>,
-        fallthrough: Fallthrough,
-        ttl_s: u32,
-        published: Arc<Published>,
-    ) -> Self {
+    /// A Step that shows `published` as the directive says.
+    pub fn new(config: &Config, own_addresses: Arc<[IpAddr]>, published: Arc<Published>) -> Self {
+        let mut zones = config.zones.clone();
         zones.sort_by_key(|zone| std::cmp::Reverse(zone.octets().len()));
-        Self { zones, fallthrough, ttl_s, published }
+        let primary = config.primary_zone().clone();
+        let view = View { ttl_s: config.ttl_s, pods: config.pods, primary, own_addresses };
+        Self { zones, fallthrough: config.fallthrough.clone(), view, published }
+    }
+
+    /// TTL of an alias, in seconds.
+    pub fn ttl_s(&self) -> u32 {
+        self.view.ttl_s
     }
 
     /// The zone that holds `name`, and what stands before it.
@@ -45,7 +48,7 @@ impl Kubernetes {
         let Some((zone, prefix)) = self.split(name).filter(|_| query.class == Class::IN) else {
             return Verdict::Next;
         };
-        let asked = Asked { zone, prefix, query, turn };
+        let asked = Asked { view: &self.view, zone, prefix, query, turn };
         let published = self.published.zone();
         match published.lookup(&asked, reply) {
             Outcome::Found => {}
@@ -59,7 +62,7 @@ impl Kubernetes {
             Outcome::Alias(target) if query.rtype == RecordType::CNAME => {
                 let owner = Owner::Question;
                 let rdata = [target.octets()];
-                reply.record(Section::Answer, owner, RecordType::CNAME, self.ttl_s, &rdata);
+                reply.record(Section::Answer, owner, RecordType::CNAME, self.view.ttl_s, &rdata);
             }
             Outcome::Alias(target) => return Verdict::Ask(Wait::Alias(target.clone())),
         }

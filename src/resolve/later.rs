@@ -138,7 +138,7 @@ impl Errand {
                 Verdict::Reply(_) | Verdict::ReplyAndRefresh(_) => return Some(written),
                 Verdict::Next | Verdict::Ask(Wait::Upstream) => return None,
                 Verdict::Ask(Wait::Alias(target)) => {
-                    return Some(self.follow(query, &target, kubernetes.ttl_s).await);
+                    return Some(self.follow(query, &target, kubernetes.ttl_s()).await);
                 }
                 Verdict::Ask(Wait::Cluster) => {
                     let wait = timeout_at(deadline, kubernetes.published.synced());

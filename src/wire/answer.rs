@@ -12,6 +12,8 @@ use super::{HEADER_LEN, Name, Rcode, RecordType, TCP_MAX, reply, u16_at, u32_at}
 /// Most resource records that one Answer of an upstream may carry, over all sections. A larger
 /// one is a flaw of the upstream; 65 535 octets cannot hold more than 5 461 useful records.
 pub const RECORDS_MAX: usize = 6_000;
+/// Most addresses of a prebuilt Answer: as many AAAA records as 64 KiB hold.
+pub const ADDRESSES_MAX: usize = TCP_MAX / 28;
 /// Longest chain of CNAME and DNAME records that we follow (reliability: BIND 11, CoreDNS 10).
 pub const CHAIN_MAX: usize = 11;
 
@@ -105,28 +107,28 @@ impl Answer {
         }
     }
 
-    /// The address records of one family, owned by whatever name is asked.
-    pub fn addresses(rtype: RecordType, ttl_s: u32, addresses: &[IpAddr]) -> Self {
-        let mut body = Vec::with_capacity(addresses.len() * 28);
-        let mut count = 0;
-        for address in addresses {
+    /// The address records of one family, owned by whatever name is asked. Their TTL is 0 until the
+    /// reply sets it.
+    pub fn addresses(rtype: RecordType, addresses: &[IpAddr]) -> Self {
+        let mut body = Vec::new();
+        let mut ttls = Vec::new();
+        let of_family = addresses.iter().filter(|it| it.is_ipv4() == (rtype == RecordType::A));
+        // More than a message can hold would be cut in any case, and offsets have 16 bits.
+        for address in of_family.take(ADDRESSES_MAX) {
+            ttls.push(body.len() as u16 + 6);
             match address {
-                IpAddr::V4(v4) if rtype == RecordType::A => {
-                    reply::push_owned(&mut body, rtype, ttl_s, &v4.octets());
-                }
-                IpAddr::V6(v6) if rtype == RecordType::AAAA => {
-                    reply::push_owned(&mut body, rtype, ttl_s, &v6.octets());
-                }
-                _ => continue,
+                IpAddr::V4(v4) => reply::push_owned(&mut body, rtype, &v4.octets()),
+                IpAddr::V6(v6) => reply::push_owned(&mut body, rtype, &v6.octets()),
             }
-            count += 1;
         }
-        let stride = if rtype == RecordType::A { 16 } else { 28 };
+        let count = ttls.len();
+        let stride = body.len().checked_div(count).unwrap_or(0);
         Self {
             authoritative: true,
             is_complete: true,
-            counts: [u16::try_from(count).unwrap_or(u16::MAX), 0, 0],
+            counts: [count as u16, 0, 0],
             body: body.into(),
+            ttls: ttls.into(),
             run: (count > 1).then_some(Run { start: 0, stride, count }),
             ..Self::bare(Rcode::NOERROR, None)
         }
@@ -270,11 +272,15 @@ impl Sections {
         }
         let end = Name::from_wire(question).ok_or(Flaw::Malformed)?;
         let mut chain = Chain { records: Vec::new(), end, is_complete: false };
-        for _ in 0..=CHAIN_MAX {
-            let Some(alias) = chain.take(&mut left, asked) else { return Ok(chain) };
-            chain.end = walk::read_name(response, alias.rdata).ok_or(Flaw::Malformed)?;
+        let mut passed = Vec::new();
+        while let Some(alias) = chain.take(&mut left, asked) {
+            let next = walk::read_name(response, alias.rdata).ok_or(Flaw::Malformed)?;
+            passed.push(std::mem::replace(&mut chain.end, next));
+            if passed.len() > CHAIN_MAX || passed.contains(&chain.end) {
+                return Err(Flaw::BrokenChain);
+            }
         }
-        Err(Flaw::BrokenChain)
+        Ok(chain)
     }
 
     /// Whether the authority section is the proof of a denial: a SOA of a zone that holds the end

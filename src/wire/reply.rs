@@ -244,12 +244,11 @@ pub fn refuse(packet: &[u8], rcode: Rcode, out: &mut [u8]) -> usize {
     HEADER_LEN
 }
 
-/// Appends a record of the asked name to a body.
-pub(super) fn push_owned(body: &mut Vec<u8>, rtype: RecordType, ttl_s: u32, rdata: &[u8]) {
+/// Appends a record of the asked name to a body, with TTL 0.
+pub(super) fn push_owned(body: &mut Vec<u8>, rtype: RecordType, rdata: &[u8]) {
     body.extend_from_slice(&TO_QUESTION);
     body.extend_from_slice(&rtype.0.to_be_bytes());
-    body.extend_from_slice(&[0, 1]);
-    body.extend_from_slice(&ttl_s.to_be_bytes());
+    body.extend_from_slice(&[0, 1, 0, 0, 0, 0]);
     body.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
     body.extend_from_slice(rdata);
 }
@@ -285,7 +284,7 @@ mod tests {
     fn many(count: u8) -> Answer {
         let addresses: Vec<IpAddr> =
             (1..=count).map(|n| Ipv4Addr::new(10, 0, 0, n).into()).collect();
-        Answer::addresses(RecordType::A, 30, &addresses)
+        Answer::addresses(RecordType::A, &addresses)
     }
 
     fn reply(answer: &Answer, payload: Option<u16>, turn: u32) -> Vec<u8> {

@@ -5,13 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mainstay::cluster::config::{Fallthrough, Pods};
+use mainstay::cluster::config::{Config, Fallthrough, Pods, Source};
 use mainstay::cluster::index::Index;
 use mainstay::cluster::object::{
     Change, Endpoint, Kind, Object, ObjectKey, Port as ServicePort, Protocol, Role, Service, Slice,
 };
 use mainstay::cluster::published::Published;
-use mainstay::cluster::zone::Settings;
 use mainstay::resolve::cache::Cache;
 use mainstay::resolve::config::{CacheConfig, Prefetch};
 use mainstay::resolve::kubernetes::Kubernetes;
@@ -39,8 +38,16 @@ pub struct Fixture {
 /// `forwarding` is asked for all other names.
 pub fn fixture(count: usize, forwarding: Option<Forwarding>) -> Fixture {
     let zones = ["cluster.local", "in-addr.arpa"].map(name).to_vec();
-    let fallthrough = Fallthrough::Zones(vec![zones[1].clone()]);
-    let kubernetes = Kubernetes::new(zones, fallthrough, 30, published(count));
+    let config = Config {
+        fallthrough: Fallthrough::Zones(vec![zones[1].clone()]),
+        zones,
+        source: Source::Embedded(&[]),
+        namespaces: Vec::new(),
+        pods: Pods::Insecure,
+        ttl_s: 30,
+    };
+    let own_addresses = Vec::new().into();
+    let kubernetes = Kubernetes::new(&config, own_addresses, published(count));
     let prefetch = Prefetch { amount: 1, window: Duration::from_secs(60), percentage: 90 };
     let config = CacheConfig { prefetch: Some(prefetch), ..CacheConfig::default() };
     let cache = Arc::new(Cache::new(config, vec![Name::root()]));
@@ -78,11 +85,8 @@ fn name(text: &str) -> Name {
 
 /// The published Zone of the cluster.
 fn published(count: usize) -> Arc<Published> {
-    let own_addresses = Vec::new();
-    let primary = name("cluster.local");
-    let settings = Settings { ttl_s: 30, pods: Pods::Insecure, primary, own_addresses };
-    let published = Published::new(settings.clone());
-    let mut index = Index::new(settings, []);
+    let published = Published::new();
+    let mut index = Index::after(&published.zone(), []);
     Kind::ALL.iter().for_each(|kind| index.take(Change::ListBegin(*kind)));
     objects(count).for_each(|object| index.take(Change::Apply(object)));
     Kind::ALL.iter().for_each(|kind| index.take(Change::ListEnd(*kind)));

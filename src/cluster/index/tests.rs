@@ -6,16 +6,12 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::config::Pods;
 use crate::cluster::object::{Endpoint, Port, Protocol, Role};
-use crate::wire::Name;
 
 const KINDS: [Kind; 3] = [Kind::Namespace, Kind::Service, Kind::Slice];
 
 fn empty_index() -> Index {
-    let primary = Name::parse("cluster.local").unwrap();
-    let settings = Settings { ttl_s: 5, pods: Pods::Disabled, primary, own_addresses: Vec::new() };
-    Index::new(settings, [])
+    Index::after(&Zone::unsynced(), [])
 }
 
 /// Feeds the objects as one full list of every kind.

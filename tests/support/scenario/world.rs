@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mainstay::app::compile::{Setting, compile};
 use mainstay::app::parts::Parts;
-use mainstay::cluster::live::Cluster;
+use mainstay::cluster::live::{Cluster, Identity};
 use mainstay::cluster::object::{Change, Kind};
 use mainstay::corefile::{self, Corefile, Origin};
 use mainstay::resolve::later::{Errand, Purpose};
@@ -161,18 +161,18 @@ impl World {
         let corefile = self.read(text).await?;
         for server in &corefile.blocks {
             let Some(config) = &server.kubernetes else { continue };
-            if self.parts.clusters.iter().any(|cluster| cluster.config == *config) {
+            if self.parts.clusters.iter().any(|cluster| cluster.identity == Identity::of(config)) {
                 continue;
             }
-            let (cluster, sender) = Cluster::told(config.clone(), self.own.clone());
+            let (cluster, sender) = Cluster::told(Identity::of(config));
             self.parts.clusters.push(Arc::new(cluster));
             for change in &self.told {
                 sender.send(change.clone()).await.unwrap();
             }
             self.senders.push(sender);
         }
-        let setting = Setting { workers: 1, own_addresses: self.own.clone() };
-        let compiled = compile(&corefile, &self.parts, &setting).await;
+        let setting = Setting { workers: 1, own_addresses: self.own.clone().into() };
+        let compiled = compile(&corefile, &self.parts, &setting);
         (self.plan, self.parts) = compiled.map_err(|error| error.to_string())?;
         // As a UDP worker, when the Plan was swapped.
         self.desk.hot.clear();

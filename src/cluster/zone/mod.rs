@@ -1,0 +1,309 @@
+//! The immutable picture of the cluster at one generation, and how it answers.
+//!
+//! ```text
+//! name ─► schema::meaning ─► services │ addresses │ namespaces ─► records into the Reply
+//!              Impossible ─► NXDOMAIN, synced or not
+//! ```
+//!
+//! We are authoritative for every name in the zones of the directive. NODATA and NXDOMAIN are told
+//! apart exactly: musl ends its search at NODATA, and goes on at NXDOMAIN. Nothing here allocates.
+
+mod apex;
+mod srv;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::config::Pods;
+use super::records::{AddressRecords, AskedPort, FoundBy, ServiceRecords};
+use super::schema::{self, Meaning};
+use super::trie::Trie;
+use crate::wire::reply::Owner;
+use crate::wire::{HEADER_LEN, Name, NameRef, Query, RecordType, Reply, Section};
+
+/// The label between a Service and its zone.
+const SVC: &[u8] = b"\x03svc";
+
+/// The published picture of a cluster. It never changes.
+#[derive(Clone)]
+pub struct Zone {
+    /// Count of published Zones, from 1; 0 before the first.
+    pub generation: u64,
+    /// Serial of the SOA.
+    pub serial: u32,
+    /// Whether every kind has been listed. Before that, what is missing may only be unknown.
+    pub is_synced: bool,
+    pub(super) namespaces: Trie<()>,
+    pub(super) services: Trie<Arc<ServiceRecords>>,
+    pub(super) addresses: Trie<Arc<AddressRecords>>,
+}
+
+/// How a directive shows a cluster. Several may show the same one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct View {
+    /// TTL of all records, in seconds.
+    pub ttl_s: u32,
+    pub pods: Pods,
+    /// The zone of PTR targets: the first that is not a reverse zone.
+    pub primary: Name,
+    /// Addresses of this server, for `ns.dns` and the NS records.
+    pub own_addresses: Arc<[IpAddr]>,
+}
+
+/// A query inside one of the zones of a directive.
+pub struct Asked<'q> {
+    pub view: &'q View,
+    /// The zone that matched.
+    pub zone: NameRef<'q>,
+    /// The octets of the name before the zone.
+    pub prefix: &'q [u8],
+    pub query: &'q Query<'q>,
+    /// Which address comes first.
+    pub turn: u32,
+}
+
+/// What the Zone says. `Found` has written its records; a denial is written by [`Zone::deny`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome<'z> {
+    Found,
+    NoData,
+    NxDomain,
+    /// The name may exist, but the cluster is not known yet.
+    NotReady,
+    /// The name is an alias of this one.
+    Alias(&'z Name),
+}
+
+impl Zone {
+    /// The Zone before anything is known.
+    pub fn unsynced() -> Self {
+        Self {
+            generation: 0,
+            serial: 1,
+            is_synced: false,
+            namespaces: Trie::default(),
+            services: Trie::default(),
+            addresses: Trie::default(),
+        }
+    }
+
+    /// Services with a name.
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Looks the name up and writes what is found.
+    pub fn lookup(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) -> Outcome<'_> {
+        if schema::is_reverse(asked.zone) {
+            return self.lookup_reverse(asked, reply);
+        }
+        match schema::meaning(asked.prefix) {
+            Meaning::Impossible => Outcome::NxDomain,
+            Meaning::Apex => self.apex(asked, reply),
+            Meaning::Version => apex::version(asked, reply),
+            Meaning::NameServer => self.name_server(asked, reply),
+            Meaning::EmptyNonTerminal => Outcome::NoData,
+            Meaning::Pod { .. } | Meaning::PodNamespace(_) if asked.view.pods == Pods::Disabled => {
+                Outcome::NxDomain
+            }
+            _ if !self.is_synced => Outcome::NotReady,
+            Meaning::Namespace(label) | Meaning::PodNamespace(label) => self.namespace(label),
+            Meaning::Pod { address, namespace } => self.pod(asked, reply, address, namespace),
+            Meaning::Service(key) => self.service(asked, reply, key),
+            Meaning::Endpoint { label, service } => self.endpoint(asked, reply, label, service),
+            Meaning::Port { port, protocol, service } => {
+                self.port(asked, reply, AskedPort { name: port, protocol }, service)
+            }
+        }
+    }
+
+    /// Writes a denial: the SOA of the zone, in the authority section (RFC 2308 §3).
+    pub fn deny(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) {
+        self.soa(asked, reply, Section::Authority);
+    }
+
+    fn namespace(&self, label: &[u8]) -> Outcome<'_> {
+        match self.namespaces.get(label) {
+            Some(()) => Outcome::NoData,
+            None => Outcome::NxDomain,
+        }
+    }
+
+    fn pod(
+        &self,
+        asked: &Asked<'_>,
+        reply: &mut Reply<'_>,
+        address: IpAddr,
+        namespace: &[u8],
+    ) -> Outcome<'_> {
+        if self.namespaces.get(namespace).is_none() {
+            return Outcome::NxDomain;
+        }
+        asked.write_addresses(reply, [&address])
+    }
+
+    fn service(&self, asked: &Asked<'_>, reply: &mut Reply<'_>, key: &[u8]) -> Outcome<'_> {
+        let Some(service) = self.services.get(key).filter(|service| service.exists()) else {
+            return Outcome::NxDomain;
+        };
+        if let FoundBy::Name(target) = &service.found_by {
+            return Outcome::Alias(target);
+        }
+        match asked.query.rtype {
+            rtype @ (RecordType::A | RecordType::AAAA) => match service.addresses(rtype) {
+                Some(answer) => {
+                    reply.answer(answer, Some(asked.view.ttl_s), asked.turn);
+                    Outcome::Found
+                }
+                None => Outcome::NoData,
+            },
+            RecordType::SRV => srv::of_service(asked, reply, service, AskedPort::ANY),
+            _ => Outcome::NoData,
+        }
+    }
+
+    fn endpoint(
+        &self,
+        asked: &Asked<'_>,
+        reply: &mut Reply<'_>,
+        label: &[u8],
+        key: &[u8],
+    ) -> Outcome<'_> {
+        let Some(service) = self.services.get(key) else { return Outcome::NxDomain };
+        let Some(host) = service.host(label) else { return Outcome::NxDomain };
+        if asked.query.rtype == RecordType::SRV {
+            let hosts = std::slice::from_ref(host);
+            return srv::of_hosts(asked, reply, &service.key, hosts, AskedPort::ANY);
+        }
+        asked.write_addresses(reply, &host.addresses)
+    }
+
+    /// A name with port and protocol in front: SRV, and the addresses too (as CoreDNS).
+    fn port(
+        &self,
+        asked: &Asked<'_>,
+        reply: &mut Reply<'_>,
+        port: AskedPort<'_>,
+        key: &[u8],
+    ) -> Outcome<'_> {
+        let Some(service) = self.services.get(key) else { return Outcome::NxDomain };
+        let exists = match &service.found_by {
+            FoundBy::ClusterIp { ports, .. } => port.is_in(ports),
+            FoundBy::Hosts => service.hosts.iter().any(|host| port.is_in(&host.ports)),
+            FoundBy::Name(_) => false,
+        };
+        if !exists {
+            return Outcome::NxDomain;
+        }
+        match (&service.found_by, asked.query.rtype) {
+            (_, RecordType::SRV) => srv::of_service(asked, reply, service, port),
+            (FoundBy::Hosts, _) => {
+                let hosts = service.hosts.iter().filter(|host| port.is_in(&host.ports));
+                asked.write_addresses(reply, hosts.flat_map(|host| &host.addresses))
+            }
+            _ => asked.write_addresses(reply, service.cluster_ips()),
+        }
+    }
+
+    fn lookup_reverse(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) -> Outcome<'_> {
+        if asked.prefix.is_empty() {
+            return self.apex(asked, reply);
+        }
+        let Some(address) = schema::reverse_address(asked.query.name()) else {
+            return Outcome::NxDomain;
+        };
+        if !self.is_synced {
+            return Outcome::NotReady;
+        }
+        let Some(records) = self.addresses.get(octets_of(&address).as_ref()) else {
+            return Outcome::NxDomain;
+        };
+        if asked.query.rtype != RecordType::PTR {
+            return Outcome::NoData;
+        }
+        let names = match records.services.first() {
+            Some(service) => std::slice::from_ref(service),
+            None => &records.endpoints[..],
+        };
+        for name in names {
+            let rdata: [&[u8]; 3] = [name, SVC, asked.view.primary.octets()];
+            asked.write(reply, RecordType::PTR, &rdata);
+        }
+        Outcome::Found
+    }
+}
+
+impl<'q> Asked<'q> {
+    /// Where the zone begins in the message: compression pointers to it keep the client's spelling.
+    fn zone_at(&self) -> usize {
+        HEADER_LEN + self.prefix.len()
+    }
+
+    /// The zone as the client spelled it.
+    fn zone_as_asked(&self) -> &'q [u8] {
+        let question = self.query.question();
+        &question[self.prefix.len()..question.len() - 4]
+    }
+
+    /// Writes one record of the asked name. Answers where its RDATA begins.
+    fn write(&self, reply: &mut Reply<'_>, rtype: RecordType, rdata: &[&[u8]]) -> Option<usize> {
+        reply.record(Section::Answer, Owner::Question, rtype, self.view.ttl_s, rdata)
+    }
+
+    /// Writes those addresses that have the asked family.
+    fn write_addresses<'a>(
+        &self,
+        reply: &mut Reply<'_>,
+        addresses: impl IntoIterator<Item = &'a IpAddr>,
+    ) -> Outcome<'static> {
+        let mut outcome = Outcome::NoData;
+        let rtype = self.query.rtype;
+        for address in addresses.into_iter().filter(|address| rtype_of(address) == rtype) {
+            outcome = Outcome::Found;
+            if !self.write_address(reply, Section::Answer, Owner::Question, address) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Writes one address. Answers whether it fitted.
+    fn write_address(
+        &self,
+        reply: &mut Reply<'_>,
+        section: Section,
+        owner: Owner<'_>,
+        address: &IpAddr,
+    ) -> bool {
+        let (rtype, octets) = (rtype_of(address), octets_of(address));
+        reply.record(section, owner, rtype, self.view.ttl_s, &[octets.as_ref()]).is_some()
+    }
+}
+
+/// The type of an address's record.
+fn rtype_of(address: &IpAddr) -> RecordType {
+    if address.is_ipv4() { RecordType::A } else { RecordType::AAAA }
+}
+
+/// The key of an address in the Zone: its 4 or 16 octets.
+pub(super) fn octets_of(address: &IpAddr) -> AddressKey {
+    match address {
+        IpAddr::V4(v4) => AddressKey::V4(v4.octets()),
+        IpAddr::V6(v6) => AddressKey::V6(v6.octets()),
+    }
+}
+
+/// Octets of an address, on the stack.
+pub(super) enum AddressKey {
+    V4([u8; 4]),
+    V6([u8; 16]),
+}
+
+impl AsRef<[u8]> for AddressKey {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::V4(octets) => octets,
+            Self::V6(octets) => octets,
+        }
+    }
+}
