@@ -20,6 +20,7 @@
 //! `query OPTION… NAME TYPE` One packet; see [`client`]. `query hex 00 01 …` sends these octets.
 //! `expect RCODE FLAG… RECORD; …` What comes back to the earliest query without a verdict, in
 //!   full; see [`shape`]. `expect drop` is no reply, `expect held` is none so far.
+//! `orders N OPTION… NAME TYPE` In how many orders the records come when one asks many times.
 //! `asked N`, `asked NAME N`, `asked NAME tcp N` Questions that upstreams got, without probes.
 //! `refreshed` Waits until the refreshes behind the replies have ended.
 //! `time +6s` Moves the clock, which stands otherwise.
@@ -63,17 +64,17 @@ fn scenarios() -> Vec<PathBuf> {
 /// Runs one scenario; the error is `file:line: what`.
 fn check(path: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(path).unwrap();
-    let statements = statement::read(&text).map_err(|(line, what)| at(path, line, &what))?;
+    check_text(&text).map_err(|(line, what)| format!("{}:{line}: {what}", path.display()))
+}
+
+fn check_text(text: &str) -> Result<(), statement::Failure> {
+    let statements = statement::read(text)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(world::run(&statements)).map_err(|(line, what)| at(path, line, &what))
-}
-
-fn at(path: &Path, line: usize, what: &str) -> String {
-    format!("{}:{line}: {what}", path.display())
+    runtime.block_on(world::run(&statements))
 }
 
 #[test]
@@ -83,4 +84,33 @@ fn every_scenario_comes_out_as_written() {
     let failures: Vec<String> = paths.iter().filter_map(|path| check(path).err()).collect();
     println!("{} scenarios ran", paths.len());
     assert!(failures.is_empty(), "{} failed\n\n{}", failures.len(), failures.join("\n\n"));
+}
+
+#[test]
+fn what_comes_out_otherwise_is_told_with_its_line() {
+    let service = "cluster service shop/web clusterip 10.96.0.1\n";
+    let query = "query web.shop.svc.cluster.local A\n";
+    let answer = "web.shop.svc.cluster.local 5 A 10.96.0.1";
+    let fails = |text: String| check_text(&text).expect_err(&text);
+    for wrong in [
+        format!("expect NXDOMAIN aa {answer}"),
+        format!("expect NOERROR {answer}"),
+        format!("expect NOERROR aa ra {answer}"),
+        format!("expect NOERROR aa ede=14 {answer}"),
+        format!("expect NOERROR aa {answer}; {answer}"),
+        "expect NOERROR aa".into(),
+        "expect NOERROR aa web.shop.svc.cluster.local 4 A 10.96.0.1".into(),
+        "expect NOERROR aa Web.shop.svc.cluster.local 5 A 10.96.0.1".into(),
+        format!("expect NOERROR aa; authority {answer}"),
+        "expect NOERROR aa; answers 2".into(),
+        "expect drop".into(),
+        "expect held".into(),
+    ] {
+        let (line, what) = fails(format!("{service}{query}{wrong}"));
+        assert_eq!(line, 3, "{wrong}: {what}");
+    }
+    assert_eq!(fails(format!("{query}asked 0")).1, "a query has no expect");
+    assert_eq!(fails("asked 1".into()), (1, "asked 0".into()));
+    assert!(fails("corefile\n nonsense {".into()).1.contains("stdin"));
+    assert!(fails("reload".into()).1.contains("not a statement"));
 }

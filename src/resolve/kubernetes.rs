@@ -59,7 +59,10 @@ impl Kubernetes {
                 published.deny(&asked, reply);
             }
             Outcome::NoData => published.deny(&asked, reply),
-            Outcome::Alias(target) if query.rtype == RecordType::CNAME => {
+            // RFC 1034 §3.6.2: these two ask for the alias itself.
+            Outcome::Alias(target)
+                if matches!(query.rtype, RecordType::CNAME | RecordType::ANY) =>
+            {
                 let owner = Owner::Question;
                 let rdata = [target.octets()];
                 reply.record(Section::Answer, owner, RecordType::CNAME, self.view.ttl_s, &rdata);

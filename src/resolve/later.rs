@@ -98,7 +98,7 @@ impl Errand {
         for step in &block.steps {
             match step {
                 Step::Kubernetes(kubernetes) => {
-                    let turn = if block.turns_addresses { query.id().into() } else { 0 };
+                    let turn = turn(block, query);
                     if let Some(written) = self.answer_from_cluster(kubernetes, query, turn).await {
                         return written;
                     }
@@ -215,7 +215,7 @@ impl Errand {
             // RFC 8767 §4: an expired Answer is better than a failure, whoever reports it.
             (Some(Some(Ok(landed))), stale) if stale.is_none() || !landed.is_failure() => self
                 .write(query, Author::Forward, |reply| {
-                    reply.answer(&landed.answer, landed.ttl_s, query.id().into());
+                    reply.answer(&landed.answer, landed.ttl_s, turn(block, query));
                 }),
             (failure, Some((cache, entry))) => {
                 self.tell(block, &question, failure.flatten());
@@ -271,6 +271,11 @@ impl Errand {
         out.shrink_to_fit();
         Written { out, rcode, author }
     }
+}
+
+/// Which address comes first. The id of a query is random enough.
+fn turn(block: &Block, query: &Query<'_>) -> u32 {
+    if block.turns_addresses { query.id().into() } else { 0 }
 }
 
 /// Asks upstream and keeps what it says; also keeps that nobody answered (RFC 9520 §3.2).

@@ -9,7 +9,8 @@
 //! cluster  slice shop/web-2 of web; port …; endpoint …           one more slice
 //! cluster  namespace empty
 //! cluster  delete service shop/web | slice shop/web-2 | namespace shop
-//! cluster  unsynced | synced
+//! cluster  unsynced | relist                                      full lists begin …
+//! cluster  synced                                                 … and end
 //! ```
 //!
 //! A `service` brings its Namespace and, as the control plane does, one slice per family of
@@ -25,7 +26,7 @@ use mainstay::cluster::object::{
 pub fn changes(items: &[String]) -> Result<Vec<Change>, String> {
     let words: Vec<&str> = items.first().ok_or("nothing said")?.split_whitespace().collect();
     match words[..] {
-        ["unsynced"] => Ok(Kind::ALL.map(Change::ListBegin).into()),
+        ["unsynced" | "relist"] => Ok(Kind::ALL.map(Change::ListBegin).into()),
         ["synced"] => Ok(Kind::ALL.map(Change::ListEnd).into()),
         ["namespace", name] => Ok(vec![namespace(name)]),
         ["service", name, "headless"] => service(key(name)?, Role::Headless, &items[1..]),

@@ -1,6 +1,6 @@
 //! Runs the statements of one scenario: the Plan, its clusters, its upstreams and its clients.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, mpsc};
@@ -44,6 +44,8 @@ pub const COREFILE: &str = "
 ";
 /// The clock moves in steps of this, so that what wakes at its time also acts at its time.
 const STEP: Duration = Duration::from_millis(100);
+/// Questions of one `orders` statement: that one of three orders never comes has odds of 10⁻¹¹.
+const ORDERS_ASKED: usize = 64;
 /// Most steps of one `time` statement.
 const STEPS_MAX: u32 = 200;
 /// Turns of the runtime after which everything that can go on has gone on: each looks for I/O
@@ -145,6 +147,7 @@ impl World {
             }
             "query" => self.query(Packet::read(&words)?),
             "expect" => self.expect(&statement.items).await,
+            "orders" => self.orders(&words),
             "asked" => self.asked(&words).await,
             "refreshed" => self.refreshed().await,
             "time" => move_clock(words.first().copied().unwrap_or_default()).await,
@@ -273,6 +276,23 @@ impl World {
             Some(flaw) => Err(format!("{flaw} is not as it should be\ngot      {reply:02x?}")),
             None => Ok(()),
         }
+    }
+
+    /// Asks one question many times and counts the orders in which its records come.
+    fn orders(&mut self, words: &[&str]) -> Result<(), String> {
+        let (expected, question) = words.split_first().ok_or("not NUMBER OPTION… NAME TYPE")?;
+        let mut orders = BTreeSet::new();
+        for _ in 0..ORDERS_ASKED {
+            self.query(Packet::read(question)?)?;
+            match self.waiting.pop_back() {
+                Some(Waiting { reply: Reply::Here(Some(reply)), .. }) => {
+                    orders.insert(Shape::of(&reply)?.to_string());
+                }
+                _ => return Err("no reply at once".into()),
+            }
+        }
+        let got = orders.len().to_string();
+        if got == *expected { Ok(()) } else { Err(format!("orders {got}")) }
     }
 
     async fn expect_held(&mut self) -> Result<(), String> {
