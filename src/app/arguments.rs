@@ -47,7 +47,7 @@ pub enum Command {
 
 #[derive(Args, Debug, Clone)]
 pub struct ServeArguments {
-    /// Corefile to load, or `stdin` [default: ./Corefile, or in a cluster without one: like kubeadm]
+    /// Corefile to load, or `stdin` [default: ./Corefile; in a cluster without one: like kubeadm]
     #[arg(long, value_name = "FILE")]
     pub conf: Option<PathBuf>,
     /// Port of server blocks that name none

@@ -72,7 +72,8 @@ pub struct Service {
 /// How a Service is found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// By the addresses of `spec.clusterIPs`, duplicates dropped. None are allocated yet when empty.
+    /// By the addresses of `spec.clusterIPs`, duplicates dropped. None are allocated yet when
+    /// empty.
     ClusterIp(Vec<IpAddr>),
     /// By its ready endpoints (`clusterIP: None`).
     Headless,

@@ -1,4 +1,5 @@
-//! From a change in the cluster to its answer: `coredns_kubernetes_dns_programming_duration_seconds`.
+//! From a change in the cluster to its answer:
+//! `coredns_kubernetes_dns_programming_duration_seconds`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

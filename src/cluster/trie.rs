@@ -1,8 +1,8 @@
 //! A map whose copies share what they have in common.
 //!
 //! ```text
-//! hash 101101 010011 …      Branch ─┬─ Leaf      6 bits of the hash choose the child of a Branch,
-//!      └─┬──┘ └─┬──┘                └─ Branch ── Leaf       present children are packed by a bitmap
+//! hash 101101 010011 …      Branch ─┬─ Leaf     6 bits of the hash choose the child of a Branch,
+//!      └─┬──┘ └─┬──┘                └─ Branch ── Leaf      present children are packed by a bitmap
 //!     1st level 2nd
 //! ```
 //!

@@ -36,9 +36,10 @@ pub use key::Key;
 pub use problem::{Location, Problem};
 pub use source::Origin;
 
+use crate::cluster::config::Config as ClusterConfig;
+use crate::forward::config::Config as ForwardConfig;
 use crate::resolve::config::{CacheConfig, ErrorsConfig};
 use crate::wire::Name;
-use crate::{cluster, forward};
 use problem::Findings;
 
 /// Port of a server block that names none.
@@ -66,10 +67,10 @@ pub struct ServerBlock {
     pub ready: Option<Ready>,
     /// Where `/metrics` is answered.
     pub prometheus: Option<SocketAddr>,
-    pub kubernetes: Option<cluster::config::Config>,
+    pub kubernetes: Option<ClusterConfig>,
     pub cache: Option<CacheConfig>,
     /// In the order of the file, which is the order in which they are tried.
-    pub forward: Vec<forward::config::Config>,
+    pub forward: Vec<ForwardConfig>,
     /// Whether queries that come back to us are looked for (`loop`).
     pub loop_detection: bool,
     pub reload: Option<Reload>,

@@ -38,7 +38,8 @@ pub struct Batch {
 }
 
 // SAFETY: the raw pointers inside the headers only point into `slots`, which is on the heap, owned
-// by the same Batch and never reallocated. Nothing else holds them, so the whole may change threads.
+// by the same Batch and never reallocated. Nothing else holds them, so the whole may change
+// threads.
 unsafe impl Send for Batch {}
 
 struct Slot {
@@ -70,7 +71,8 @@ pub struct Envelope {
 impl Batch {
     /// Slots for [`BATCH_MAX`] datagrams.
     pub fn new() -> Self {
-        // SAFETY: all fields are integers, arrays of them, or raw pointers, for which zero is valid.
+        // SAFETY: all fields are integers, arrays of them, or raw pointers, for which zero is
+        // valid.
         let mut slots: Box<[Slot]> = (0..BATCH_MAX).map(|_| unsafe { zeroed::<Slot>() }).collect();
         // SAFETY: as above.
         let headers = || (0..BATCH_MAX).map(|_| unsafe { zeroed::<libc::mmsghdr>() }).collect();

@@ -1,8 +1,8 @@
 //! The connections of one listener: few, short, and no client can hold them against another.
 //!
 //! One request per connection, with one time limit for all of it, so neither slow senders nor slow
-//! readers stay. When the listener is full the oldest connection gives way: refusing the newest would
-//! let 32 silent connections keep the kubelet's probe out, and so restart us.
+//! readers stay. When the listener is full the oldest connection gives way: refusing the newest
+//! would let 32 silent connections keep the kubelet's probe out, and so restart us.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What no other room counts: the numbers of the process as a whole, and what is running.
 //!
-//! Clones share the numbers. The names are CoreDNS's, so that its dashboards and alerts keep working;
-//! what CoreDNS does not have is named `mainstay_…`. A counter is registered without `_total`, which
-//! the encoder adds.
+//! Clones share the numbers. The names are CoreDNS's, so that its dashboards and alerts keep
+//! working; what CoreDNS does not have is named `mainstay_…`. A counter is registered without
+//! `_total`, which the encoder adds.
 
 use std::sync::Arc;
 

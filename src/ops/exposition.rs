@@ -2,9 +2,9 @@
 //!
 //! Who asks for OpenMetrics in `Accept` gets it; everybody else gets the older format, because many
 //! collectors (promtool, Telegraf, agents of vendors) read nothing else. The formats differ in the
-//! names of counters in `# HELP` and `# TYPE`, in `# UNIT` and in the end mark, so [`plain`] derives
-//! one from the other. Only counters, gauges and histograms are published: the older format refuses
-//! the types `info` and `unknown`.
+//! names of counters in `# HELP` and `# TYPE`, in `# UNIT` and in the end mark, so [`plain`]
+//! derives one from the other. Only counters, gauges and histograms are published: the older format
+//! refuses the types `info` and `unknown`.
 
 use std::collections::HashSet;
 use std::fmt;

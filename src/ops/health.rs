@@ -1,8 +1,8 @@
 //! Whether we live: `/health`, and the probe that asks it as the kubelet would.
 //!
 //! `/health` is 200 for as long as the process can answer, in lameduck too: a restart heals nothing
-//! that `/ready` reports. Once a second we ask it ourselves, through the socket, and publish how long
-//! that took (as CoreDNS plugin/health): a host without CPU to spare shows here first.
+//! that `/ready` reports. Once a second we ask it ourselves, through the socket, and publish how
+//! long that took (as CoreDNS plugin/health): a host without CPU to spare shows here first.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,8 +1,9 @@
 //! The pages that machines read, `/health`, `/ready` and `/metrics`, on one OS thread of their own.
 //!
-//! The thread runs a single-threaded runtime that nothing else uses, so a page is answered while the
-//! UDP workers and the main runtime are saturated. [`Pages`] is the handle: [`Pages::listen`] names
-//! the whole set of addresses each time, and what stays is not touched; dropping it ends the thread.
+//! The thread runs a single-threaded runtime that nothing else uses, so a page is answered while
+//! the UDP workers and the main runtime are saturated. [`Pages`] is the handle: [`Pages::listen`]
+//! names the whole set of addresses each time, and what stays is not touched; dropping it ends the
+//! thread.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -139,8 +139,8 @@ impl Listeners {
         leaving
     }
 
-    /// Closes `addresses`; their sockets are free when this returns. Returns what they served, under
-    /// the address that was bound.
+    /// Closes `addresses`; their sockets are free when this returns. Returns what they served,
+    /// under the address that was bound.
     async fn close(&mut self, addresses: Vec<SocketAddr>) -> Vec<Reopening> {
         let mut closed = Vec::new();
         for wish in addresses {

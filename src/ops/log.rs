@@ -14,8 +14,8 @@
 //! One event is one line: control characters in messages and values are escaped, so nothing that
 //! comes from the network can begin a line of its own.
 //!
-//! `MAINSTAY_LOG` filters (`debug`, `info,mainstay::forward=trace`). Colours only on a terminal, and
-//! not with `NO_COLOR` (no-color.org).
+//! `MAINSTAY_LOG` filters (`debug`, `info,mainstay::forward=trace`). Colours only on a terminal,
+//! and not with `NO_COLOR` (no-color.org).
 
 use std::env;
 use std::fmt::{self, Write};

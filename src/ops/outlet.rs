@@ -1,8 +1,8 @@
 //! Lines on their way to standard output, through one thread of their own.
 //!
 //! A standard output that nobody reads (a stalled container runtime, a full pipe) blocks whoever
-//! writes to it, and that must not be a worker. So a room only appends to a buffer, which is bounded
-//! in octets; what does not fit is lost, counted, and told once there is room again.
+//! writes to it, and that must not be a worker. So a room only appends to a buffer, which is
+//! bounded in octets; what does not fit is lost, counted, and told once there is room again.
 
 use std::io;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Whether we want traffic: `/ready`, one verdict over named parts.
 //!
 //! A part (such as `kubernetes`) registers, and is waited for until it says that it is ready or its
-//! [`Part`] is dropped: a Plan that a reload discards takes its parts along. `/ready` is 200 when no
-//! part is missing, else 503 with the names of those that are (as CoreDNS plugin/ready). From
+//! [`Part`] is dropped: a Plan that a reload discards takes its parts along. `/ready` is 200 when
+//! no part is missing, else 503 with the names of those that are (as CoreDNS plugin/ready). From
 //! [`Readiness::begin_shutdown`] on it is 503 for good, so that load balancers turn away while we
 //! still answer (lameduck).
 

@@ -52,7 +52,8 @@ pub struct Stale {
 pub enum Refresh {
     /// Serve it at once and refresh behind.
     Immediate,
-    /// Ask first, serve the expired Entry when that fails or takes longer than this (zero: no limit).
+    /// Ask first, serve the expired Entry when that fails or takes longer than this (zero: no
+    /// limit).
     Verify(Duration),
 }
 

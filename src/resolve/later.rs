@@ -2,9 +2,9 @@
 //! aliases, or for an upstream, and then write the reply.
 //!
 //! ```text
-//! Errand ─► Steps ─┬─ Cluster    held until the first Zone, at most HOLD_MAX, then SERVFAIL (EDE 14)
-//!                  ├─ Alias      an errand of its own for the target, through the whole Plan
-//!                  └─ Upstream   cache again ─► Flight ─► cache
+//! Errand ─► Steps ─┬─ Cluster   until the first Zone, at most HOLD_MAX; then SERVFAIL (EDE 14)
+//!                  ├─ Alias     an errand of its own for the target, through the whole Plan
+//!                  └─ Upstream  cache again ─► Flight ─► cache
 //! ```
 //!
 //! An internal failure never becomes NXDOMAIN or NODATA here: it is SERVFAIL.

@@ -122,7 +122,8 @@ pub struct Totals {
     pub reply_bytes: [HistogramTotal; 2],
 }
 
-/// A histogram at rest: counts per bucket (not cumulative), the last one without bound, and the sum.
+/// A histogram at rest: counts per bucket (not cumulative), the last one without bound, and the
+/// sum.
 #[derive(Default, Clone)]
 #[allow(missing_docs)]
 pub struct HistogramTotal {

@@ -172,8 +172,8 @@ impl Answer {
         self.ttls.iter().filter_map(|&at| u32_at(&self.body, usize::from(at))).min()
     }
 
-    /// Seconds that a negative Answer may be kept: the lesser of the TTL and the MINIMUM of its SOA.
-    /// RFC 2308 §5: without a SOA there is no negative TTL, so the Answer must not be cached.
+    /// Seconds that a negative Answer may be kept: the lesser of the TTL and the MINIMUM of its
+    /// SOA. RFC 2308 §5: without a SOA there is no negative TTL, so the Answer must not be cached.
     pub fn negative_ttl(&self) -> Option<u32> {
         let ttl_at = self.soa_at()?;
         let length = usize::from(u16_at(&self.body, ttl_at + 4)?);

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A resource record type (RFC 1035 §3.2.2 and later). Unknown ones print as `TYPE65280` (RFC 3597 §5).
+/// A resource record type (RFC 1035 §3.2.2 and later). Unknown ones print as `TYPE65280` (RFC 3597
+/// §5).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RecordType(pub u16);
 

@@ -1,7 +1,7 @@
 //! The door to hickory-proto: whole messages built and read, off the hit path.
 //!
-//! Used for probes (loop, health), for the chains of ExternalName Services, and as the oracle of the
-//! tests. Octets of upstreams come here only after [`super::Answer`] has taken them.
+//! Used for probes (loop, health), for the chains of ExternalName Services, and as the oracle of
+//! the tests. Octets of upstreams come here only after [`super::Answer`] has taken them.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
 use hickory_proto::rr::{Name as ProtoName, RData, Record, rdata};

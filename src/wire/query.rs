@@ -99,7 +99,8 @@ impl<'p> Query<'p> {
         Some(query)
     }
 
-    /// Reads one additional record and keeps it if it is OPT. A second OPT is an error (RFC 6891 §6.1.1).
+    /// Reads one additional record and keeps it if it is OPT. A second OPT is an error (RFC 6891
+    /// §6.1.1).
     fn read_additional(&mut self, at: usize) -> Option<usize> {
         let record = walk::record(self.packet, at)?;
         if record.rtype != RecordType::OPT {

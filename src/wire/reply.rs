@@ -214,7 +214,8 @@ impl<'r> Reply<'r> {
         self.len
     }
 
-    /// OPT of RFC 6891 §6.1.2, with the extended error where it fits. Its size never costs a record.
+    /// OPT of RFC 6891 §6.1.2, with the extended error where it fits. Its size never costs a
+    /// record.
     fn push_opt(&mut self, dnssec_ok: bool) {
         let room = self.limit - self.len - OPT_LEN;
         let ede = self.ede.filter(|ede| room >= 6 + ede.text.len());

@@ -1,3 +1,5 @@
+//! Manifests as files and as text: what is read, what is refused, and what a change brings.
+
 use std::fs;
 
 use tempfile::TempDir;

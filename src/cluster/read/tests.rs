@@ -1,3 +1,5 @@
+//! Objects as the API server writes them, and as only a fuzzer does.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

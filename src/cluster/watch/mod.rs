@@ -1,8 +1,8 @@
 //! Watching one kind of object: list, follow, resume, and never give up.
 //!
 //! ```text
-//!            ┌────────── version forgotten: 410, a version went backwards, a list is due ─────────┐
-//!            ▼                                                                                    │
+//!            ┌───────── version forgotten: 410, a version went backwards, a list is due ─────────┐
+//!            ▼                                                                                   │
 //!   list ──► follow ──► ended, cut, stalled, refused, unreachable ──► wait ──► resume from version
 //! ```
 //!
