@@ -1,4 +1,5 @@
-//! Every crate of the tree has a licence that `deny.toml` allows. Offline, so that it needs no tool.
+//! Every crate of the tree has a licence that `deny.toml` allows. Offline, so that it needs no
+//! tool.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -76,7 +76,7 @@ fn read_all_ways(packet: &[u8], question: &[u8]) {
 /// What every reply must be, whatever it carries. Answers what the other reader makes of it.
 fn check_reply(request: &[u8], limit: usize, answer: &Answer) -> Message {
     let reply = reply_to(request, limit, |reply| reply.answer(answer, None, 0));
-    let query = Query::parse(request).ok().unwrap();
+    let query = Query::parse(request).unwrap();
     assert!(reply.len() <= limit, "{} octets where {limit} are allowed", reply.len());
     assert_eq!(reply[..2], request[..2], "the id");
     assert_eq!(&reply[HEADER_LEN..HEADER_LEN + query.question().len()], query.question());
@@ -213,7 +213,8 @@ fn an_extended_error_goes_to_those_who_speak_edns() {
     check_reply(&without, UDP_MAX, &failure);
 }
 
-/// BADVERS and its like need OPT to be told. Their lower bits alone would read as NOERROR: a denial.
+/// BADVERS and its like need OPT to be told. Their lower bits alone would read as NOERROR: a
+/// denial.
 #[test]
 fn an_extended_code_never_reads_as_a_denial_without_opt() {
     let packet = Packet::query("example.org", rtype::A).0;
@@ -328,7 +329,8 @@ proptest! {
     ) {
         let head = Packet::asking(if is_response { 0x8180 } else { 0x0100 }, &[0], 1).0;
         octets[..head.len()].copy_from_slice(&head);
-        octets[6..12].copy_from_slice(if is_response { &[0, 3, 0, 2, 0, 2] } else { &[0, 0, 0, 0, 0, 2] });
+        let counts = if is_response { [0, 3, 0, 2, 0, 2] } else { [0, 0, 0, 0, 0, 2] };
+        octets[6..12].copy_from_slice(&counts);
         read_all_ways(&octets, &[0, 0, 1, 0, 1]);
         agrees(&octets);
     }
@@ -345,16 +347,18 @@ proptest! {
         use mainstay::wire::RecordType;
         use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
         let rtype = if is_ipv6 { RecordType::AAAA } else { RecordType::A };
-        let addresses: Vec<IpAddr> = (0..count as u32)
-            .map(|n| if is_ipv6 { Ipv6Addr::from(u128::from(n)).into() } else { Ipv4Addr::from(n).into() })
-            .collect();
+        let address = |n: u32| match is_ipv6 {
+            true => IpAddr::V6(Ipv6Addr::from(u128::from(n))),
+            false => IpAddr::V4(Ipv4Addr::from(n)),
+        };
+        let addresses: Vec<IpAddr> = (0..count as u32).map(address).collect();
         let answer = Answer::addresses(rtype, &addresses);
         let packet = Packet::asking(0x0100, &name, rtype.0);
         let packet = match payload_bytes {
             Some(payload_bytes) => packet.opt(payload_bytes, 0, b""),
             None => packet,
         };
-        let limit = Query::parse(&packet.0).ok().unwrap().udp_limit();
+        let limit = Query::parse(&packet.0).unwrap().udp_limit();
         let message = check_reply(&packet.0, limit, &answer);
         prop_assert_eq!(message.metadata.truncation, message.answers.len() < count);
         let reply = reply_to(&packet.0, limit, |reply| reply.answer(&answer, ttl_s, turn));
