@@ -61,8 +61,12 @@ fn read_all_ways(packet: &[u8], question: &[u8]) {
         for limit in [512, UDP_MAX, TCP_MAX] {
             let request = in_capitals(question, true);
             let reply = reply_to(&request, limit, |reply| reply.answer(&answer, Some(7), 3));
-            // What they can read of an upstream, they can read of us.
-            assert!(Message::from_vec(packet).is_err() || Message::from_vec(&reply).is_ok());
+            // What they can read of an upstream, they can read of us. Only pointers in types that
+            // must not have any (RFC 3597 §4) may lose their target when strangers are taken out.
+            let kept = usize::from(answer.answer_count());
+            if Message::from_vec(packet).is_ok_and(|original| original.answers.len() == kept) {
+                Message::from_vec(&reply).expect("as readable as the original");
+            }
         }
         let _ = (answer.kind(), answer.ttl_min(), answer.negative_ttl(), answer.heap_bytes());
     }

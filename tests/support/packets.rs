@@ -285,6 +285,18 @@ pub fn responses() -> Vec<(&'static str, Vec<u8>)> {
             let packet = packet.record(Section::Answer, &wire("evil.com"), A, 60, &[6; 4]);
             packet.answer(A, 60, &[192, 0, 2, 2])
         }),
+        ("a stranger before compressed names", {
+            let packet = ask(MX).record(Section::Answer, &wire("evil.com"), A, 60, &[6; 4]);
+            let target = packet.len() + 12 + 2;
+            let packet = packet.answer(MX, 60, &[&[0, 10, 4][..], b"mail", &pointer(16)].concat());
+            packet.answer(MX, 60, &[&[0, 20][..], &pointer(target)].concat())
+        }),
+        ("a stranger and a compressed SOA", {
+            let packet = ask(A).rcode(3);
+            let packet = packet.record(Section::Answer, &wire("evil.com"), A, 60, &[6; 4]);
+            let rdata = [b"\x02ns", &pointer(16)[..], b"\x04root", &pointer(16), &[0; 20]].concat();
+            packet.record(Section::Authority, &pointer(16), SOA, 900, &rdata)
+        }),
         ("a name that holds its question", {
             Packet::response(&longest_of_labels(), A).answer(A, 60, &[192, 0, 2, 1])
         }),
