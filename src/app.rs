@@ -151,7 +151,8 @@ impl Server {
             }
         }
         let old = self.exchange.plan.swap(plan.clone());
-        old.zones().filter_map(|zoned| zoned.block.errors.as_ref()).for_each(|log| log.end());
+        let now = tokio::time::Instant::now().into_std();
+        old.zones().filter_map(|zoned| zoned.block.errors.as_ref()).for_each(|log| log.end(now));
         self.listening.extend(opened);
         let is_gone = |port: &u16| plan.port(*port).is_none();
         let gone: Vec<u16> = self.listening.keys().copied().filter(is_gone).collect();

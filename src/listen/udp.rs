@@ -5,8 +5,8 @@
 //!                   └─ Later ─► errand on the runtime ─► sendmsg on the same socket
 //! ```
 //!
-//! A worker waits for its socket and for nothing else. If answering panics, the worker
-//! drops the batch at hand and goes on with the same socket. The panic hook of `ops` counts and tells.
+//! A worker waits for its socket and for nothing else. If answering panics, the worker drops the
+//! batch at hand and goes on with the same socket. The panic hook of `ops` counts and tells.
 
 use std::io;
 use std::net::UdpSocket;

@@ -7,10 +7,10 @@
 //! every room ─► tracing ─► log ─► Outlet: one thread of its own ─► standard output
 //! ```
 //!
-//! Two threads, so that neither direction can be stopped from outside: [`Pages`] answers while every
-//! worker and the main runtime are saturated, and a standard output that nobody reads stops nobody.
-//! A room counts, this room publishes: it registers collectors and knows none of the numbers but
-//! those of the process itself ([`Counters`]).
+//! Two threads, so that neither direction can be stopped from outside: [`Pages`] answers while
+//! every worker and the main runtime are saturated, and a standard output that nobody reads stops
+//! nobody. A room counts, this room publishes; only what is of the process as a whole is counted
+//! here ([`Counters`]).
 
 mod connections;
 mod counters;

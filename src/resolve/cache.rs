@@ -27,8 +27,8 @@ use crate::wire::{Answer, Name, NameRef, Question, QuestionKey};
 const ENTRY_BYTES_MIN: u32 = 512;
 /// Slots of a worker's table.
 const HOT_SLOTS: usize = 4096;
-/// Largest Entry that a worker keeps, in octets: what fits a reply over UDP does, and a table full of
-/// them stays below 8 MiB.
+/// Largest Entry that a worker keeps, in octets: what fits a reply over UDP does, and a table full
+/// of them stays below 8 MiB.
 const HOT_BYTES_MAX: usize = 2048;
 /// How long a worker serves an Entry before it asks the shared cache again.
 const HOT_LEASE: Duration = Duration::from_secs(5);

@@ -56,9 +56,9 @@ impl ErrorLog {
     }
 
     /// Writes what was counted so far, when the log is replaced.
-    pub fn end(&self) {
+    pub fn end(&self, now: Instant) {
         let longest = self.config.consolidate.iter().map(|rule| rule.period).max();
-        self.tick(Instant::now() + longest.unwrap_or_default());
+        self.tick(now + longest.unwrap_or_default());
     }
 
     /// The lines that one error gives.
