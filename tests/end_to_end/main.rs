@@ -64,12 +64,12 @@ const STEPS: [Step; 11] = [
     ("names that do not exist", names::that_do_not_exist),
     ("changes reach the answers", changes::reach_the_answers),
     ("manifests answer as the API server does", manifests::answer_as_the_api_server_does),
+    ("metrics", scrape::moves),
     ("a reload loses nothing", reload::loses_nothing),
     ("a bad Corefile changes nothing", reload::of_a_bad_corefile_changes_nothing),
     ("an API server that is away", outage::freezes_the_answers),
     ("a start without an API server", outage::start_without_an_api_server),
     ("refusals", refusals::say_what_to_do),
-    ("metrics", scrape::moves),
     ("the end", shutdown::answers_to_the_end),
 ];
 

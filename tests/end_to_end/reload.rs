@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 
 use crate::asker::{Steady, ask, eventually, until};
+use crate::dig::{self, Over};
 use crate::server::Server;
 use crate::{World, measured, ports};
 
@@ -32,9 +33,22 @@ pub fn loses_nothing(world: &mut World) {
     by_itself_with_another_port(live);
     let after = live.metrics().value("mainstay_cluster_relists_total", &[]);
     assert_eq!(after, relists, "the Index was kept");
+    another_ttl(live);
     let tallies = steady.map(Steady::all_right);
     measured("answers meanwhile", tallies.iter().map(|tally| tally.asked).sum::<usize>());
     measured("slowest of them", tallies.iter().map(|tally| tally.slowest).max());
+}
+
+/// A changed `kubernetes` directive has an Index of its own; queries wait until it is known.
+fn another_ttl(live: &Server) {
+    let ask = || dig::ask(live.ports.dns, "web.shop.svc A", Over::Udp).answer[0].ttl_s;
+    for (from, to) in [(30, 31), (31, 30)] {
+        let before = reloads(live);
+        live.edit(|text| text.replace(&format!("ttl {from}\n"), &format!("ttl {to}\n")));
+        live.signal("USR1");
+        eventually_reloaded(live, before);
+        assert_eq!(ask(), to);
+    }
 }
 
 /// Adds a server block on another port, and takes it away again.
