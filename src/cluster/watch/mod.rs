@@ -55,8 +55,11 @@ pub(super) struct Timing {
     pub silence: Duration,
     /// A watch that was open this long was no failure, even if nothing happened.
     pub steady: Duration,
-    /// First and longest wait after failures (as client-go).
+    /// First and longest wait before a watch is resumed. Short: a resume costs the server one request,
+    /// and until it succeeds our picture ages.
     pub backoff: (Duration, Duration),
+    /// First and longest wait before a full list, which is dear (as client-go).
+    pub relist_backoff: (Duration, Duration),
     /// `timeoutSeconds` of watches, shortest and longest: spread, so that not all end at once.
     pub watch_s: (u32, u32),
     /// Time between full lists that look for omitted events, ±10 %.
@@ -73,7 +76,8 @@ impl Default for Timing {
             streaming: Duration::from_secs(120),
             silence: Duration::from_secs(90),
             steady: Duration::from_secs(5),
-            backoff: (Duration::from_millis(800), Duration::from_secs(30)),
+            backoff: (Duration::from_millis(500), Duration::from_secs(5)),
+            relist_backoff: (Duration::from_millis(800), Duration::from_secs(30)),
             watch_s: (240, 294),
             reconcile: Duration::from_secs(30 * 60),
             doubt: Duration::from_secs(5 * 60),
@@ -150,7 +154,7 @@ impl Watcher {
     ) -> Self {
         let only = outlet.only_namespace();
         let api = Api::new(kind, only, Arc::clone(server), Arc::clone(feed), timing);
-        let (shortest, longest) = timing.backoff;
+        let backoff = |(shortest, longest)| Backoff::new(shortest, longest);
         Self {
             kind,
             api,
@@ -164,8 +168,8 @@ impl Watcher {
             seen: Seen::default(),
             flaws: Flaws::default(),
             notices: Notices::default(),
-            failures: Backoff::new(shortest, longest),
-            relists: Backoff::new(shortest, longest),
+            failures: backoff(timing.backoff),
+            relists: backoff(timing.relist_backoff),
             listed_at: None,
             reconcile_at: Instant::now() + timing.reconcile,
             was_steady: false,
