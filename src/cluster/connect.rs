@@ -186,7 +186,12 @@ fn readable(path: &PathBuf) -> Result<String, Error> {
 async fn client(source: &Source, config: Config) -> Result<Client, Error> {
     let origin = origin(source);
     let built = tokio::task::spawn_blocking(move || build(&config)).await;
-    let built = built.map_err(|_| Error::Bug("the credential reader panicked"))?;
+    let built = match built {
+        Ok(built) => built,
+        Err(ended) if ended.is_panic() => return Err(Error::Bug("reading credentials panicked")),
+        // The runtime ends, and this task with it.
+        Err(_) => std::future::pending().await,
+    };
     built.map_err(|reason| Error::Credentials { origin, reason: reason.to_string() })
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::asker::{Steady, ask, eventually, until};
 use crate::dig::{self, Over};
-use crate::{World, changes, check_all, measured};
+use crate::{World, changes, check_all, measured, reload};
 
 /// How long it stays away: long enough for every watch to have failed more than once.
 const AWAY: Duration = Duration::from_secs(4);
@@ -20,6 +20,8 @@ pub fn freezes_the_answers(world: &mut World) {
     world.plane.kill_api_server();
     sleep(AWAY);
     check_all(&world.live, &crate::names::EXISTING);
+    // Nor may a reload forget what is known.
+    reload::another_ttl(&world.live);
     assert_eq!(world.live.ready(), 200, "what was ready once stays in service");
     world.plane.start_api_server();
     let returned = Instant::now();
