@@ -12,6 +12,7 @@ pub mod arguments;
 pub mod check;
 pub mod compile;
 pub mod demo;
+mod limits;
 pub mod parts;
 pub mod serve;
 
@@ -154,13 +155,14 @@ impl Server {
         let now = tokio::time::Instant::now().into_std();
         old.zones().filter_map(|zoned| zoned.block.errors.as_ref()).for_each(|log| log.end(now));
         self.listening.extend(opened);
-        let is_gone = |port: &u16| plan.port(*port).is_none();
-        let gone: Vec<u16> = self.listening.keys().copied().filter(is_gone).collect();
-        for port in gone {
-            close(self.listening.remove_entry(&port)).await;
-        }
+        // Everything is in place before the next wait: a signal that ends it leaves nothing half.
         (self.corefile, self.parts) = (corefile, parts);
         self.publish(&plan);
+        let is_gone = |port: &u16| plan.port(*port).is_none();
+        let gone: Vec<u16> = self.listening.keys().copied().filter(is_gone).collect();
+        let gone: ByPort =
+            gone.iter().filter_map(|port| self.listening.remove_entry(port)).collect();
+        close(gone).await;
         Ok(())
     }
 

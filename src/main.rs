@@ -10,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     use mainstay::app::arguments::Command;
-    let arguments = Arguments::read(std::env::args());
+    let arguments = Arguments::read(std::env::args_os());
     match arguments.command {
         None => serve::run(&arguments.serve),
         Some(Command::Serve(serve)) => serve::run(&serve),

@@ -3,6 +3,7 @@
 //! CoreDNS's long options have one dash (`-conf`, `-dns.port`), as Go's flag package has them. They
 //! are rewritten before clap sees them, so that a Deployment's `args` work unchanged.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -57,7 +58,7 @@ pub struct ServeArguments {
     /// Address to listen on, may be repeated [default: all]
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Vec<IpAddr>,
-    /// UDP workers per listen address [default: one per core]
+    /// UDP workers per listen address [default: one per core, at most 16]
     #[arg(long, value_name = "NUMBER")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
@@ -87,16 +88,17 @@ pub struct CheckArguments {
 
 impl Arguments {
     /// Reads the arguments of the process. Ends it with a message when they are wrong.
-    pub fn read(arguments: impl Iterator<Item = String>) -> Self {
+    pub fn read(arguments: impl Iterator<Item = OsString>) -> Self {
         Self::parse_from(arguments.map(with_two_dashes))
     }
 }
 
 /// Writes CoreDNS's one-dash options with two.
-fn with_two_dashes(argument: String) -> String {
-    let Some(rest) = argument.strip_prefix('-') else { return argument };
+fn with_two_dashes(argument: OsString) -> OsString {
+    let Some(text) = argument.to_str() else { return argument };
+    let Some(rest) = text.strip_prefix('-') else { return argument };
     let name = rest.split('=').next().unwrap_or(rest);
-    if ONE_DASH.contains(&name) { format!("-{argument}") } else { argument }
+    if ONE_DASH.contains(&name) { format!("-{text}").into() } else { argument }
 }
 
 #[cfg(test)]
@@ -105,7 +107,7 @@ mod tests {
     use clap::CommandFactory;
 
     fn read(line: &str) -> Arguments {
-        Arguments::read(line.split(' ').map(str::to_owned))
+        Arguments::read(line.split(' ').map(OsString::from))
     }
 
     #[test]

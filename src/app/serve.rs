@@ -10,12 +10,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::ServeArguments;
-use super::{BUILD, Error, Options, Server};
+use super::{BUILD, Error, Options, Server, limits};
 use crate::corefile::{self, Corefile, Origin, Reload, builtin, directive_names};
 use crate::ops::{self, log};
 
 /// Corefile that is read when none is named (as CoreDNS).
 const COREFILE_DEFAULT: &str = "Corefile";
+/// Most UDP workers unless more are asked for: without a CPU limit a Pod sees all cores of its
+/// node, and each worker holds half a MiB.
+const WORKERS_MAX: usize = 16;
 /// Largest Corefile from standard input, in octets.
 const STDIN_MAX: u64 = 1 << 20;
 
@@ -47,15 +50,17 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
 fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Error> {
     let runtime = runtime()?;
     runtime.block_on(async {
+        // First of all: as process 1, a signal that nobody listens for does nothing.
+        let mut signals = Signals::listen()?;
+        limits::raise_open_files();
         let source = ConfSource::new(arguments)?;
-        let corefile = source.load()?;
-        write_pid(arguments.pidfile.as_deref())?;
-        let options = options(arguments);
-        let server = Server::start(corefile, options, counters.clone()).await?;
+        let corefile = source.load().await?;
+        tell_warnings(&corefile);
+        let _pidfile = PidFile::write(arguments.pidfile.as_deref())?;
+        let server = Server::start(corefile, options(arguments), counters.clone()).await?;
         announce(&server, arguments.quiet);
-        let result = live(server, &source, &counters).await;
-        remove_pid(arguments.pidfile.as_deref());
-        result
+        live(server, &source, &counters, &mut signals).await;
+        Ok(())
     })
 }
 
@@ -70,9 +75,9 @@ fn options(arguments: &ServeArguments) -> Options {
     Options { bind: arguments.bind.clone(), workers }
 }
 
-/// One UDP worker per core that we may use.
+/// One UDP worker per core that we may use, up to [`WORKERS_MAX`].
 pub(super) fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX)
 }
 
 /// Where the Corefile comes from, to read it again.
@@ -87,12 +92,18 @@ impl ConfSource {
         Ok(Self { origin: origin(arguments.conf.as_deref())?, options })
     }
 
-    fn load(&self) -> Result<Corefile, Error> {
-        let corefile = corefile::load(&self.origin, &self.options).map_err(Error::Corefile)?;
-        for warning in &corefile.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(corefile)
+    /// Reads the Corefile, apart from what must not wait for a slow disk.
+    async fn load(&self) -> Result<Corefile, Error> {
+        let (origin, options) = (self.origin.clone(), self.options);
+        let read = tokio::task::spawn_blocking(move || corefile::load(&origin, &options)).await;
+        let bug = |_| Error::Usage("reading the Corefile panicked; please report it");
+        read.map_err(bug)?.map_err(Error::Corefile)
+    }
+}
+
+fn tell_warnings(corefile: &Corefile) {
+    for warning in &corefile.warnings {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -122,16 +133,25 @@ pub(super) fn origin(named: Option<&Path>) -> Result<Origin, Error> {
     }
 }
 
-fn write_pid(path: Option<&Path>) -> Result<(), Error> {
-    let Some(path) = path else { return Ok(()) };
-    let write = std::fs::write(path, format!("{}\n", std::process::id()));
-    let what = format!("cannot write pidfile {}", path.display());
-    write.map_err(|source| Error::Io { what, source })
+/// The file with our process id; taken away in the end, however that comes.
+struct PidFile<'p>(Option<&'p Path>);
+
+impl<'p> PidFile<'p> {
+    fn write(path: Option<&'p Path>) -> Result<Self, Error> {
+        if let Some(path) = path {
+            let what = format!("cannot write pidfile {}", path.display());
+            let write = std::fs::write(path, format!("{}\n", std::process::id()));
+            write.map_err(|source| Error::Io { what, source })?;
+        }
+        Ok(Self(path))
+    }
 }
 
-fn remove_pid(path: Option<&Path>) {
-    if let Some(path) = path {
-        let _ = std::fs::remove_file(path);
+impl Drop for PidFile<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -204,24 +224,27 @@ async fn live(
     mut server: Server,
     source: &ConfSource,
     counters: &ops::Counters,
-) -> Result<(), Error> {
-    let mut signals = Signals::listen()?;
+    signals: &mut Signals,
+) {
+    let mut reloads = Reloads { source, counters, told: None };
+    let mut insist = Insist::No;
     loop {
-        let look = next_look(&server);
+        let look = match insist {
+            Insist::No => next_look(&server),
+            Insist::Yes => Instant::now(),
+        };
+        // A reload may wait for a cluster; a signal ends that wait, and nothing has changed then.
         let wish = tokio::select! {
             wish = signals.next() => wish,
-            () = sleep_until(look) => {
-                reload(&mut server, source, counters, Insist::No).await;
+            () = async { sleep_until(look).await; reloads.look(&mut server, insist).await } => {
+                insist = Insist::No;
                 continue;
             }
         };
         match wish {
-            Wish::Reload => reload(&mut server, source, counters, Insist::Yes).await,
-            Wish::EndNow => return Ok(()),
-            Wish::Drain => {
-                drain(server, &mut signals).await;
-                return Ok(());
-            }
+            Wish::Reload => insist = Insist::Yes,
+            Wish::EndNow => return,
+            Wish::Drain => return drain(server, signals).await,
         }
     }
 }
@@ -243,34 +266,46 @@ enum Insist {
     No,
 }
 
-/// Serves the Corefile as it is on disk; a bad one changes nothing.
-async fn reload(
-    server: &mut Server,
-    source: &ConfSource,
-    counters: &ops::Counters,
-    insist: Insist,
-) {
-    let corefile = match source.load() {
-        Ok(corefile) => corefile,
-        Err(error) => return refuse_reload(counters, &error),
-    };
-    let is_same = corefile.fingerprint == server.corefile().fingerprint;
-    if is_same && insist == Insist::No {
-        return;
-    }
-    tracing::info!("Reloading");
-    match server.apply(corefile).await {
-        Ok(()) => {
-            told_fingerprint(server);
-            tracing::info!("Reloading complete");
-        }
-        Err(error) => refuse_reload(counters, &error),
-    }
+/// Takes over what has changed on disk.
+struct Reloads<'s> {
+    source: &'s ConfSource,
+    counters: &'s ops::Counters,
+    /// The last refusal, which is told once and not at every look.
+    told: Option<String>,
 }
 
-fn refuse_reload(counters: &ops::Counters, error: &Error) {
-    counters.reload_failed.inc();
-    tracing::error!(plugin = "reload", "Corefile changed but reload failed: {error}");
+impl Reloads<'_> {
+    /// Serves the Corefile as it is on disk; a bad one changes nothing.
+    async fn look(&mut self, server: &mut Server, insist: Insist) {
+        let corefile = match self.source.load().await {
+            Ok(corefile) => corefile,
+            Err(error) => return self.refuse(&error, insist),
+        };
+        let is_same = corefile.fingerprint == server.corefile().fingerprint;
+        if is_same && insist == Insist::No {
+            self.told = None;
+            return;
+        }
+        tracing::info!("Reloading");
+        tell_warnings(&corefile);
+        match server.apply(corefile).await {
+            Ok(()) => {
+                self.told = None;
+                told_fingerprint(server);
+                tracing::info!("Reloading complete");
+            }
+            Err(error) => self.refuse(&error, insist),
+        }
+    }
+
+    fn refuse(&mut self, error: &Error, insist: Insist) {
+        self.counters.reload_failed.inc();
+        let text = error.to_string();
+        if insist == Insist::Yes || self.told.as_ref() != Some(&text) {
+            tracing::error!(plugin = "reload", "Corefile changed but reload failed: {text}");
+        }
+        self.told = Some(text);
+    }
 }
 
 /// Goes on as before for the lameduck, but not ready; then finishes. A second signal ends at once.

@@ -110,6 +110,8 @@ struct Manifests {
 /// One file.
 struct File {
     stamp: Stamp,
+    /// A newer stamp that was seen once.
+    coming: Option<Stamp>,
     /// The last good ones.
     objects: Vec<Object>,
 }
@@ -145,14 +147,26 @@ impl Manifests {
 
     /// Reads a file if its stamp changed; true when its objects did.
     fn refresh(&mut self, path: PathBuf, stamp: Stamp) -> bool {
-        if self.files.get(&path).is_some_and(|file| file.stamp == stamp) {
-            return false;
-        }
+        let had_objects = match self.files.get_mut(&path) {
+            Some(file) if file.stamp == stamp => return false,
+            // Somebody may be writing still: what is there counts when it has stayed for a look.
+            Some(file) if file.coming != Some(stamp) => {
+                file.coming = Some(stamp);
+                return false;
+            }
+            Some(file) => !file.objects.is_empty(),
+            None => false,
+        };
         let read = match files::read(&path) {
+            // `kubectl get … > FILE` empties the file before it asks.
+            Ok(text) if had_objects && text.trim().is_empty() => {
+                self.tell_broken(&path, &Broken { line: None, reason: "it is empty".into() })
+            }
             Ok(text) => self.read(&path, &text),
             Err(reason) => self.tell_broken(&path, &Broken { line: None, reason }),
         };
-        let file = self.files.entry(path).or_insert(File { stamp, objects: Vec::new() });
+        let new = File { stamp, coming: None, objects: Vec::new() };
+        let file = self.files.entry(path).or_insert(new);
         file.stamp = stamp;
         let Some(objects) = read else { return false };
         let is_changed = objects != file.objects;

@@ -127,9 +127,9 @@ fn a_change_of_a_file_is_noticed_and_nothing_else_is() {
     assert_eq!(names(&manifests.poll().unwrap()), ["shop/web"]);
     assert_eq!(manifests.poll(), None);
     fs::write(folder.path().join("a.yaml"), format!("{WEB}# comment\n")).unwrap();
-    assert_eq!(manifests.poll(), None);
+    assert_eq!(settled(&mut manifests), None);
     fs::write(folder.path().join("sub/b.yml"), WEB.replace("web", "api")).unwrap();
-    assert_eq!(names(&manifests.poll().unwrap()), ["shop/web", "shop/api"]);
+    assert_eq!(names(&settled(&mut manifests).unwrap()), ["shop/web", "shop/api"]);
     fs::remove_file(folder.path().join("a.yaml")).unwrap();
     assert_eq!(names(&manifests.poll().unwrap()), ["shop/api"]);
 }
@@ -142,7 +142,7 @@ fn a_file_swapped_for_one_of_the_same_length_is_noticed() {
     let beside = folder.path().join(".new");
     fs::write(&beside, WEB.replace("web", "api")).unwrap();
     fs::rename(&beside, folder.path().join("a.yaml")).unwrap();
-    assert_eq!(names(&manifests.poll().unwrap()), ["shop/api"]);
+    assert_eq!(names(&settled(&mut manifests).unwrap()), ["shop/api"]);
 }
 
 #[test]
@@ -151,12 +151,32 @@ fn a_broken_file_keeps_its_last_good_objects() {
     let mut manifests = manifests(&folder);
     manifests.poll();
     fs::write(folder.path().join("a.yaml"), "kind: Service\n  metadata: {").unwrap();
-    assert_eq!(manifests.poll(), None);
+    assert_eq!(settled(&mut manifests), None);
     fs::write(folder.path().join("b.yaml"), WEB.replace("web", "api")).unwrap();
-    assert_eq!(names(&manifests.poll().unwrap()), ["shop/web", "shop/api"]);
+    assert_eq!(names(&settled(&mut manifests).unwrap()), ["shop/web", "shop/api"]);
     assert_eq!(manifests.feed.kind(Kind::Service).errors(Fault::Garbage), 1);
     fs::write(folder.path().join("a.yaml"), WEB.replace("web", "new")).unwrap();
-    assert_eq!(names(&manifests.poll().unwrap()), ["shop/new", "shop/api"]);
+    assert_eq!(names(&settled(&mut manifests).unwrap()), ["shop/new", "shop/api"]);
+}
+
+#[test]
+fn a_dump_that_is_being_written_over_empties_nothing() {
+    let folder = folder(&[("a.yaml", WEB)]);
+    let mut manifests = manifests(&folder);
+    manifests.poll();
+    let path = folder.path().join("a.yaml");
+    fs::write(&path, "").unwrap();
+    assert_eq!(settled(&mut manifests), None, "emptied, and not yet written");
+    fs::write(&path, "---\n").unwrap();
+    assert_eq!(manifests.poll(), None, "half-written");
+    fs::write(&path, format!("{WEB}---\n{}", WEB.replace("web", "api"))).unwrap();
+    assert_eq!(names(&settled(&mut manifests).unwrap()), ["shop/web", "shop/api"]);
+}
+
+/// Looks twice: a file that has changed counts when it has stayed for a look.
+fn settled(manifests: &mut Manifests) -> Option<Vec<Object>> {
+    assert_eq!(manifests.poll(), None);
+    manifests.poll()
 }
 
 #[test]

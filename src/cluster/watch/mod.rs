@@ -55,8 +55,8 @@ pub(super) struct Timing {
     pub silence: Duration,
     /// A watch that was open this long was no failure, even if nothing happened.
     pub steady: Duration,
-    /// First and longest wait before a watch is resumed. Short: a resume costs the server one request,
-    /// and until it succeeds our picture ages.
+    /// First and longest wait before a watch is resumed. Short: a resume costs the server one
+    /// request, and until it succeeds our picture ages.
     pub backoff: (Duration, Duration),
     /// First and longest wait before a full list, which is dear (as client-go).
     pub relist_backoff: (Duration, Duration),
