@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Why: a bare echo server needs 3.4 µs per datagram with one call each and 3.25 µs with batches
-//! of 32 (benches/echo, two loopback cores, 2026-11); below that is only the kernel's own work per
+//! of 32 (measured on loopback, two cores, 2026-11); below that is only the kernel's own work per
 //! packet. Where the kernel has no batches (ENOSYS), plain calls take over, one datagram a time.
 
 #![allow(unsafe_code)]
