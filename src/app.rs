@@ -3,7 +3,7 @@
 //! ```text
 //! start    Corefile ─► Plan ─► pages (/health …) ─► sockets ─► answering
 //! reload   Corefile ─► Plan' with the parts that stay ─► new sockets ─► swap ─► close old sockets
-//! drain    not ready ─► lameduck, all goes on ─► TCP ends ─► errands end ─► workers end ─► exit
+//! drain    not ready ─► lameduck, all goes on ─► errands end ─► TCP and workers end ─► exit
 //! ```
 //!
 //! Nothing waits for the API server. A reload that fails leaves everything as it was.
@@ -25,6 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::corefile::{Corefile, Monitor as MonitorWord, Problem};
 use crate::listen::{Exchange, Listening, local, socket};
@@ -37,8 +38,8 @@ use crate::resolve::plan::Plan;
 use compile::{Setting, compile, enabled, server_name};
 use parts::Parts;
 
-/// Time that TCP connections and errands get to end once the lameduck is over. An exchange with
-/// upstreams takes at most 5 s.
+/// Time that errands and TCP connections get to end once the lameduck is over: an exchange with
+/// upstreams takes at most 5 s. `terminationGracePeriodSeconds` must hold the lameduck and this.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Time that a new cluster gets to be known before a reload that names it is refused.
 pub const SYNC_MAX: Duration = Duration::from_secs(20);
@@ -51,7 +52,7 @@ pub enum Error {
     /// The Corefile is wrong; every problem is told.
     #[error("{}", lines(.0))]
     Corefile(Vec<Problem>),
-    #[error("the cluster of the new Corefile is not known after {0:?}; check its source and RBAC")]
+    #[error("a cluster of the new Corefile is not known after {0:?}; the log tells why")]
     Unknown(Duration),
     #[error(transparent)]
     Forward(#[from] crate::forward::Error),
@@ -113,7 +114,13 @@ impl Server {
         let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
         let mut pages = Pages::start(sources)?;
         let listening = open(&exchange, &options, &BTreeMap::new(), &plan)?;
-        let page_addresses = listen(&mut pages, &corefile)?;
+        let page_addresses = match listen(&mut pages, &corefile) {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                close(listening, Instant::now()).await;
+                return Err(error);
+            }
+        };
         let mut server = Self {
             options,
             setting,
@@ -147,12 +154,12 @@ impl Server {
         match listen(&mut self.pages, &corefile) {
             Ok(addresses) => self.page_addresses = addresses,
             Err(error) => {
-                close(opened).await;
+                close(opened, Instant::now()).await;
                 return Err(error);
             }
         }
         let old = self.exchange.plan.swap(plan.clone());
-        let now = tokio::time::Instant::now().into_std();
+        let now = Instant::now().into_std();
         old.zones().filter_map(|zoned| zoned.block.errors.as_ref()).for_each(|log| log.end(now));
         self.listening.extend(opened);
         // Everything is in place before the next wait: a signal that ends it leaves nothing half.
@@ -162,7 +169,7 @@ impl Server {
         let gone: Vec<u16> = self.listening.keys().copied().filter(is_gone).collect();
         let gone: ByPort =
             gone.iter().filter_map(|port| self.listening.remove_entry(port)).collect();
-        close(gone).await;
+        close(gone, Instant::now() + DRAIN_MAX).await;
         Ok(())
     }
 
@@ -192,11 +199,14 @@ impl Server {
         healths.map(|health| health.lameduck).max().unwrap_or_default()
     }
 
-    /// Ends: connections and then errands get [`DRAIN_MAX`] to finish, which is the time of one
-    /// exchange with upstreams. Answers how many queries are left without an answer.
+    /// Ends: errands and connections get [`DRAIN_MAX`] together; the workers answer while errands
+    /// end. Answers how many queries are left.
     pub async fn drain(self) -> usize {
-        close(self.listening).await;
-        self.exchange.errands.drained(DRAIN_MAX).await
+        let deadline = Instant::now() + DRAIN_MAX;
+        self.exchange.errands.drained(DRAIN_MAX / 2).await;
+        close(self.listening, deadline).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.exchange.errands.drained(left).await
     }
 
     /// Tells metrics and readiness which Plan answers.
@@ -246,7 +256,7 @@ impl Server {
         waiting.spawn(async move {
             loop {
                 tokio::time::sleep(TICK).await;
-                let now = tokio::time::Instant::now().into_std();
+                let now = Instant::now().into_std();
                 let logs = plan.zones().filter_map(|zoned| zoned.block.errors.as_ref());
                 logs.for_each(|log| log.tick(now));
             }
@@ -280,9 +290,10 @@ fn open(
 }
 
 /// Closes all sockets of some ports, side by side.
-async fn close(ports: impl IntoIterator<Item = (u16, Vec<Listening>)>) {
-    let all = ports.into_iter().flat_map(|(_, listening)| listening);
-    futures_util::future::join_all(all.map(|listening| listening.close(DRAIN_MAX))).await;
+async fn close(ports: ByPort, deadline: Instant) {
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let all = ports.into_values().flatten().map(|listening| listening.close(patience));
+    futures_util::future::join_all(all).await;
 }
 
 /// Listens for pages where the Corefile wants them, and tells where that is.

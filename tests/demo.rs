@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use mainstay::wire::{RecordType, message};
 
+#[path = "support/ports.rs"]
+mod ports;
+
 /// The demo on a free port; killed when it is dropped.
 struct Demo(Child);
 
@@ -15,11 +18,6 @@ impl Drop for Demo {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// A port that nobody has at the moment.
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Starts the demo and reads what it says up to its last line.
@@ -55,7 +53,7 @@ fn ask(port: u16, name: &str, rtype: RecordType) -> Vec<String> {
 
 #[test]
 fn the_demo_says_what_to_try_and_answers_it() {
-    let port = free_port();
+    let port = ports::free();
     let (_demo, said) = start(port);
     assert_eq!(said.iter().filter(|line| line.trim().starts_with("dig ")).count(), 5, "{said:#?}");
     assert_eq!(ask(port, "web.shop.svc.cluster.local.", RecordType::A), ["10.96.10.1"]);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// The longest `lameduck` of the Corefiles that clusters ship with (OpenShift), in seconds.
 const LAMEDUCK_S_MAX: u64 = 20;
 /// Then we finish what is in flight, in seconds.
-const DRAIN_S_MAX: u64 = 5;
+const DRAIN_S_MAX: u64 = mainstay::app::DRAIN_MAX.as_secs();
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")

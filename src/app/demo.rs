@@ -1,5 +1,6 @@
 //! `mainstay demo`: an example cluster on loopback, no Kubernetes needed.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
@@ -39,7 +40,7 @@ fn serve(arguments: &DemoArguments, counters: ops::Counters) -> Result<(), Error
         let bind = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let options = Options { bind, workers: default_workers() };
         let server = start(corefile(arguments.port)?, options, counters).await?;
-        print!("{}", guide(&server, arguments.port));
+        say(&guide(&server, arguments.port));
         let ended = tokio::signal::ctrl_c().await;
         server.drain().await;
         ended.map_err(|source| Error::Io { what: "cannot listen for signals".into(), source })
@@ -59,7 +60,7 @@ fn corefile(port: u16) -> Result<Corefile, Error> {
         let is_usable = |forward: &crate::forward::Config| match resolv::places(&forward.to) {
             Ok(_) => true,
             Err(unusable) => {
-                println!("only cluster names are answered: {unusable}");
+                say(&format!("only cluster names are answered: {unusable}\n"));
                 false
             }
         };
@@ -90,6 +91,11 @@ async fn start(
     Server::start(corefile, options, counters).await
 }
 
+/// Writes to standard output; a pipe that was closed is no reason to end.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
 /// What is served, and what to try.
 fn guide(server: &Server, port: u16) -> String {
     let pages: String = server
@@ -110,9 +116,14 @@ fn guide(server: &Server, port: u16) -> String {
             format!("  dig @127.0.0.1 -p {port} +noall +answer {question:<47} # {meaning}\n")
         })
         .collect();
+    let forwards = server.corefile().blocks.iter().any(|block| !block.forward.is_empty());
+    let others = match forwards {
+        true => format!("; all others are forwarded to {RESOLV_CONF}"),
+        false => String::new(),
+    };
     format!(
         "Mainstay {} answers for an example cluster on 127.0.0.1:{port}, UDP and TCP.\n\
-         Names under cluster.local come from memory; all others are forwarded to {RESOLV_CONF}.\n\
+         Names under cluster.local come from memory{others}.\n\
          \n{pages}\nTry:\n{lines}\nEnd with Ctrl-C.\n",
         super::BUILD.version,
     )

@@ -47,11 +47,13 @@ impl Parts {
         cluster
     }
 
-    /// Waits until every cluster is known that must be, if those of `old` are: a reload must not
+    /// Waits until the clusters that are new here are known, if one of `old` is: a reload must not
     /// turn a server that knows its cluster into one that does not.
     pub async fn known_as_before(&self, old: &Self) {
-        if old.clusters.iter().all(|cluster| cluster.published.zone().is_synced) {
-            for cluster in &self.clusters {
+        let is_old =
+            |cluster: &Arc<Cluster>| old.clusters.iter().any(|it| Arc::ptr_eq(it, cluster));
+        if old.clusters.iter().any(|cluster| cluster.published.zone().is_synced) {
+            for cluster in self.clusters.iter().filter(|cluster| !is_old(cluster)) {
                 cluster.published.synced().await;
             }
         }
@@ -73,7 +75,7 @@ impl Parts {
             Some((_, known)) => known.clone(),
             None => Forwarding {
                 forward: match Forward::start(config.clone()) {
-                    Err(error) if old.forwards.is_empty() => {
+                    Err(error) if old.is_first() => {
                         tracing::error!(plugin = "forward", "{error}; trying again");
                         Forward::start_without(config.clone())
                     }
@@ -103,6 +105,11 @@ impl Parts {
         };
         self.caches.push((place, cache.clone()));
         cache
+    }
+
+    /// Whether these are the parts of no Plan: the server starts.
+    fn is_first(&self) -> bool {
+        self.tallies.is_empty()
     }
 
     /// The counters of a zone; they live as long as the process, as counters must.

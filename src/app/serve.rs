@@ -1,6 +1,6 @@
 //! `mainstay serve`: from the arguments to a running server, its reloads and its end.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -158,11 +158,12 @@ impl Drop for PidFile<'_> {
 /// Tells what is served, as CoreDNS does.
 fn announce(server: &Server, quiet: bool) {
     if !quiet {
-        for key in server.corefile().blocks.iter().flat_map(|block| &block.keys) {
-            println!("{}:{}", key.zone, key.port);
-        }
-        println!("Mainstay-{}", BUILD.version);
-        println!("{}/{}, {}", std::env::consts::OS, std::env::consts::ARCH, BUILD.revision);
+        let keys = server.corefile().blocks.iter().flat_map(|block| &block.keys);
+        let mut text: String = keys.map(|key| format!("{}:{}\n", key.zone, key.port)).collect();
+        let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+        text += &format!("Mainstay-{}\n{os}/{arch}, {}\n", BUILD.version, BUILD.revision);
+        // Nobody has to read it.
+        let _ = std::io::stdout().write_all(text.as_bytes());
     }
     told_fingerprint(server);
 }

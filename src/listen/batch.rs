@@ -5,8 +5,8 @@
 //!         peer[i], control[i] ───────► header  reused to send the reply from where it was asked
 //! ```
 //!
-//! Why: a bare echo server needs 3.4 µs per datagram with one call each and 3.25 µs with batches
-//! of 32 (measured on loopback, two cores, 2026-11); below that is only the kernel's own work per
+//! Why: two system calls for up to 64 datagrams instead of 128. Measured on a bare echo: 3.25 µs
+//! per datagram against 3.4 µs (loopback, two cores, 2026-11); the rest is the kernel's work per
 //! packet. Where the kernel has no batches (ENOSYS), plain calls take over, one datagram a time.
 
 #![allow(unsafe_code)]

@@ -40,10 +40,10 @@ pub struct Exchange {
     pub counters: Counters,
 }
 
-/// What the listeners count. Everything that is dropped is counted here.
+/// What the listeners count.
 #[derive(Default)]
 pub struct Counters {
-    /// Packets that are no queries: too short, or responses.
+    /// Packets that nobody can answer: too short, responses, from port 0, to a port that has gone.
     pub ignored: AtomicU64,
     pub receive_errors: AtomicU64,
     pub send_errors: AtomicU64,

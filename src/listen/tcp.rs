@@ -242,7 +242,12 @@ impl Connection {
                 self.write(stream).await?;
             }
         }
-        self.input = rest.to_vec();
+        let consumed = input.len() - rest.len();
+        self.input = input;
+        // Only behind whole messages: a half one that grows by octets is not moved each time.
+        if consumed > 0 {
+            self.input.drain(..consumed);
+        }
         self.write(stream).await?;
         Ok(count)
     }
@@ -263,36 +268,39 @@ impl Connection {
             Now::Send { served, refresh } => {
                 port.tally(served.block).count(usize::MAX, &served, began.elapsed());
                 if refresh {
-                    self.answer_later(&plan, message, Lane::Upstream, Purpose::Refresh);
+                    let errand = || self.errand(&plan, message, Purpose::Refresh);
+                    self.exchange.errands.run(Lane::Upstream, errand, |_| {});
                 }
             }
-            Now::Later(lane) => self.answer_later(&plan, message, lane, Purpose::Reply),
+            Now::Later(lane) => self.answer_later(&plan, message, lane),
             Now::Ignore => {
                 self.exchange.counters.ignored.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn answer_later(&self, plan: &Arc<Plan>, message: &[u8], lane: Lane, purpose: Purpose) {
+    fn answer_later(&self, plan: &Arc<Plan>, message: &[u8], lane: Lane) {
         let Ok(place) = self.in_flight.clone().try_acquire_owned() else { return };
         let arrived = Instant::now();
-        let errand = || Errand {
+        let errand = || self.errand(plan, message, Purpose::Reply);
+        let sender = self.sender.clone();
+        self.exchange.errands.run(lane, errand, move |done| {
+            done.tally.count(usize::MAX, &done.served, arrived.elapsed());
+            // Never full: there are as many places as replies and errands in flight.
+            let _ = sender.try_send(Landed { reply: done.reply, _place: place });
+        });
+    }
+
+    fn errand(&self, plan: &Arc<Plan>, message: &[u8], purpose: Purpose) -> Errand {
+        Errand {
             plan: plan.clone(),
             port: self.port,
             packet: message.to_vec(),
             client: self.client,
-            arrived,
+            arrived: Instant::now(),
             purpose,
             depth: 0,
-        };
-        let sender = self.sender.clone();
-        self.exchange.errands.run(lane, errand, move |done| {
-            if purpose == Purpose::Reply {
-                done.tally.count(usize::MAX, &done.served, arrived.elapsed());
-                // Never full: there are as many places as replies and errands in flight.
-                let _ = sender.try_send(Landed { reply: done.reply, _place: place });
-            }
-        });
+        }
     }
 
     async fn write(&mut self, stream: &mut TcpStream) -> io::Result<()> {

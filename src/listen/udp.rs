@@ -131,8 +131,11 @@ impl Worker {
     }
 
     fn answer_one(&mut self, plan: &Arc<Plan>, index: usize, now: Instant) {
-        let Some(peer) = self.batch.peer(index).filter(|peer| peer.port() != 0) else { return };
-        let Some(port) = plan.port(self.port) else { return };
+        let peer = self.batch.peer(index).filter(|peer| peer.port() != 0);
+        let (Some(peer), Some(port)) = (peer, plan.port(self.port)) else {
+            self.exchange.counters.ignored.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
         let is_ipv6 = peer.is_ipv6() && peer.ip().to_canonical().is_ipv6();
         let client = Client { proto: Proto::Udp, is_ipv6 };
         let (packet, reply) = self.batch.slot(index);

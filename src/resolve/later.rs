@@ -27,7 +27,7 @@ use super::tally::{Author, Proto, Served, Tally};
 use crate::forward::Error;
 use crate::wire::answer::CHAIN_MAX;
 use crate::wire::{
-    Answer, Ede, Name, NameRef, Query, Question, QuestionKey, Rcode, Reply, message,
+    Answer, Ede, Name, NameRef, Query, Question, QuestionKey, Rcode, Reply, TCP_MAX, message,
 };
 
 /// How long a name that may exist is held before the first sync. musl asks again after 2.5 s and
@@ -44,7 +44,8 @@ pub struct Errand {
     /// When it came.
     pub arrived: Instant,
     pub purpose: Purpose,
-    /// Aliases followed so far.
+    /// Aliases followed so far. The reply to the target of one is put together whole; the chain is
+    /// cut to the client's size in the end.
     pub depth: usize,
 }
 
@@ -170,8 +171,7 @@ impl Errand {
             plan: self.plan.clone(),
             port: self.port,
             packet: message::question_for(query, name)?,
-            // The chain is put together first and cut to the client's size then.
-            client: Client { proto: Proto::Tcp, ..self.client },
+            client: self.client,
             arrived: self.arrived,
             purpose: Purpose::Reply,
             depth: self.depth + 1,
@@ -196,7 +196,7 @@ impl Errand {
     ) -> Written {
         let question = QuestionKey::of(query).to_question();
         let stale = cache.and_then(|cache| stale_entry(cache, &question).map(|it| (cache, it)));
-        if let Some(cache) = cache {
+        if let Some(cache) = cache.filter(|_| self.purpose == Purpose::Reply) {
             cache.counters.missed();
         }
         // RFC 9520 §3.2: while a failure is kept nobody is asked; what expired is served meanwhile.
@@ -261,7 +261,7 @@ impl Errand {
         author: Author,
         fill: impl FnOnce(&mut Reply<'_>),
     ) -> Written {
-        let limit = self.client.limit(query);
+        let limit = if self.depth > 0 { TCP_MAX } else { self.client.limit(query) };
         let mut out = vec![0; limit];
         let mut reply = Reply::to(query, limit, &mut out);
         fill(&mut reply);

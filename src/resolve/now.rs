@@ -65,7 +65,8 @@ pub fn answer_now(
     let (author, refresh) = match verdict {
         Verdict::Reply(author) => (author, false),
         Verdict::ReplyAndRefresh(author) => (author, true),
-        Verdict::Ask(Wait::Cluster) => return Now::Later(Lane::Cluster),
+        // An alias may end in the cluster, so it must not wait behind slow upstreams either.
+        Verdict::Ask(Wait::Cluster | Wait::Alias(_)) => return Now::Later(Lane::Cluster),
         Verdict::Ask(_) | Verdict::Next => return Now::Later(Lane::Upstream),
     };
     let (rcode, reply_bytes) = (reply.rcode(), reply.finish());

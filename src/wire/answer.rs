@@ -178,7 +178,8 @@ impl Answer {
         let ttl_at = self.soa_at()?;
         let length = usize::from(u16_at(&self.body, ttl_at + 4)?);
         let minimum = u32_at(&self.body, ttl_at + 6 + length.checked_sub(4)?)?;
-        Some(u32_at(&self.body, ttl_at)?.min(minimum))
+        // The aliases that lead to the denial have TTLs of their own.
+        Some(self.ttl_min()?.min(minimum))
     }
 
     /// Octets that this Answer takes on the heap.

@@ -34,7 +34,7 @@ pub(super) async fn watch_files(paths: Vec<PathBuf>, outlet: Outlet, feed: Arc<F
             let changed = manifests.poll();
             (manifests, changed)
         });
-        // The thread ends early only when the runtime shuts down.
+        // It ended early: the runtime shuts down, or it panicked and the cluster begins anew.
         let Ok((back, changed)) = polled.await else { return };
         manifests = back;
         if let Some(objects) = changed
@@ -62,6 +62,8 @@ pub(super) async fn send_embedded(
     }
     // When nobody receives any more there is nobody to tell either.
     let _ = send(objects, &outlet, &feed).await;
+    // A source that ends is one that broke; this one has only nothing more to say.
+    outlet.closed().await;
 }
 
 /// Sends everything as full lists. A Namespace exists too when only its objects are given.

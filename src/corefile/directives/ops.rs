@@ -170,7 +170,7 @@ const RELOAD_GRAMMAR: Grammar<Reload> = Grammar {
         name: "reload",
         arguments: "[INTERVAL] [JITTER]",
         meaning: "Looks at the Corefile and what it imports every INTERVAL (default 30s, at \
-                  least 2s) give or take JITTER (default 15s, at least 1s) and takes over changes.",
+                  least 2s) plus up to JITTER (default 15s, at least 1s, at most half of INTERVAL) and takes over changes.",
         repeats: false,
         read: read_reload,
     },
