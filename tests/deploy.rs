@@ -202,3 +202,14 @@ fn image_is_named_once_and_has_a_version() {
     assert_eq!(image["name"], container()["image"]);
     assert!(image["newTag"].as_str().unwrap().starts_with('v'));
 }
+
+#[test]
+fn the_image_is_built_from_all_that_cargo_looks_for() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.containerignore");
+    let ignored = std::fs::read_to_string(path).unwrap();
+    let ignored: Vec<&str> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
+    // Cargo refuses a manifest whose declared targets are not there, even if it builds another.
+    for folder in ["src", "tests", "benches", "Cargo.toml", "Cargo.lock"] {
+        assert!(!ignored.contains(&folder), "{folder} is left out of the image's context");
+    }
+}

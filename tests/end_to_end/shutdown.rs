@@ -25,7 +25,7 @@ pub fn answers_to_the_end(world: &mut World) {
     );
     let reply = dig::ask(port, "db.shop.svc A", Over::Tcp);
     assert_eq!(reply.status, "NOERROR");
-    // Lameduck is 3 s; the asker ends before it does, as clients are sent elsewhere by then.
+    // Lameduck is 10 s; the asker ends before it does, as clients are sent elsewhere by then.
     let tally = steady.all_right();
     let status = world.live.wait();
     measured("SIGTERM to exit", told.elapsed());

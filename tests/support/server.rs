@@ -42,7 +42,7 @@ impl Ports {
         for (from, to) in [
             (".:53 {", format!(".:{dns} {{")),
             ("health {", format!("health 127.0.0.1:{health} {{")),
-            ("lameduck 5s", "lameduck 3s".to_owned()),
+            ("lameduck 5s", "lameduck 10s".to_owned()),
             ("    ready\n", format!("    ready 127.0.0.1:{ready}\n")),
             ("pods insecure", format!("{source}\n       pods insecure")),
             ("prometheus :9153", format!("prometheus 127.0.0.1:{metrics}")),
