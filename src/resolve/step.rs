@@ -63,7 +63,8 @@ pub struct Desk {
 }
 
 impl Step {
-    /// Answers at once, if that is possible. Takes no lock and allocates nothing on a hit.
+    /// Answers at once, if that is possible. Takes no lock and allocates nothing on a hit in the
+    /// Zone or in the worker's own table; the shared cache, asked after a lease, may.
     pub fn answer_now(
         &self,
         query: &Query<'_>,
