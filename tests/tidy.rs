@@ -56,6 +56,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("socket2", &["forward/exchange.rs", "listen/"]),
     ("tower", &["cluster/connect.rs"]),
     ("tracing_subscriber", &["ops/log.rs"]),
+    ("triomphe", &["cluster/trie.rs"]),
 ];
 
 /// Dependencies without a door, because they are a way of writing and not a way in or out.
@@ -74,6 +75,7 @@ const EVERYWHERE: &[&str] = &[
 const TIMELESS: &[&str] = &[
     "wire/",
     "resolve/",
+    "cluster/hosts.rs",
     "cluster/index.rs",
     "cluster/object.rs",
     "cluster/records.rs",

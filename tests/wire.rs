@@ -348,16 +348,14 @@ proptest! {
         turn in any::<u32>(),
         ttl_s in proptest::option::of(any::<u32>()),
     ) {
-        use mainstay::wire::RecordType;
-        use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+        use mainstay::wire::{RecordType, TCP_MAX};
         let rtype = if is_ipv6 { RecordType::AAAA } else { RecordType::A };
-        let address = |n: u32| match is_ipv6 {
-            true => IpAddr::V6(Ipv6Addr::from(u128::from(n))),
-            false => IpAddr::V4(Ipv4Addr::from(n)),
-        };
-        let addresses: Vec<IpAddr> = (0..count as u32).map(address).collect();
-        let answer = Answer::addresses(rtype, &addresses);
+        let length = if is_ipv6 { 16 } else { 4 };
+        let octets: Vec<u8> = (0..count * length).map(|n| (n / length) as u8).collect();
         let packet = Packet::asking(0x0100, &name, rtype.0);
+        let write = |reply: &mut Reply<'_>| reply.addresses(rtype, &octets, 30, turn);
+        let whole = reply_to(&packet.0, TCP_MAX, write);
+        let answer = Answer::from_response(&whole, &packet.0[HEADER_LEN..]).unwrap();
         let packet = match payload_bytes {
             Some(payload_bytes) => packet.opt(payload_bytes, 0, b""),
             None => packet,
@@ -370,5 +368,6 @@ proptest! {
         prop_assert_eq!(turned.answers.len(), message.answers.len());
         let is_asked = |record: &Record| record.record_type() == ProtoType::from(rtype.0);
         prop_assert!(turned.answers.iter().all(is_asked));
+        prop_assert_eq!(reply_to(&packet.0, limit, write).len(), reply.len(), "written at once");
     }
 }

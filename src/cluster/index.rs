@@ -9,10 +9,12 @@
 //! brings and sweeps what it does not, so there is never an empty picture in between.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::object::{Change, Kind, Object, ObjectKey, Service, Slice};
-use super::records::{AddressRecords, ServiceRecords};
+use super::hosts::HostName;
+use super::object::{Change, Endpoints, Kind, Object, ObjectKey, Port, Service, Slice};
+use super::records::{self, AddressRecords, Draft, ServiceRecords};
 use super::schema;
 use super::zone::{Zone, octets_of};
 
@@ -34,7 +36,16 @@ pub struct Index {
 #[derive(Default)]
 struct Held {
     service: Option<Service>,
-    slices: BTreeMap<Box<str>, Slice>,
+    /// Sorted by name; nearly every Service has one or two.
+    slices: Vec<HeldSlice>,
+}
+
+/// What of a slice is needed to build the records of its Service anew.
+#[derive(PartialEq, Eq)]
+struct HeldSlice {
+    name: Box<str>,
+    endpoints: Endpoints,
+    ports: Box<[Port]>,
 }
 
 /// How far the lists of a kind have come.
@@ -98,8 +109,12 @@ impl Index {
         match object {
             Object::Namespace(name) => self.apply_namespace(name),
             Object::Service(service) => {
-                self.touched.insert(key.clone());
-                self.services.entry(key).or_default().service = Some(service);
+                let held = self.services.entry(key.clone()).or_default();
+                // A full list brings what is known already; that costs no records.
+                if held.service.as_ref() != Some(&service) {
+                    held.service = Some(service);
+                    self.touched.insert(key);
+                }
             }
             Object::Slice(slice) => self.apply_slice(slice),
         }
@@ -109,7 +124,7 @@ impl Index {
         let is_exposed = self.exposed.is_empty() || self.exposed.contains(&name);
         if is_exposed && self.namespaces.insert(name.clone()) {
             if let Some(label) = schema::label_key(&name) {
-                self.zone.namespaces.insert(&label, ());
+                self.zone.namespaces.insert(&label, (), b"");
             }
             self.touch_namespace(&name);
         }
@@ -121,9 +136,12 @@ impl Index {
             self.delete(Kind::Slice, &slice.key.clone());
         }
         let key = ObjectKey { namespace: slice.key.namespace.clone(), name: slice.service.clone() };
-        self.owners.insert(slice.key.clone(), slice.service.clone());
-        self.touched.insert(key.clone());
-        self.services.entry(key).or_default().slices.insert(slice.key.name.clone(), slice);
+        let Slice { key: slice_key, service, endpoints, ports, .. } = slice;
+        let slice = HeldSlice { name: slice_key.name.clone(), endpoints, ports: ports.into() };
+        self.owners.entry(slice_key).or_insert(service);
+        if self.services.entry(key.clone()).or_default().hold(slice) {
+            self.touched.insert(key);
+        }
     }
 
     fn delete(&mut self, kind: Kind, key: &ObjectKey) {
@@ -140,9 +158,7 @@ impl Index {
             Kind::Slice => {
                 let Some(service) = self.owners.remove(key) else { return };
                 let owner = ObjectKey { namespace: key.namespace.clone(), name: service };
-                self.change_held(&owner, |held| {
-                    held.slices.remove(&key.name);
-                });
+                self.change_held(&owner, |held| held.slices.retain(|held| held.name != key.name));
             }
         }
     }
@@ -219,79 +235,106 @@ impl Index {
     /// Builds the records of one Service anew. Answers whether they have changed.
     fn renew(&mut self, key: &ObjectKey) -> bool {
         let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
+        let new = self.draft(key);
+        let new_records = new.as_ref().map(|draft| draft.records(&zone_key));
         let old = self.zone.services.get(&zone_key).cloned();
-        let new = self.records(key).map(Arc::new);
-        if old == new {
+        let old_records = old.as_ref().map(ServiceRecords::from);
+        if old_records == new_records {
             return false;
         }
-        self.renew_addresses(old.as_deref(), new.as_deref());
+        self.renew_addresses(&zone_key, old_records, new_records);
         match new {
-            Some(new) => self.zone.services.insert(&zone_key, new),
+            Some(new) => self.zone.services.insert(&zone_key, new.head, &new.addresses),
             None => self.zone.services.remove(&zone_key),
         }
         true
     }
 
-    fn records(&self, key: &ObjectKey) -> Option<ServiceRecords> {
+    fn draft(&self, key: &ObjectKey) -> Option<Draft> {
         if !self.namespaces.contains(&key.namespace) {
             return None;
         }
         let held = self.services.get(key)?;
-        ServiceRecords::build(held.service.as_ref()?, held.slices.values())
+        let slices = held.slices.iter().map(|slice| (&slice.endpoints, &*slice.ports));
+        Draft::of(held.service.as_ref()?, slices)
     }
 
     /// Moves the PTR names of a Service from its old addresses to its new ones.
-    fn renew_addresses(&mut self, old: Option<&ServiceRecords>, new: Option<&ServiceRecords>) {
-        let names = |records: Option<&ServiceRecords>| -> BTreeSet<PtrName> {
-            records.into_iter().flat_map(ptr_names).collect()
-        };
-        let (old, new) = (names(old), names(new));
-        for gone in old.difference(&new) {
-            self.change_address(gone, |names, name| names.retain(|other| other != name));
-        }
-        for come in new.difference(&old) {
-            self.change_address(come, |names, name| {
-                if let Err(at) = names.binary_search(name) {
-                    names.insert(at, name.clone());
-                }
-            });
-        }
-    }
-
-    fn change_address(
+    fn renew_addresses(
         &mut self,
-        ptr: &PtrName,
-        change: impl FnOnce(&mut Vec<Box<[u8]>>, &Box<[u8]>),
+        key: &[u8],
+        old: Option<ServiceRecords<'_>>,
+        new: Option<ServiceRecords<'_>>,
     ) {
-        let key = octets_of(&ptr.address);
-        let held = self.zone.addresses.get(key.as_ref());
-        let mut records: AddressRecords = held.map(|held| (**held).clone()).unwrap_or_default();
-        let names = if ptr.is_service { &mut records.services } else { &mut records.endpoints };
-        change(names, &ptr.name);
-        if records.is_empty() {
-            self.zone.addresses.remove(key.as_ref());
+        let (old, new) = (PtrName::all(old), PtrName::all(new));
+        for gone in only_in(&old, &new) {
+            self.change_address(key, gone, records::Change::Goes);
+        }
+        for come in only_in(&new, &old) {
+            self.change_address(key, come, records::Change::Comes);
+        }
+    }
+
+    fn change_address(&mut self, key: &[u8], ptr: &PtrName<'_>, change: records::Change) {
+        let octets = octets_of(&ptr.address);
+        let held = self.zone.addresses.get(octets.as_ref());
+        let records = held.map(AddressRecords::from).unwrap_or_default();
+        let mut room = [0; 64];
+        let label = ptr.host.as_ref().map_or(&[][..], |host| host.label(&mut room));
+        let (head, tail) = records.changed(change, ptr.host.is_none(), &[label, key].concat());
+        if tail.is_empty() {
+            self.zone.addresses.remove(octets.as_ref());
         } else {
-            self.zone.addresses.insert(key.as_ref(), Arc::new(records));
+            self.zone.addresses.insert(octets.as_ref(), head, &tail);
         }
     }
 }
 
-/// One name that an address may be found by.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct PtrName {
-    address: std::net::IpAddr,
-    is_service: bool,
-    name: Box<[u8]>,
+impl Held {
+    /// Takes a slice in. Answers whether it changes anything.
+    fn hold(&mut self, slice: HeldSlice) -> bool {
+        match self.slices.binary_search_by(|held| held.name.cmp(&slice.name)) {
+            Ok(at) if self.slices[at] == slice => return false,
+            Ok(at) => self.slices[at] = slice,
+            Err(at) => {
+                self.slices.reserve_exact(1);
+                self.slices.insert(at, slice);
+            }
+        }
+        true
+    }
 }
 
-fn ptr_names(records: &ServiceRecords) -> Vec<PtrName> {
-    let own = records.cluster_ips().iter().map(|address| PtrName {
-        address: *address,
-        is_service: true,
-        name: records.key.clone(),
-    });
-    let endpoint = |(name, address)| PtrName { address, is_service: false, name };
-    own.chain(records.host_names().map(endpoint)).collect()
+/// One name that an address may be found by: that of an endpoint, or of the Service itself.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct PtrName<'z> {
+    address: IpAddr,
+    host: Option<HostName<'z>>,
+}
+
+impl<'z> PtrName<'z> {
+    /// The names of a Service, sorted.
+    fn all(records: Option<ServiceRecords<'z>>) -> Vec<Self> {
+        let mut names = Vec::new();
+        let Some(records) = records else { return names };
+        names.extend(records.cluster_ips().map(|address| Self { address, host: None }));
+        for host in records.hosts() {
+            let name = |address: &IpAddr| Self { address: *address, host: Some(host.name) };
+            names.extend(host.addresses().iter().map(name));
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// What is in the first of two sorted lists and not in the second.
+fn only_in<'l, T: Ord>(these: &'l [T], others: &'l [T]) -> impl Iterator<Item = &'l T> {
+    let mut others = others.iter().peekable();
+    these.iter().filter(move |it| {
+        while others.next_if(|other| other < it).is_some() {}
+        others.peek() != Some(it)
+    })
 }
 
 #[cfg(test)]

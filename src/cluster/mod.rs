@@ -4,6 +4,7 @@ mod connect;
 pub mod error;
 pub mod feed;
 mod flaws;
+mod hosts;
 pub mod index;
 pub mod live;
 mod manifest;

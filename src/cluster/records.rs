@@ -1,119 +1,274 @@
 //! The immutable records of one Service and of one address, as a Zone holds them.
 //!
-//! Address Answers are prebuilt; SRV and PTR records are composed from these parts while the
-//! reply is written, because their targets repeat the zone as the client spelled it.
+//! ```text
+//! Leaf of a Service:   ServiceHead: found by, hosts │ key 3web4shop │ IPv4 … IPv6 …
+//! Leaf of an address:  AddressHead                  │ key 10.0.0.1  │ Services … endpoints …
+//! ```
+//!
+//! Addresses are packed, one behind the other, in the allocation that also holds the key: a
+//! look-up that has found its Leaf has found its answer. SRV and PTR records are composed while
+//! the reply is written, because their targets repeat the zone as the client spelled it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::object::{Endpoint, Port, Role, Service, Slice};
-use super::schema;
-use crate::wire::{Answer, Name, RecordType};
+use super::hosts::{Host, Hosts, sorted_ports};
+use super::object::{Endpoints, Port, Role, Service};
+use super::trie::Leaf;
+use crate::wire::{Name, RecordType};
 
-/// What a Zone knows of one Service.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ServiceRecords {
-    /// The two labels of the name, `3web4shop`.
-    pub key: Box<[u8]>,
-    pub found_by: FoundBy,
-    /// All A and all AAAA records of the name; `None` is no record of that family.
-    pub a: Option<Answer>,
-    pub aaaa: Option<Answer>,
-    /// The ready endpoints, sorted by label.
-    pub hosts: Box<[Host]>,
+/// Labels of a Service's name and of an endpoint's name, without the zone.
+const SERVICE_LABELS: usize = 2;
+const ENDPOINT_LABELS: usize = 3;
+
+/// What a Zone holds of a Service beside its key and its addresses: small, so that a common Leaf is
+/// one cache line. What only other questions need is behind a pointer.
+#[derive(PartialEq, Eq, Debug)]
+pub struct ServiceHead {
+    kind: Kind,
+    /// How much of the tail is IPv4.
+    v4_octets: u32,
+    rest: Box<Rest>,
+}
+
+/// [`FoundBy`] without its values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    ClusterIp,
+    Hosts,
+    Name,
+}
+
+#[derive(PartialEq, Eq, Debug)]
+struct Rest {
+    found_by: FoundBy,
+    /// `None` without ready endpoints.
+    hosts: Option<Hosts>,
 }
 
 /// How clients reach a Service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FoundBy {
-    /// By its own addresses and ports.
-    ClusterIp { addresses: Box<[IpAddr]>, ports: Box<[Port]> },
+    /// By its own addresses and these ports.
+    ClusterIp(Arc<[Port]>),
     /// By the addresses of its hosts.
     Hosts,
     /// By another name.
     Name(Name),
 }
 
-/// One name below a Service: a hostname or a dashed address, with its addresses.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Host {
-    /// In wire form, with the length octet.
-    pub label: Box<[u8]>,
-    pub addresses: Box<[IpAddr]>,
-    pub ports: Arc<[Port]>,
+/// The records of a Service before they are put into a Zone.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Draft {
+    pub head: ServiceHead,
+    /// All addresses of the name, those of IPv4 first: the tail of its Leaf.
+    pub addresses: Vec<u8>,
 }
 
-/// What a Zone knows of one address: the names that its PTR records may carry, without the zone.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct AddressRecords {
-    /// Services that own the address, sorted.
-    pub services: Vec<Box<[u8]>>,
-    /// Endpoints that have the address, sorted.
-    pub endpoints: Vec<Box<[u8]>>,
+/// The records of a Service where they lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServiceRecords<'z> {
+    /// The two labels of the name, `3web4shop`.
+    pub key: &'z [u8],
+    head: &'z ServiceHead,
+    addresses: &'z [u8],
 }
 
-impl ServiceRecords {
+/// What a Zone holds of an address beside its octets and its names.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct AddressHead {
+    /// How much of the tail are names of Services.
+    service_octets: u32,
+}
+
+/// The names that the PTR records of an address may carry, without the zone.
+#[derive(Clone, Copy, Default)]
+pub struct AddressRecords<'z> {
+    services: &'z [u8],
+    endpoints: &'z [u8],
+}
+
+impl Draft {
     /// The records of a Service with its slices; `None` when no name of it exists.
-    pub fn build<'s>(service: &Service, slices: impl Iterator<Item = &'s Slice>) -> Option<Self> {
-        let key = schema::service_key(&service.key.name, &service.key.namespace)?;
+    pub fn of<'s>(
+        service: &Service,
+        slices: impl Iterator<Item = (&'s Endpoints, &'s [Port])>,
+    ) -> Option<Self> {
         let (found_by, hosts) = match &service.role {
-            Role::ExternalName(target) => (external(target)?, Box::default()),
-            Role::Headless => (FoundBy::Hosts, hosts(slices)),
+            Role::ExternalName(target) => (external(target)?, None),
+            Role::Headless => (FoundBy::Hosts, Hosts::of(slices)),
             Role::ClusterIp(addresses) if addresses.is_empty() => return None,
-            Role::ClusterIp(addresses) => {
-                let ports = sorted(service.ports.iter().cloned()).into();
-                (FoundBy::ClusterIp { addresses: addresses.clone().into(), ports }, hosts(slices))
+            Role::ClusterIp(_) => {
+                let ports = sorted_ports(service.ports.iter().cloned());
+                (FoundBy::ClusterIp(ports), Hosts::of(slices))
             }
         };
-        let addresses: Vec<IpAddr> = match &found_by {
-            FoundBy::ClusterIp { addresses, .. } => addresses.to_vec(),
-            FoundBy::Hosts => distinct(hosts.iter().flat_map(|host| &host.addresses)),
-            FoundBy::Name(_) => Vec::new(),
+        let (v4, v6) = match (&service.role, &hosts) {
+            (Role::ClusterIp(addresses), _) => packed(addresses),
+            (Role::Headless, Some(hosts)) => packed(&hosts.addresses()),
+            _ => packed(&[]),
         };
-        let a = family(RecordType::A, &addresses);
-        let aaaa = family(RecordType::AAAA, &addresses);
-        Some(Self { key, found_by, a, aaaa, hosts })
+        let kind = match found_by {
+            FoundBy::ClusterIp(_) => Kind::ClusterIp,
+            FoundBy::Hosts => Kind::Hosts,
+            FoundBy::Name(_) => Kind::Name,
+        };
+        // Some ten thousand endpoints are far from this limit of a Service's addresses.
+        let v4_octets = u32::try_from(v4.len()).ok()?;
+        let head = ServiceHead { kind, v4_octets, rest: Box::new(Rest { found_by, hosts }) };
+        Some(Self { head, addresses: [v4, v6].concat() })
+    }
+
+    /// What the Zone will show under `key`.
+    pub fn records<'z>(&'z self, key: &'z [u8]) -> ServiceRecords<'z> {
+        ServiceRecords { key, head: &self.head, addresses: &self.addresses }
+    }
+}
+
+/// The octets of all IPv4 addresses, and those of all IPv6 addresses.
+fn packed(addresses: &[IpAddr]) -> (Vec<u8>, Vec<u8>) {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for address in addresses {
+        match address {
+            IpAddr::V4(address) => v4.extend(address.octets()),
+            IpAddr::V6(address) => v6.extend(address.octets()),
+        }
+    }
+    (v4, v6)
+}
+
+/// The target of an ExternalName Service. An address is no name (row 23: NXDOMAIN).
+fn external(target: &str) -> Option<FoundBy> {
+    if target.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let name = Name::parse(target).ok().filter(|name| !name.as_ref().is_root())?;
+    Some(FoundBy::Name(name))
+}
+
+impl<'z> From<&'z Leaf<ServiceHead>> for ServiceRecords<'z> {
+    fn from(leaf: &'z Leaf<ServiceHead>) -> Self {
+        Self { key: leaf.key(), head: leaf.value(), addresses: leaf.tail() }
+    }
+}
+
+impl<'z> ServiceRecords<'z> {
+    /// How clients reach the Service.
+    pub fn found_by(&self) -> &'z FoundBy {
+        &self.head.rest.found_by
+    }
+
+    /// The name that this one is an alias of.
+    pub fn alias(&self) -> Option<&'z Name> {
+        match self.head.kind {
+            Kind::Name => match &self.head.rest.found_by {
+                FoundBy::Name(name) => Some(name),
+                _ => None,
+            },
+            Kind::ClusterIp | Kind::Hosts => None,
+        }
     }
 
     /// Whether the name of the Service exists: a headless one without ready endpoints does not
     /// (Kubernetes DNS specification §2.4.1).
     pub fn exists(&self) -> bool {
-        !matches!(self.found_by, FoundBy::Hosts) || !self.hosts.is_empty()
+        self.head.kind != Kind::Hosts || !self.addresses.is_empty()
     }
 
-    /// The prebuilt addresses of one family.
-    pub fn addresses(&self, rtype: RecordType) -> Option<&Answer> {
-        if rtype == RecordType::A { self.a.as_ref() } else { self.aaaa.as_ref() }
+    /// The octets of all addresses of one family.
+    pub fn octets(&self, rtype: RecordType) -> &'z [u8] {
+        let (v4, v6) = self.addresses.split_at(self.head.v4_octets as usize);
+        if rtype == RecordType::A { v4 } else { v6 }
+    }
+
+    /// The addresses of the Service itself: those of a headless one are its hosts'.
+    pub fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> + use<'z> {
+        let (v4, v6): (&[u8], &[u8]) = match self.head.kind {
+            Kind::ClusterIp => self.addresses.split_at(self.head.v4_octets as usize),
+            Kind::Hosts | Kind::Name => (&[], &[]),
+        };
+        let v4 = v4.as_chunks::<4>().0.iter().map(|octets| IpAddr::from(*octets));
+        v4.chain(v6.as_chunks::<16>().0.iter().map(|octets| IpAddr::from(*octets)))
+    }
+
+    /// The ready endpoints.
+    pub fn hosts(&self) -> impl Iterator<Item = Host<'z>> + Clone + use<'z> {
+        self.head.rest.hosts.iter().flat_map(Hosts::iter)
     }
 
     /// The host with this label, which comes with its length octet.
-    pub fn host(&self, label: &[u8]) -> Option<&Host> {
-        let at = self.hosts.binary_search_by(|host| (*host.label).cmp(label)).ok()?;
-        Some(&self.hosts[at])
-    }
-
-    /// The addresses of the Service itself.
-    pub fn cluster_ips(&self) -> &[IpAddr] {
-        match &self.found_by {
-            FoundBy::ClusterIp { addresses, .. } => addresses,
-            _ => &[],
-        }
-    }
-
-    /// All pairs of a host name, without the zone, and an address.
-    pub fn host_names(&self) -> impl Iterator<Item = (Box<[u8]>, IpAddr)> {
-        self.hosts.iter().flat_map(|host| {
-            let name: Box<[u8]> = [&*host.label, &*self.key].concat().into();
-            host.addresses.iter().map(move |address| (name.clone(), *address))
-        })
+    pub fn host(&self, label: &[u8]) -> Option<Host<'z>> {
+        self.head.rest.hosts.as_ref()?.host(label)
     }
 }
 
-impl AddressRecords {
+impl<'z> From<&'z Leaf<AddressHead>> for AddressRecords<'z> {
+    fn from(leaf: &'z Leaf<AddressHead>) -> Self {
+        let (services, endpoints) = leaf.tail().split_at(leaf.value().service_octets as usize);
+        Self { services, endpoints }
+    }
+}
+
+impl<'z> AddressRecords<'z> {
     /// Whether nothing has this address.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.endpoints.is_empty()
     }
+
+    /// Names of the Services that own the address, sorted.
+    pub fn services(&self) -> impl Iterator<Item = &'z [u8]> + use<'z> {
+        names(self.services, SERVICE_LABELS)
+    }
+
+    /// Names of the endpoints that have the address, sorted.
+    pub fn endpoints(&self) -> impl Iterator<Item = &'z [u8]> + use<'z> {
+        names(self.endpoints, ENDPOINT_LABELS)
+    }
+
+    /// The head and tail of a Leaf that has one name more, or one less.
+    pub fn changed(&self, change: Change, is_service: bool, name: &[u8]) -> (AddressHead, Vec<u8>) {
+        let (services, endpoints) = match is_service {
+            true => (rewritten(self.services(), change, name), self.endpoints.to_vec()),
+            false => (self.services.to_vec(), rewritten(self.endpoints(), change, name)),
+        };
+        (AddressHead { service_octets: services.len() as u32 }, [services, endpoints].concat())
+    }
+}
+
+/// What happens to one name of an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Change {
+    Comes,
+    Goes,
+}
+
+/// Sorted names with one more, or without one.
+fn rewritten<'h: 'n, 'n>(
+    held: impl Iterator<Item = &'h [u8]>,
+    change: Change,
+    name: &'n [u8],
+) -> Vec<u8> {
+    let others = held.filter(|held| *held != name);
+    let mut names: Vec<&'n [u8]> = others.map(|held| held as &'n [u8]).collect();
+    if change == Change::Comes {
+        let at = names.partition_point(|held| *held < name);
+        names.insert(at, name);
+    }
+    names.concat()
+}
+
+/// Splits octets into names of so many labels each.
+fn names(mut octets: &[u8], labels: usize) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let mut end = 0;
+        for _ in 0..labels {
+            end += usize::from(*octets.get(end)?) + 1;
+        }
+        let (name, rest) = octets.split_at_checked(end)?;
+        octets = rest;
+        Some(name)
+    })
 }
 
 /// The port that a name asks for; an empty label asks for any.
@@ -148,77 +303,4 @@ impl<'n> AskedPort<'n> {
         let matching = ports.iter().filter(move |port| self.matches(port));
         matching.map(|port| port.number).filter(move |&number| last.replace(number) != Some(number))
     }
-}
-
-/// Ports by number, each once.
-fn sorted(ports: impl IntoIterator<Item = Port>) -> Vec<Port> {
-    let mut ports: Vec<Port> = ports.into_iter().collect();
-    ports.sort_by(|a, b| (a.number, a).cmp(&(b.number, b)));
-    ports.dedup();
-    ports
-}
-
-/// The target of an ExternalName Service. An address is no name (row 23: NXDOMAIN).
-fn external(target: &str) -> Option<FoundBy> {
-    if target.parse::<IpAddr>().is_ok() {
-        return None;
-    }
-    let name = Name::parse(target).ok().filter(|name| !name.as_ref().is_root())?;
-    Some(FoundBy::Name(name))
-}
-
-/// The ready endpoints of all slices, one Host per label: slices are united (row 19), whatever
-/// their ports and families are.
-fn hosts<'s>(slices: impl Iterator<Item = &'s Slice>) -> Box<[Host]> {
-    let mut hosts: Vec<Host> = Vec::new();
-    for slice in slices {
-        let ports: Arc<[Port]> = sorted(slice.ports.iter().cloned()).into();
-        let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
-        hosts.extend(ready.flat_map(|endpoint| named(endpoint, &ports)));
-    }
-    hosts.sort_by(|a, b| a.label.cmp(&b.label));
-    hosts.chunk_by(|a, b| a.label == b.label).map(unite).collect()
-}
-
-/// Hosts of one label as one.
-fn unite(hosts: &[Host]) -> Host {
-    let [first, others @ ..] = hosts else { unreachable!("chunk_by makes no empty chunk") };
-    if others.is_empty() {
-        return first.clone();
-    }
-    let addresses = distinct(hosts.iter().flat_map(|host| &host.addresses));
-    let ports = if others.iter().all(|other| other.ports == first.ports) {
-        first.ports.clone()
-    } else {
-        sorted(hosts.iter().flat_map(|host| host.ports.iter().cloned())).into()
-    };
-    Host { label: first.label.clone(), addresses: addresses.into(), ports }
-}
-
-/// An endpoint by its hostname, or by each address where it has none.
-fn named(endpoint: &Endpoint, ports: &Arc<[Port]>) -> Vec<Host> {
-    let host = |label: &str, addresses: &[IpAddr]| {
-        let label = schema::label_key(label)?;
-        Some(Host { label, addresses: addresses.into(), ports: ports.clone() })
-    };
-    match endpoint.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
-        Some(hostname) => host(hostname, &endpoint.addresses).into_iter().collect(),
-        None => {
-            let by_address = |address: &IpAddr| host(&schema::dashed(address), &[*address]);
-            endpoint.addresses.iter().filter_map(by_address).collect()
-        }
-    }
-}
-
-/// The addresses in order, each once.
-fn distinct<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> Vec<IpAddr> {
-    let mut all: Vec<IpAddr> = addresses.copied().collect();
-    all.sort_unstable();
-    all.dedup();
-    all
-}
-
-fn family(rtype: RecordType, addresses: &[IpAddr]) -> Option<Answer> {
-    let answer = Answer::addresses(rtype, addresses);
-    (answer.answer_count() > 0).then_some(answer)
 }

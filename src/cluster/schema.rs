@@ -15,6 +15,7 @@
 //! Names are wire octets in lower case; a Service is keyed by its two labels, `3web4shop`, just as
 //! they lie in the query. Nothing here reads a clock or a Zone.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::wire::NameRef;
@@ -104,7 +105,7 @@ fn without_underscore(label: &[u8]) -> &[u8] {
 }
 
 /// Reads `10-1-2-3` or `5678-abcd--1`: three dashes and no two in a row are IPv4 (as CoreDNS).
-fn dashed_address(label: &[u8]) -> Option<IpAddr> {
+pub fn dashed_address(label: &[u8]) -> Option<IpAddr> {
     let dashes = label.iter().filter(|octet| **octet == b'-').count();
     let is_ipv4 = dashes == 3 && !label.windows(2).any(|pair| pair == b"--");
     let mut text = [0u8; LABEL_MAX];
@@ -124,14 +125,26 @@ fn dashed_address(label: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// The label of an endpoint without hostname: its address with dashes. A label cannot end in a
-/// dash, so `abcd::` becomes `abcd--0`.
-pub fn dashed(address: &IpAddr) -> Box<str> {
-    let mut text = address.to_string().replace(['.', ':'], "-");
-    if text.ends_with('-') {
-        text.push('0');
+/// Room for one label with its length octet.
+pub type LabelRoom = [u8; LABEL_MAX + 1];
+
+/// The label of an endpoint without hostname, with its length octet: the address with dashes. A
+/// label cannot end in a dash, so `abcd::` becomes `abcd--0`.
+pub fn dashed<'r>(address: &IpAddr, room: &'r mut LabelRoom) -> &'r [u8] {
+    let mut rest = &mut room[1..];
+    write!(rest, "{address}").expect("a label has room for every address");
+    let mut len = LABEL_MAX - rest.len();
+    for octet in &mut room[1..=len] {
+        if matches!(octet, b'.' | b':') {
+            *octet = b'-';
+        }
     }
-    text.into()
+    if room[len] == b'-' {
+        len += 1;
+        room[len] = b'0';
+    }
+    room[0] = len as u8;
+    &room[..=len]
 }
 
 /// The key of a Service, `3web4shop`, or `None` when a label is empty or longer than 63 octets.
@@ -264,7 +277,10 @@ mod tests {
 
     #[test]
     fn an_address_label_never_ends_in_a_dash() {
-        assert_eq!(&*dashed(&"10.1.2.3".parse().unwrap()), "10-1-2-3");
-        assert_eq!(&*dashed(&"abcd::".parse().unwrap()), "abcd--0");
+        let dashed = |text: &str| dashed(&text.parse().unwrap(), &mut [0; 64]).to_vec();
+        assert_eq!(dashed("10.1.2.3"), b"\x0810-1-2-3");
+        assert_eq!(dashed("abcd::"), b"\x07abcd--0");
+        let longest = dashed("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+        assert_eq!((longest.len(), longest[0]), (40, 39));
     }
 }

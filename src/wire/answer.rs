@@ -4,16 +4,12 @@
 //! last run of address records lies, so that [`super::Reply`] can copy it, set the TTLs and turn
 //! the addresses without reading a record again.
 
-use std::net::IpAddr;
-
 use super::walk::{self, Record};
-use super::{HEADER_LEN, Name, Rcode, RecordType, TCP_MAX, reply, u16_at, u32_at};
+use super::{HEADER_LEN, Name, Rcode, RecordType, TCP_MAX, u16_at, u32_at};
 
 /// Most resource records that one Answer of an upstream may carry, over all sections. A larger
 /// one is a flaw of the upstream; 65 535 octets cannot hold more than 5 461 useful records.
 pub const RECORDS_MAX: usize = 6_000;
-/// Most addresses of a prebuilt Answer: as many AAAA records as 64 KiB hold.
-pub const ADDRESSES_MAX: usize = TCP_MAX / 28;
 /// Longest chain of CNAME and DNAME records that we follow (reliability: BIND 11, CoreDNS 10).
 pub const CHAIN_MAX: usize = 11;
 
@@ -104,33 +100,6 @@ impl Answer {
             body: Box::default(),
             ttls: Box::default(),
             run: None,
-        }
-    }
-
-    /// The address records of one family, owned by whatever name is asked. Their TTL is 0 until the
-    /// reply sets it.
-    pub fn addresses(rtype: RecordType, addresses: &[IpAddr]) -> Self {
-        let mut body = Vec::new();
-        let mut ttls = Vec::new();
-        let of_family = addresses.iter().filter(|it| it.is_ipv4() == (rtype == RecordType::A));
-        // More than a message can hold would be cut in any case, and offsets have 16 bits.
-        for address in of_family.take(ADDRESSES_MAX) {
-            ttls.push(body.len() as u16 + 6);
-            match address {
-                IpAddr::V4(v4) => reply::push_owned(&mut body, rtype, &v4.octets()),
-                IpAddr::V6(v6) => reply::push_owned(&mut body, rtype, &v6.octets()),
-            }
-        }
-        let count = ttls.len();
-        let stride = body.len().checked_div(count).unwrap_or(0);
-        Self {
-            authoritative: true,
-            is_complete: true,
-            counts: [count as u16, 0, 0],
-            body: body.into(),
-            ttls: ttls.into(),
-            run: (count > 1).then_some(Run { start: 0, stride, count }),
-            ..Self::bare(Rcode::NOERROR, None)
         }
     }
 

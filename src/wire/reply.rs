@@ -123,6 +123,47 @@ impl<'r> Reply<'r> {
         self.counts = answer.counts;
     }
 
+    /// Writes the address records of the asked name: `octets` are their RDATA, one behind the
+    /// other. Begins `turn` addresses in, so that a reply that holds a part of them holds another
+    /// part each time.
+    pub fn addresses(&mut self, rtype: RecordType, octets: &[u8], ttl_s: u32, turn: u32) {
+        match rtype {
+            RecordType::A => self.address_records::<4>(rtype, octets, ttl_s, turn),
+            _ => self.address_records::<16>(rtype, octets, ttl_s, turn),
+        }
+    }
+
+    fn address_records<const LEN: usize>(
+        &mut self,
+        rtype: RecordType,
+        octets: &[u8],
+        ttl_s: u32,
+        turn: u32,
+    ) {
+        let (addresses, _) = octets.as_chunks::<LEN>();
+        let mut fixed = [0xC0, HEADER_LEN as u8, 0, 0, 0, 1, 0, 0, 0, 0, 0, LEN as u8];
+        fixed[2..4].copy_from_slice(&rtype.0.to_be_bytes());
+        fixed[6..10].copy_from_slice(&ttl_s.to_be_bytes());
+        let first = match addresses.len() {
+            0 | 1 => 0,
+            count => turn as usize % count,
+        };
+        let (before, from_first) = addresses.split_at(first);
+        let stride = fixed.len() + LEN;
+        let room = &mut self.out[self.len..self.records_end];
+        let mut written = 0;
+        for (slot, address) in room.chunks_exact_mut(stride).zip(from_first.iter().chain(before)) {
+            slot[..fixed.len()].copy_from_slice(&fixed);
+            slot[fixed.len()..].copy_from_slice(address);
+            written += 1;
+        }
+        self.len += written * stride;
+        self.counts[0] += written as u16;
+        if written < addresses.len() {
+            self.truncate(true);
+        }
+    }
+
     /// Copies as many records as fit, whole ones, the run of addresses from its turn on.
     fn answer_in_part(&mut self, answer: &Answer, ttl_s: Option<u32>, turn: u32) {
         let mut at = 0;
@@ -245,15 +286,6 @@ pub fn refuse(packet: &[u8], rcode: Rcode, out: &mut [u8]) -> usize {
     HEADER_LEN
 }
 
-/// Appends a record of the asked name to a body, with TTL 0.
-pub(super) fn push_owned(body: &mut Vec<u8>, rtype: RecordType, rdata: &[u8]) {
-    body.extend_from_slice(&TO_QUESTION);
-    body.extend_from_slice(&rtype.0.to_be_bytes());
-    body.extend_from_slice(&[0, 1, 0, 0, 0, 0]);
-    body.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
-    body.extend_from_slice(rdata);
-}
-
 /// Copies a body, its run rotated by `turn` records.
 fn copy_turned(out: &mut [u8], body: &[u8], run: Option<Run>, turn: u32) {
     out.copy_from_slice(body);
@@ -280,12 +312,21 @@ fn turned(run: Option<Run>, at: usize, turn: u32) -> usize {
 mod tests {
     use super::*;
     use crate::wire::message::{self, tests::addresses};
-    use std::net::{IpAddr, Ipv4Addr};
 
+    fn octets(count: u8) -> Vec<u8> {
+        (1..=count).flat_map(|n| [10, 0, 0, n]).collect()
+    }
+
+    /// An Answer as an upstream would send it.
     fn many(count: u8) -> Answer {
-        let addresses: Vec<IpAddr> =
-            (1..=count).map(|n| Ipv4Addr::new(10, 0, 0, n).into()).collect();
-        Answer::addresses(RecordType::A, &addresses)
+        let packet = message::question("Web.shop.svc.cluster.local.", RecordType::A, None);
+        let query = Query::parse(&packet).ok().unwrap();
+        let mut out = [0; UDP_MAX * 2];
+        let mut reply = Reply::to(&query, UDP_MAX * 2, &mut out);
+        reply.set_authoritative();
+        reply.addresses(RecordType::A, &octets(count), 30, 0);
+        let len = reply.finish();
+        Answer::from_response(&out[..len], query.question()).unwrap()
     }
 
     fn reply(answer: &Answer, payload: Option<u16>, turn: u32) -> Vec<u8> {
@@ -323,6 +364,25 @@ mod tests {
         let reply = reply(&many(40), None, 0);
         let message = message::read(&reply).unwrap();
         assert!(reply.len() <= 512 && message.edns.is_none() && message.metadata.truncation);
+    }
+
+    #[test]
+    fn a_part_of_many_addresses_is_another_part_at_another_turn() {
+        let packet = message::question("Web.shop.svc.cluster.local.", RecordType::A, Some(512));
+        let query = Query::parse(&packet).ok().unwrap();
+        let part = |turn| {
+            let mut out = [0; UDP_MAX];
+            let mut reply = Reply::to(&query, 512, &mut out);
+            reply.addresses(RecordType::A, &octets(100), 5, turn);
+            let len = reply.finish();
+            let message = message::read(&out[..len]).unwrap();
+            assert!(message.metadata.truncation);
+            addresses(&message)
+        };
+        let (first, second) = (part(0), part(98));
+        assert_eq!((first.len(), second.len()), (28, 28));
+        assert_eq!((&*first[0], &*first[27]), ("10.0.0.1", "10.0.0.28"));
+        assert_eq!(second[..3], ["10.0.0.99", "10.0.0.100", "10.0.0.1"]);
     }
 
     #[test]

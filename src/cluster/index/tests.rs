@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::object::{Endpoint, Port, Protocol, Role};
+use crate::cluster::trie::{Leaf, Trie};
 
 const KINDS: [Kind; 3] = [Kind::Namespace, Kind::Service, Kind::Slice];
 
@@ -28,18 +29,20 @@ fn from_scratch(objects: &BTreeMap<(Kind, ObjectKey), Object>) -> Index {
     index
 }
 
-type Picture = (
-    BTreeMap<Vec<u8>, Arc<ServiceRecords>>,
-    BTreeMap<Vec<u8>, Arc<AddressRecords>>,
-    BTreeSet<Vec<u8>>,
-);
+type Picture = (BTreeMap<Vec<u8>, String>, BTreeMap<Vec<u8>, String>, BTreeSet<Vec<u8>>);
 
 fn picture(zone: &Zone) -> Picture {
     (
-        zone.services.iter().map(|(key, value)| (key.to_vec(), value.clone())).collect(),
-        zone.addresses.iter().map(|(key, value)| (key.to_vec(), value.clone())).collect(),
-        zone.namespaces.iter().map(|(key, ())| key.to_vec()).collect(),
+        pictures(&zone.services),
+        pictures(&zone.addresses),
+        zone.namespaces.iter().map(|leaf| leaf.key().to_vec()).collect(),
     )
+}
+
+fn pictures<V: std::fmt::Debug>(trie: &Trie<V>) -> BTreeMap<Vec<u8>, String> {
+    let picture =
+        |leaf: &Leaf<V>| (leaf.key().to_vec(), format!("{:?} {:?}", leaf.value(), leaf.tail()));
+    trie.iter().map(picture).collect()
 }
 
 fn key(namespace: u8, name: u8) -> ObjectKey {
@@ -66,7 +69,7 @@ fn any_address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
-    let hostname = proptest::option::of("[ab]");
+    let hostname = proptest::option::of("[ab]|10-0-0-[1-3]|fd00--[1-3]");
     (proptest::collection::vec(any_address(), 0..3), any::<bool>(), hostname).prop_map(
         |(addresses, ready, hostname)| Endpoint {
             addresses,
@@ -84,7 +87,8 @@ fn any_object() -> impl Strategy<Value = Object> {
         Just(Role::ExternalName("10.0.0.1".into())),
     ];
     let ports = || proptest::collection::vec(any_port(), 0..3);
-    let endpoints = proptest::collection::vec(any_endpoint(), 0..4);
+    let endpoints = proptest::collection::vec(any_endpoint(), 0..4)
+        .prop_map(|endpoints| endpoints.into_iter().collect());
     prop_oneof![
         (0u8..3).prop_map(|name| Object::Namespace(format!("ns{name}").into())),
         (0u8..3, 0u8..4, role, ports()).prop_map(|(namespace, name, role, ports)| {

@@ -12,7 +12,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::cluster::object::{
-    Endpoint, Kind, Object, ObjectKey, Port, Protocol, Role, Service, Slice,
+    ENDPOINT_ADDRESSES_MAX, Endpoint, Endpoints, Kind, Object, ObjectKey, Port, Protocol, Role,
+    Service, Slice,
 };
 use crate::cluster::read::raw::{
     RawEndpoint, RawHead, RawMetadata, RawNamespace, RawPort, RawService, RawSlice, RawSpec,
@@ -225,15 +226,17 @@ fn read_slice(raw: RawSlice<'_>) -> Result<Reading, String> {
 }
 
 /// Reads endpoints and counts the addresses left out; an endpoint without any is left out too.
-fn endpoints(raw: &[RawEndpoint<'_>], is_v6: bool) -> Result<(Vec<Endpoint>, u32), String> {
+fn endpoints(raw: &[RawEndpoint<'_>], is_v6: bool) -> Result<(Endpoints, u32), String> {
     let mut endpoints = Vec::with_capacity(raw.len());
     let mut dropped = 0;
     for raw in raw {
         let mut addresses = Vec::new();
         for text in raw.addresses.as_deref().unwrap_or_default() {
             match servable(text, is_v6) {
-                Some(address) => push_unique(&mut addresses, address),
-                None => dropped += 1,
+                Some(address) if addresses.len() < ENDPOINT_ADDRESSES_MAX => {
+                    push_unique(&mut addresses, address);
+                }
+                _ => dropped += 1,
             }
         }
         let hostname = match raw.hostname.unwrap_or_default() {
@@ -245,7 +248,7 @@ fn endpoints(raw: &[RawEndpoint<'_>], is_v6: bool) -> Result<(Vec<Endpoint>, u32
             endpoints.push(Endpoint { addresses, ready, hostname });
         }
     }
-    Ok((endpoints, dropped))
+    Ok((endpoints.into_iter().collect(), dropped))
 }
 
 /// Reads an address that may be an endpoint. Whoever may write EndpointSlices must not be able to

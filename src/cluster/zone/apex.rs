@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Asked, Outcome, SVC, Zone, octets_of};
-use crate::cluster::records::FoundBy;
+use crate::cluster::records::{AddressRecords, FoundBy, ServiceRecords};
 use crate::wire::name::NAME_MAX;
 use crate::wire::reply::Owner;
 use crate::wire::{RecordType, Reply, Section};
@@ -65,9 +65,9 @@ impl Zone {
             let Some(slot) = owner.get_mut(..name.len() + SVC.len()) else { continue };
             slot[..name.len()].copy_from_slice(name);
             slot[name.len()..].copy_from_slice(SVC);
-            for address in addresses {
+            for address in addresses.iter() {
                 let owner = Owner::Name(slot, zone);
-                asked.write_address(reply, Section::Additional, owner, address);
+                asked.write_address(reply, Section::Additional, owner, &address);
             }
         }
     }
@@ -76,23 +76,23 @@ impl Zone {
     pub(super) fn name_server(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) -> Outcome<'_> {
         let own = self.own_names(asked);
         if own.names().count() == 0 {
-            return asked.write_addresses(reply, asked.view.own_addresses.iter());
+            return asked.write_addresses(reply, asked.view.own_addresses.iter().copied());
         }
-        asked.write_addresses(reply, own.names().flat_map(|(_, addresses)| addresses))
+        asked.write_addresses(reply, own.names().flat_map(|(_, addresses)| addresses.iter()))
     }
 
     /// The names that Services give to this server: by its Service where that has an address, by
     /// its own endpoint where the Service is headless.
     fn own_names<'z>(&'z self, asked: &Asked<'z>) -> OwnNames<'z> {
-        let mut own = OwnNames { names: [(&[], &[]); NAMES_MAX], count: 0 };
+        let mut own = OwnNames { names: [(&[], OwnAddresses::None); NAMES_MAX], count: 0 };
         for address in asked.view.own_addresses.iter() {
             let Some(records) = self.addresses.get(octets_of(address).as_ref()) else { continue };
-            for endpoint in &records.endpoints {
+            for endpoint in AddressRecords::from(records).endpoints() {
                 let key = &endpoint[1 + usize::from(endpoint[0])..];
-                let Some(service) = self.services.get(key) else { continue };
-                match &service.found_by {
-                    FoundBy::ClusterIp { addresses, .. } => own.add(&service.key, addresses),
-                    FoundBy::Hosts => own.add(endpoint, std::slice::from_ref(address)),
+                let Some(service) = self.service_records(key) else { continue };
+                match service.found_by() {
+                    FoundBy::ClusterIp(_) => own.add(service.key, OwnAddresses::Of(service)),
+                    FoundBy::Hosts => own.add(endpoint, OwnAddresses::One(*address)),
                     FoundBy::Name(_) => {}
                 }
             }
@@ -103,12 +103,20 @@ impl Zone {
 
 /// Names without the zone, each once, with their addresses; on the stack.
 struct OwnNames<'z> {
-    names: [(&'z [u8], &'z [IpAddr]); NAMES_MAX],
+    names: [(&'z [u8], OwnAddresses<'z>); NAMES_MAX],
     count: usize,
 }
 
+/// The addresses of one of them.
+#[derive(Clone, Copy)]
+enum OwnAddresses<'z> {
+    None,
+    One(IpAddr),
+    Of(ServiceRecords<'z>),
+}
+
 impl<'z> OwnNames<'z> {
-    fn add(&mut self, name: &'z [u8], addresses: &'z [IpAddr]) {
+    fn add(&mut self, name: &'z [u8], addresses: OwnAddresses<'z>) {
         let is_known = self.names().any(|(known, _)| known == name);
         if !is_known && self.count < NAMES_MAX {
             self.names[self.count] = (name, addresses);
@@ -116,8 +124,20 @@ impl<'z> OwnNames<'z> {
         }
     }
 
-    fn names(&self) -> impl Iterator<Item = (&'z [u8], &'z [IpAddr])> {
+    fn names(&self) -> impl Iterator<Item = (&'z [u8], OwnAddresses<'z>)> {
         self.names[..self.count].iter().copied()
+    }
+}
+
+impl<'z> OwnAddresses<'z> {
+    fn iter(self) -> impl Iterator<Item = IpAddr> + use<'z> {
+        let (one, service) = match self {
+            Self::None => (None, None),
+            Self::One(address) => (Some(address), None),
+            Self::Of(service) => (None, Some(service)),
+        };
+        let cluster_ips = service.into_iter().flat_map(|service| service.cluster_ips());
+        one.into_iter().chain(cluster_ips)
     }
 }
 

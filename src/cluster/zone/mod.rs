@@ -15,7 +15,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::config::Pods;
-use super::records::{AddressRecords, AskedPort, FoundBy, ServiceRecords};
+use super::hosts::Host;
+use super::records::{
+    AddressHead, AddressRecords, AskedPort, FoundBy, ServiceHead, ServiceRecords,
+};
 use super::schema::{self, Meaning};
 use super::trie::Trie;
 use crate::wire::reply::Owner;
@@ -34,8 +37,8 @@ pub struct Zone {
     /// Whether every kind has been listed. Before that, what is missing may only be unknown.
     pub is_synced: bool,
     pub(super) namespaces: Trie<()>,
-    pub(super) services: Trie<Arc<ServiceRecords>>,
-    pub(super) addresses: Trie<Arc<AddressRecords>>,
+    pub(super) services: Trie<ServiceHead>,
+    pub(super) addresses: Trie<AddressHead>,
 }
 
 /// How a directive shows a cluster. Several may show the same one.
@@ -122,9 +125,13 @@ impl Zone {
         self.soa(asked, reply, Section::Authority);
     }
 
+    fn service_records(&self, key: &[u8]) -> Option<ServiceRecords<'_>> {
+        self.services.get(key).map(ServiceRecords::from)
+    }
+
     fn namespace(&self, label: &[u8]) -> Outcome<'_> {
         match self.namespaces.get(label) {
-            Some(()) => Outcome::NoData,
+            Some(_) => Outcome::NoData,
             None => Outcome::NxDomain,
         }
     }
@@ -139,25 +146,25 @@ impl Zone {
         if self.namespaces.get(namespace).is_none() {
             return Outcome::NxDomain;
         }
-        asked.write_addresses(reply, [&address])
+        asked.write_addresses(reply, [address])
     }
 
     fn service(&self, asked: &Asked<'_>, reply: &mut Reply<'_>, key: &[u8]) -> Outcome<'_> {
-        let Some(service) = self.services.get(key).filter(|service| service.exists()) else {
+        let Some(service) = self.service_records(key).filter(ServiceRecords::exists) else {
             return Outcome::NxDomain;
         };
-        if let FoundBy::Name(target) = &service.found_by {
+        if let Some(target) = service.alias() {
             return Outcome::Alias(target);
         }
         match asked.query.rtype {
-            rtype @ (RecordType::A | RecordType::AAAA) => match service.addresses(rtype) {
-                Some(answer) => {
-                    reply.answer(answer, Some(asked.view.ttl_s), asked.turn);
+            rtype @ (RecordType::A | RecordType::AAAA) => match service.octets(rtype) {
+                [] => Outcome::NoData,
+                octets => {
+                    reply.addresses(rtype, octets, asked.view.ttl_s, asked.turn);
                     Outcome::Found
                 }
-                None => Outcome::NoData,
             },
-            RecordType::SRV => srv::of_service(asked, reply, service, AskedPort::ANY),
+            RecordType::SRV => srv::of_service(asked, reply, &service, AskedPort::ANY),
             _ => Outcome::NoData,
         }
     }
@@ -169,13 +176,13 @@ impl Zone {
         label: &[u8],
         key: &[u8],
     ) -> Outcome<'_> {
-        let Some(service) = self.services.get(key) else { return Outcome::NxDomain };
+        let Some(service) = self.service_records(key) else { return Outcome::NxDomain };
         let Some(host) = service.host(label) else { return Outcome::NxDomain };
         if asked.query.rtype == RecordType::SRV {
-            let hosts = std::slice::from_ref(host);
-            return srv::of_hosts(asked, reply, &service.key, hosts, AskedPort::ANY);
+            let hosts = std::iter::once(host);
+            return srv::of_hosts(asked, reply, service.key, hosts, AskedPort::ANY);
         }
-        asked.write_addresses(reply, &host.addresses)
+        asked.write_addresses(reply, host.addresses().iter().copied())
     }
 
     /// A name with port and protocol in front: SRV, and the addresses too (as CoreDNS).
@@ -186,21 +193,19 @@ impl Zone {
         port: AskedPort<'_>,
         key: &[u8],
     ) -> Outcome<'_> {
-        let Some(service) = self.services.get(key) else { return Outcome::NxDomain };
-        let exists = match &service.found_by {
-            FoundBy::ClusterIp { ports, .. } => port.is_in(ports),
-            FoundBy::Hosts => service.hosts.iter().any(|host| port.is_in(&host.ports)),
+        let Some(service) = self.service_records(key) else { return Outcome::NxDomain };
+        let mut hosts = service.hosts().filter(|host| port.is_in(host.ports));
+        let exists = match service.found_by() {
+            FoundBy::ClusterIp(ports) => port.is_in(ports),
+            FoundBy::Hosts => hosts.clone().next().is_some(),
             FoundBy::Name(_) => false,
         };
         if !exists {
             return Outcome::NxDomain;
         }
-        match (&service.found_by, asked.query.rtype) {
-            (_, RecordType::SRV) => srv::of_service(asked, reply, service, port),
-            (FoundBy::Hosts, _) => {
-                let hosts = service.hosts.iter().filter(|host| port.is_in(&host.ports));
-                asked.write_addresses(reply, hosts.flat_map(|host| &host.addresses))
-            }
+        match (service.found_by(), asked.query.rtype) {
+            (_, RecordType::SRV) => srv::of_service(asked, reply, &service, port),
+            (FoundBy::Hosts, _) => asked.write_addresses_of(reply, &mut hosts),
             _ => asked.write_addresses(reply, service.cluster_ips()),
         }
     }
@@ -221,14 +226,15 @@ impl Zone {
         if asked.query.rtype != RecordType::PTR {
             return Outcome::NoData;
         }
-        let names = match records.services.first() {
-            Some(service) => std::slice::from_ref(service),
-            None => &records.endpoints[..],
-        };
-        for name in names {
+        let records = AddressRecords::from(records);
+        let mut write = |name: &[u8]| {
             let rdata: [&[u8]; 3] = [name, SVC, asked.view.primary.octets()];
-            asked.write(reply, RecordType::PTR, &rdata);
-        }
+            asked.write(reply, RecordType::PTR, &rdata).is_some()
+        };
+        match records.services().next() {
+            Some(service) => write(service),
+            None => records.endpoints().all(write),
+        };
         Outcome::Found
     }
 }
@@ -251,16 +257,35 @@ impl<'q> Asked<'q> {
     }
 
     /// Writes those addresses that have the asked family.
-    fn write_addresses<'a>(
+    fn write_addresses(
         &self,
         reply: &mut Reply<'_>,
-        addresses: impl IntoIterator<Item = &'a IpAddr>,
+        addresses: impl IntoIterator<Item = IpAddr>,
     ) -> Outcome<'static> {
         let mut outcome = Outcome::NoData;
         let rtype = self.query.rtype;
         for address in addresses.into_iter().filter(|address| rtype_of(address) == rtype) {
             outcome = Outcome::Found;
-            if !self.write_address(reply, Section::Answer, Owner::Question, address) {
+            if !self.write_address(reply, Section::Answer, Owner::Question, &address) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// The same for the addresses of hosts.
+    fn write_addresses_of<'z>(
+        &self,
+        reply: &mut Reply<'_>,
+        hosts: &mut dyn Iterator<Item = Host<'z>>,
+    ) -> Outcome<'static> {
+        let mut outcome = Outcome::NoData;
+        for host in hosts {
+            match self.write_addresses(reply, host.addresses().iter().copied()) {
+                Outcome::Found => outcome = Outcome::Found,
+                _ => continue,
+            }
+            if reply.is_truncated() {
                 break;
             }
         }

@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use super::{Asked, Outcome, SVC};
-use crate::cluster::records::{AskedPort, FoundBy, Host, ServiceRecords};
+use crate::cluster::hosts::Host;
+use crate::cluster::records::{AskedPort, FoundBy, ServiceRecords};
 use crate::wire::name::NAME_MAX;
 use crate::wire::reply::Owner;
 use crate::wire::{RecordType, Reply, Section};
@@ -18,51 +19,54 @@ const FIXED_LEN: usize = 6;
 pub(super) fn of_service(
     asked: &Asked<'_>,
     reply: &mut Reply<'_>,
-    service: &ServiceRecords,
+    service: &ServiceRecords<'_>,
     port: AskedPort<'_>,
 ) -> Outcome<'static> {
-    let FoundBy::ClusterIp { addresses, ports } = &service.found_by else {
-        return of_hosts(asked, reply, &service.key, &service.hosts, port);
+    let FoundBy::ClusterIp(ports) = service.found_by() else {
+        return of_hosts(asked, reply, service.key, service.hosts(), port);
     };
-    let weight = weight(port.hits(ports) * addresses.len());
+    let weight = weight(port.hits(ports) * service.cluster_ips().count());
     let mut target_at = None;
     for number in port.numbers(ports) {
-        let target: [&[u8]; 3] = [&service.key, SVC, b""];
+        let target: [&[u8]; 3] = [service.key, SVC, b""];
         match record(asked, reply, weight, number, target) {
             Some(at) => target_at = target_at.or(Some(at)),
             None => return Outcome::Found,
         }
     }
     let Some(target_at) = target_at else { return Outcome::NoData };
-    for address in addresses {
-        asked.write_address(reply, Section::Additional, Owner::At(target_at), address);
+    for address in service.cluster_ips() {
+        asked.write_address(reply, Section::Additional, Owner::At(target_at), &address);
     }
     Outcome::Found
 }
 
 /// One record per host and port.
-pub(super) fn of_hosts(
+pub(super) fn of_hosts<'z>(
     asked: &Asked<'_>,
     reply: &mut Reply<'_>,
     key: &[u8],
-    hosts: &[Host],
+    hosts: impl Iterator<Item = Host<'z>> + Clone,
     port: AskedPort<'_>,
 ) -> Outcome<'static> {
-    let hits: usize = hosts.iter().map(|host| port.hits(&host.ports) * host.addresses.len()).sum();
+    let hits = |host: Host<'_>| port.hits(host.ports) * host.addresses().len();
+    let hits: usize = hosts.clone().map(hits).sum();
     if hits == 0 {
         return Outcome::NoData;
     }
     let weight = weight(hits);
-    for host in hosts {
-        for number in port.numbers(&host.ports) {
-            let target: [&[u8]; 3] = [&host.label, key, SVC];
+    for host in hosts.clone() {
+        let mut room = [0; 64];
+        let label = host.name.label(&mut room);
+        for number in port.numbers(host.ports) {
+            let target: [&[u8]; 3] = [label, key, SVC];
             if record(asked, reply, weight, number, target).is_none() {
                 return Outcome::Found;
             }
         }
     }
-    for host in hosts.iter().filter(|host| port.is_in(&host.ports)) {
-        if !glue(asked, reply, key, host) {
+    for host in hosts.filter(|host| port.is_in(host.ports)) {
+        if !glue(asked, reply, key, &host) {
             break;
         }
     }
@@ -86,17 +90,18 @@ fn record(
 }
 
 /// Writes the addresses of a host under its whole name. Answers whether they fitted.
-fn glue(asked: &Asked<'_>, reply: &mut Reply<'_>, key: &[u8], host: &Host) -> bool {
+fn glue(asked: &Asked<'_>, reply: &mut Reply<'_>, key: &[u8], host: &Host<'_>) -> bool {
+    let mut room = [0; 64];
     let mut name = [0u8; NAME_MAX];
     let mut len = 0;
-    for part in [&*host.label, key, SVC] {
+    for part in [host.name.label(&mut room), key, SVC] {
         let Some(slot) = name.get_mut(len..len + part.len()) else { return true };
         slot.copy_from_slice(part);
         len += part.len();
     }
     let owner = Owner::Name(&name[..len], asked.zone_as_asked());
     let write = |address: &IpAddr| asked.write_address(reply, Section::Additional, owner, address);
-    host.addresses.iter().all(write)
+    host.addresses().iter().all(write)
 }
 
 /// Weight of one of `hits` records (as CoreDNS: they share 100, and none goes below 1).

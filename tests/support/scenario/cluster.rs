@@ -42,6 +42,7 @@ pub fn changes(items: &[String]) -> Result<Vec<Change>, String> {
         ["slice", name, "of", service] => {
             let (key, (ports, endpoints)) = (key(name)?, parts(&items[1..])?);
             let service = service.into();
+            let endpoints = endpoints.into_iter().collect();
             let slice = Slice { key, service, endpoints, ports, triggered_ms: None };
             Ok(vec![Change::Apply(Object::Slice(slice))])
         }

@@ -1,0 +1,349 @@
+//! The ready endpoints of one Service, packed: the names below it, with their addresses and ports.
+//!
+//! ```text
+//! Hosts ─┬─ Group: ports │ 10.0.0.1 10.0.0.2 …     endpoints without hostname; their labels are
+//!        ├─ Group: ports │ fd00::1 …               their addresses with dashes, so not stored
+//!        └─ Named: label │ addresses │ ports
+//! ```
+//!
+//! Slices are united, whatever their ports and families are (row 19): one Host per label. The
+//! thousands of endpoints of a large Service mostly share their ports and take 4 octets each.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::object::{Endpoints, Port};
+use super::schema::{self, LabelRoom};
+
+/// All ready endpoints of a Service; at least one.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Hosts {
+    groups: Box<[Group]>,
+    /// Sorted by label.
+    named: Box<[Named]>,
+}
+
+/// Endpoints without hostname that have the same ports.
+#[derive(PartialEq, Eq, Debug)]
+struct Group {
+    ports: Arc<[Port]>,
+    v4: Box<[Ipv4Addr]>,
+    v6: Box<[Ipv6Addr]>,
+}
+
+/// An endpoint with a hostname.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Named {
+    /// With the length octet.
+    label: Box<[u8]>,
+    addresses: Box<[IpAddr]>,
+    ports: Arc<[Port]>,
+}
+
+/// One name below a Service.
+#[derive(Clone, Copy)]
+pub struct Host<'z> {
+    pub name: HostName<'z>,
+    own: Own<'z>,
+    pub ports: &'z [Port],
+}
+
+/// The label of a host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostName<'z> {
+    /// Its hostname, with the length octet.
+    Label(&'z [u8]),
+    /// Its address, with dashes.
+    Dashed(IpAddr),
+}
+
+/// The addresses of a host.
+#[derive(Clone, Copy)]
+enum Own<'z> {
+    One(IpAddr),
+    Many(&'z [IpAddr]),
+}
+
+impl Hosts {
+    /// Unites slices; `None` when no endpoint is ready.
+    pub fn of<'s>(slices: impl Iterator<Item = (&'s Endpoints, &'s [Port])>) -> Option<Self> {
+        let mut collected = Collected::default();
+        slices.for_each(|(endpoints, ports)| collected.add(endpoints, ports));
+        collected.settle();
+        let named = united(std::mem::take(&mut collected.named));
+        let hosts = Self { groups: collected.groups(), named };
+        (!hosts.groups.is_empty() || !hosts.named.is_empty()).then_some(hosts)
+    }
+
+    /// All hosts.
+    pub fn iter(&self) -> impl Iterator<Item = Host<'_>> + Clone {
+        self.groups.iter().flat_map(Group::iter).chain(self.named.iter().map(Host::from))
+    }
+
+    /// The host with this label, which comes with its length octet.
+    pub fn host(&self, label: &[u8]) -> Option<Host<'_>> {
+        if let Ok(at) = self.named.binary_search_by(|named| (*named.label).cmp(label)) {
+            return Some(Host::from(&self.named[at]));
+        }
+        let address = schema::dashed_address(label.get(1..)?)?;
+        let group = self.groups.iter().find(|group| group.has(&address))?;
+        // An address has one spelling, and so has its name.
+        let host = Host::dashed(address, &group.ports);
+        (host.name.label(&mut [0; 64]) == label).then_some(host)
+    }
+
+    /// The addresses of all hosts in order, each once.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> = Vec::new();
+        self.iter().for_each(|host| all.extend(host.addresses()));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+impl Group {
+    fn iter(&self) -> impl Iterator<Item = Host<'_>> + Clone {
+        let v4 = self.v4.iter().map(|address| IpAddr::V4(*address));
+        let all = v4.chain(self.v6.iter().map(|address| IpAddr::V6(*address)));
+        all.map(|address| Host::dashed(address, &self.ports))
+    }
+
+    fn has(&self, address: &IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.v4.binary_search(address).is_ok(),
+            IpAddr::V6(address) => self.v6.binary_search(address).is_ok(),
+        }
+    }
+}
+
+impl<'z> Host<'z> {
+    fn dashed(address: IpAddr, ports: &'z [Port]) -> Self {
+        Self { name: HostName::Dashed(address), own: Own::One(address), ports }
+    }
+
+    /// Its addresses.
+    pub fn addresses(&self) -> &[IpAddr] {
+        match &self.own {
+            Own::One(address) => std::slice::from_ref(address),
+            Own::Many(addresses) => addresses,
+        }
+    }
+}
+
+impl<'z> From<&'z Named> for Host<'z> {
+    fn from(named: &'z Named) -> Self {
+        let Named { label, addresses, ports } = named;
+        Self { name: HostName::Label(label), own: Own::Many(addresses), ports }
+    }
+}
+
+impl<'z> HostName<'z> {
+    /// The label, with its length octet.
+    pub fn label<'r>(&self, room: &'r mut LabelRoom) -> &'r [u8]
+    where
+        'z: 'r,
+    {
+        match self {
+            Self::Label(label) => label,
+            Self::Dashed(address) => schema::dashed(address, room),
+        }
+    }
+}
+
+/// Ports by number, each once.
+pub fn sorted_ports(ports: impl IntoIterator<Item = Port>) -> Arc<[Port]> {
+    let mut ports: Vec<Port> = ports.into_iter().collect();
+    ports.sort_by(|a, b| (a.number, a).cmp(&(b.number, b)));
+    ports.dedup();
+    ports.into()
+}
+
+/// Endpoints on their way into Hosts.
+#[derive(Default)]
+struct Collected {
+    /// The different sets of ports.
+    ports: Vec<Arc<[Port]>>,
+    /// Endpoints without hostname, and the number of their ports.
+    unnamed: Vec<(IpAddr, usize)>,
+    named: Vec<Named>,
+}
+
+impl Collected {
+    fn add(&mut self, endpoints: &Endpoints, ports: &[Port]) {
+        let set = self.set(sorted_ports(ports.iter().cloned()));
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.ready) {
+            match endpoint.hostname {
+                Some(hostname) => {
+                    let Some(label) = schema::label_key(hostname) else { continue };
+                    self.name(label, endpoint.addresses().collect(), set);
+                }
+                None => self.unnamed.extend(endpoint.addresses().map(|address| (address, set))),
+            }
+        }
+    }
+
+    fn name(&mut self, label: Box<[u8]>, addresses: Box<[IpAddr]>, set: usize) {
+        self.named.push(Named { label, addresses, ports: self.ports[set].clone() });
+    }
+
+    /// The number of a set of ports.
+    fn set(&mut self, ports: Arc<[Port]>) -> usize {
+        let known = self.ports.iter().position(|known| *known == ports);
+        known.unwrap_or_else(|| {
+            self.ports.push(ports);
+            self.ports.len() - 1
+        })
+    }
+
+    /// Leaves each address once, with all its ports, and none whose label is also a hostname.
+    fn settle(&mut self) {
+        let labels = self.named.iter().map(|named| &named.label[1..]);
+        let taken: BTreeSet<IpAddr> = labels.filter_map(schema::dashed_address).collect();
+        let mut unnamed = std::mem::take(&mut self.unnamed);
+        unnamed.sort_unstable();
+        unnamed.dedup();
+        for same in unnamed.chunk_by(|a, b| a.0 == b.0) {
+            let (address, mut set) = same[0];
+            for (_, other) in &same[1..] {
+                let both = [&self.ports[set], &self.ports[*other]];
+                set = self.set(sorted_ports(both.into_iter().flat_map(|ports| ports.to_vec())));
+            }
+            if taken.contains(&address) {
+                let label = schema::dashed(&address, &mut [0; 64]).into();
+                self.name(label, [address].into(), set);
+            } else {
+                self.unnamed.push((address, set));
+            }
+        }
+    }
+
+    /// One Group for each set of ports, in an order that does not depend on that of the slices.
+    fn groups(&mut self) -> Box<[Group]> {
+        self.unnamed.sort_by_key(|(_, set)| *set);
+        let same_ports = self.unnamed.chunk_by(|a, b| a.1 == b.1);
+        let mut groups: Vec<Group> = same_ports
+            .map(|same| {
+                let v4 = same.iter().filter_map(|(address, _)| match address {
+                    IpAddr::V4(address) => Some(*address),
+                    IpAddr::V6(_) => None,
+                });
+                let v6 = same.iter().filter_map(|(address, _)| match address {
+                    IpAddr::V6(address) => Some(*address),
+                    IpAddr::V4(_) => None,
+                });
+                let ports = self.ports[same[0].1].clone();
+                Group { ports, v4: v4.collect(), v6: v6.collect() }
+            })
+            .collect();
+        groups.sort_by(|a, b| a.ports.cmp(&b.ports));
+        groups.into()
+    }
+}
+
+/// One Named for each label.
+fn united(mut named: Vec<Named>) -> Box<[Named]> {
+    named.sort_by(|a, b| a.label.cmp(&b.label));
+    named.chunk_by(|a, b| a.label == b.label).map(unite).collect()
+}
+
+/// Endpoints of one label as one.
+fn unite(named: &[Named]) -> Named {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    named.iter().for_each(|named| addresses.extend(&named.addresses));
+    addresses.sort_unstable();
+    addresses.dedup();
+    let first = &named[0];
+    let ports = if named.iter().all(|other| other.ports == first.ports) {
+        first.ports.clone()
+    } else {
+        sorted_ports(named.iter().flat_map(|named| named.ports.to_vec()))
+    };
+    Named { label: first.label.clone(), addresses: addresses.into(), ports }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cluster::object::{Endpoint, Protocol};
+
+    /// Addresses and port numbers by label.
+    type Model = BTreeMap<Vec<u8>, (BTreeSet<IpAddr>, BTreeSet<u16>)>;
+
+    fn port(number: u16) -> Port {
+        Port { name: "".into(), protocol: Protocol::Tcp, number }
+    }
+
+    fn model(slices: &[(Vec<Endpoint>, Vec<Port>)]) -> Model {
+        let mut model = Model::new();
+        let mut add = |label: &[u8], address: &IpAddr, ports: &[Port]| {
+            let held = model.entry(label.to_vec()).or_default();
+            held.0.insert(*address);
+            held.1.extend(ports.iter().map(|port| port.number));
+        };
+        for (endpoints, ports) in slices {
+            for endpoint in endpoints.iter().filter(|endpoint| endpoint.ready) {
+                for address in &endpoint.addresses {
+                    match &endpoint.hostname {
+                        Some(name) => add(&schema::label_key(name).unwrap(), address, ports),
+                        None => add(schema::dashed(address, &mut [0; 64]), address, ports),
+                    }
+                }
+            }
+        }
+        model
+    }
+
+    fn any_endpoint() -> impl Strategy<Value = Endpoint> {
+        let address = prop_oneof![
+            (0u8..6).prop_map(|n| IpAddr::from([10, 0, 0, n])),
+            (0u16..6).prop_map(|n| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n])),
+        ];
+        let addresses = proptest::collection::vec(address, 1..3);
+        let hostname = proptest::option::of("[ab]|10-0-0-[0-3]|fd00--[1-3]|fd00-0--1");
+        (addresses, any::<bool>(), hostname).prop_map(|(addresses, ready, hostname)| Endpoint {
+            addresses,
+            ready,
+            hostname: hostname.map(Into::into),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn hosts_are_the_united_slices_and_each_is_found_by_its_label(
+            slices in proptest::collection::vec(
+                (
+                    proptest::collection::vec(any_endpoint(), 0..6),
+                    proptest::collection::vec((80u16..83).prop_map(port), 0..3),
+                ),
+                0..4,
+            ),
+        ) {
+            let model = model(&slices);
+            let packed: Vec<(Endpoints, Vec<Port>)> = slices
+                .into_iter()
+                .map(|(endpoints, ports)| (endpoints.into_iter().collect(), ports))
+                .collect();
+            let hosts = Hosts::of(packed.iter().map(|(endpoints, ports)| (endpoints, &**ports)));
+            prop_assert_eq!(hosts.is_none(), model.is_empty());
+            let Some(hosts) = hosts else { return Ok(()) };
+            prop_assert_eq!(hosts.iter().count(), model.len());
+            for (label, (addresses, ports)) in &model {
+                let host = hosts.host(label).expect("every label is found");
+                let mut room = [0; 64];
+                prop_assert_eq!(host.name.label(&mut room), &label[..]);
+                let its: BTreeSet<IpAddr> = host.addresses().iter().copied().collect();
+                prop_assert_eq!(&its, addresses);
+                let its: BTreeSet<u16> = host.ports.iter().map(|port| port.number).collect();
+                prop_assert_eq!(&its, ports);
+            }
+            prop_assert!(hosts.host(b"\x0910-0-0-99").is_none());
+            prop_assert!(hosts.host(b"\x0b010-0-0-001").is_none(), "another spelling");
+        }
+    }
+}
