@@ -7,7 +7,7 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::{Record, RecordType as ProtoType};
 use mainstay::wire::answer::Kind;
 use mainstay::wire::{
-    Answer, Ede, HEADER_LEN, Query, QuestionKey, Rcode, Reply, TCP_MAX, UDP_MAX, reply, walk,
+    Answer, Ede, HEADER_LEN, Query, Question, Rcode, Reply, TCP_MAX, UDP_MAX, reply, walk,
 };
 use proptest::prelude::*;
 
@@ -52,7 +52,7 @@ fn reply_to(packet: &[u8], limit: usize, fill: impl FnOnce(&mut Reply<'_>)) -> V
 fn read_all_ways(packet: &[u8], question: &[u8]) {
     if let Ok(query) = Query::parse(packet) {
         check_reply(packet, query.udp_limit(), &Answer::bare(Rcode::SERVFAIL, None));
-        let _ = QuestionKey::of(&query).to_question();
+        let _ = Question::of(&query);
     } else if packet.len() >= HEADER_LEN {
         let mut out = [0; UDP_MAX];
         assert_eq!(reply::refuse(packet, Rcode::FORMERR, &mut out), HEADER_LEN);

@@ -160,7 +160,7 @@ fn extended_rcode(message: &[u8]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Query, QuestionKey, message};
+    use crate::wire::{Query, message};
 
     const ID: u16 = 0x1234;
 
@@ -188,7 +188,7 @@ mod tests {
         packet[3] |= 0x10;
         let flags = packet.len() - 4;
         packet[flags] |= 0x80;
-        let asked = QuestionKey::of(&Query::parse(&packet).ok().unwrap()).to_question();
+        let asked = Question::of(&Query::parse(&packet).ok().unwrap());
 
         let sent = Request::of(&asked).packet(ID);
         let query = Query::parse(&sent).ok().unwrap();

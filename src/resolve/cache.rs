@@ -5,10 +5,10 @@
 //! ```
 //!
 //! A read of moka costs some 150 ns and is shared by all workers, so each worker keeps the Entries
-//! that it serves in a table of its own ([`Hot`]) and asks moka again after a short lease, which
+//! that it serves in a table of its own ([`super::hot`]) and asks moka again after a lease, which
 //! also tells moka what is popular. Names of the cluster never come here.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,19 +20,11 @@ use moka::sync::Cache as Shared;
 
 use super::config::{CacheConfig, Keep};
 use super::entry::{Entry, Freshness, Space};
-use crate::wire::{Answer, Name, NameRef, Question, QuestionKey};
+use crate::wire::{Answer, Name, NameRef, Question};
 
 /// Octets that an Entry counts at least. `success 9984` so means at most 9984 Entries, and at most
 /// 5 MB however large they are.
 const ENTRY_BYTES_MIN: u32 = 512;
-/// Slots of a worker's table.
-const HOT_SLOTS: usize = 4096;
-/// Largest Entry that a worker keeps, in octets: what fits a reply over UDP does, and a table full
-/// of them stays below 8 MiB.
-const HOT_BYTES_MAX: usize = 2048;
-/// How long a worker serves an Entry before it asks the shared cache again.
-const HOT_LEASE: Duration = Duration::from_secs(5);
-
 type Entries = Shared<Question, Arc<Entry>, RandomState>;
 
 /// The cache of one Block.
@@ -41,19 +33,21 @@ pub struct Cache {
     /// Names at or below are cached.
     pub zones: Vec<Name>,
     /// Tells caches apart in a worker's table.
-    id: u32,
+    pub(super) id: u32,
     positive: Entries,
     negative: Entries,
     failure: Entries,
     pub counters: Arc<CacheCounters>,
 }
 
+/// Shards for hits, which workers count with each reply. More workers than that share.
+const HIT_SHARDS: usize = 16;
+
 /// What a cache counts.
 #[derive(Default)]
 #[allow(missing_docs)]
 pub struct CacheCounters {
-    pub hits_success: AtomicU64,
-    pub hits_denial: AtomicU64,
+    hits: [Hits; HIT_SHARDS],
     pub misses: AtomicU64,
     pub prefetches: AtomicU64,
     pub served_stale: AtomicU64,
@@ -61,14 +55,24 @@ pub struct CacheCounters {
     pub evictions_denial: AtomicU64,
 }
 
+/// Hits that one worker counts, on cache lines of their own: positive Entries, and all others.
+#[repr(align(128))]
+#[derive(Default)]
+struct Hits([AtomicU64; 2]);
+
 impl CacheCounters {
-    /// Counts an Entry that was served.
-    pub fn hit(&self, space: Space) {
-        let counter = match space {
-            Space::Positive => &self.hits_success,
-            Space::Negative | Space::Failure => &self.hits_denial,
+    /// Counts an Entry that was served, in any shard.
+    pub fn hit(&self, shard: usize, space: Space) {
+        let Hits(counters) = &self.hits[shard % HIT_SHARDS];
+        counters[usize::from(space != Space::Positive)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Hits so far: positive Entries, and all others.
+    pub fn hits(&self) -> [u64; 2] {
+        let sum = |kind: usize| {
+            self.hits.iter().map(|Hits(counters)| counters[kind].load(Ordering::Relaxed)).sum()
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        [sum(0), sum(1)]
     }
 
     /// Counts a question that went upstream.
@@ -98,8 +102,7 @@ impl Hash for Key<'_> {
 
 impl Equivalent<Question> for Key<'_> {
     fn equivalent(&self, question: &Question) -> bool {
-        let octets: &[u8] = std::borrow::Borrow::borrow(question);
-        octets == self.0
+        question.octets() == self.0
     }
 }
 
@@ -150,7 +153,8 @@ impl Cache {
     /// Keeps an Answer, if it may be kept, in place of what was known. A failure leaves a positive
     /// Entry where it is, to be served stale.
     pub fn store(&self, question: &Question, answer: &Answer, now: Instant) -> Option<Arc<Entry>> {
-        let entry = Entry::new(question.clone(), answer.clone(), &self.config, now)?;
+        let mut entry = Entry::new(question, answer, &self.config, now)?;
+        entry.cache = self.id;
         let entry = Arc::new(entry);
         let replaced: &[&Entries] = match entry.space {
             Space::Positive => &[&self.negative, &self.failure],
@@ -168,6 +172,11 @@ impl Cache {
         }
         space.insert(question.clone(), entry.clone());
         Some(entry)
+    }
+
+    /// Most Entries that it holds.
+    pub fn capacity(&self) -> u64 {
+        self.config.success.capacity.saturating_add(self.config.denial.capacity)
     }
 
     /// Entries held: positive and negative.
@@ -230,101 +239,12 @@ impl moka::Expiry<Question, Arc<Entry>> for Retention {
     }
 }
 
-/// The Entries that one worker serves: no lock, no allocation.
-pub struct Hot {
-    slots: Vec<Option<Slot>>,
-    state: RandomState,
-}
-
-struct Slot {
-    cache: u32,
-    entry: Arc<Entry>,
-    until: Instant,
-}
-
-impl Hot {
-    /// A table for a worker.
-    pub fn new() -> Self {
-        Self { slots: (0..HOT_SLOTS).map(|_| None).collect(), state: RandomState::default() }
-    }
-
-    /// A table that holds nothing, for those who ask rarely.
-    pub fn none() -> Self {
-        Self { slots: Vec::new(), state: RandomState::default() }
-    }
-
-    /// Forgets everything, when the Plan was swapped.
-    pub fn clear(&mut self) {
-        self.slots.fill_with(|| None);
-    }
-
-    /// Calls `serve` with the Entry for a question that is fresh or may be served stale.
-    pub fn with<T>(
-        &mut self,
-        cache: &Cache,
-        key: &QuestionKey,
-        now: Instant,
-        serve: impl FnOnce(&Arc<Entry>, Freshness) -> T,
-    ) -> Option<T> {
-        let octets = key.octets();
-        let slot = match self.slots.len() {
-            0 => None,
-            count => Some(self.state.hash_one(octets) as usize % count),
-        };
-        if let Some(Some(held)) = slot.map(|slot| &self.slots[slot])
-            && held.serves(cache, octets, now)
-            && let Freshness::Fresh(left_s) = held.entry.freshness(now)
-        {
-            return Some(serve(&held.entry, Freshness::Fresh(left_s)));
-        }
-        let (entry, freshness) = match cache.get(octets, now) {
-            Some(found) => found,
-            None => {
-                self.release(slot, octets);
-                return None;
-            }
-        };
-        let answer = serve(&entry, freshness);
-        if let Some(slot) = slot.filter(|_| entry.size_bytes() <= HOT_BYTES_MAX) {
-            self.slots[slot] = Some(Slot { cache: cache.id, entry, until: now + HOT_LEASE });
-        }
-        Some(answer)
-    }
-}
-
-impl Hot {
-    /// Lets an Entry go that the shared cache no longer has.
-    fn release(&mut self, slot: Option<usize>, key: &[u8]) {
-        let Some(slot) = slot else { return };
-        if self.slots[slot].as_ref().is_some_and(|held| held.is_for(key)) {
-            self.slots[slot] = None;
-        }
-    }
-}
-
-impl Default for Hot {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Slot {
-    fn serves(&self, cache: &Cache, key: &[u8], now: Instant) -> bool {
-        self.cache == cache.id && now < self.until && !self.entry.is_retired() && self.is_for(key)
-    }
-
-    fn is_for(&self, key: &[u8]) -> bool {
-        let question: &[u8] = std::borrow::Borrow::borrow(&self.entry.question);
-        question == key
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::resolve::config::{Refresh, Stale};
-    use crate::wire::message::{self, tests::response};
-    use crate::wire::{Ede, Query, Rcode, RecordType};
+    use crate::wire::message::tests::response;
+    use crate::wire::{Ede, Rcode, RecordType};
 
     fn cache() -> Cache {
         let config = CacheConfig {
@@ -334,19 +254,13 @@ mod tests {
         Cache::new(config, vec![Name::root()])
     }
 
-    fn question(name: &str) -> (Vec<u8>, Question) {
-        let packet = message::question(name, RecordType::A, None);
-        let question = QuestionKey::of(&Query::parse(&packet).ok().unwrap()).to_question();
-        (packet, question)
+    fn question(name: &str) -> Question {
+        Question::new(&Name::parse(name).unwrap(), RecordType::A)
     }
 
     fn answer(text: &str) -> Answer {
         let (section, response) = response(text);
         Answer::from_response(&response, &section).unwrap()
-    }
-
-    fn key(question: &Question) -> &[u8] {
-        std::borrow::Borrow::borrow(question)
     }
 
     const FOUND: &str = "w.example. A NOERROR\nw.example. 10 A 192.0.2.1";
@@ -356,41 +270,27 @@ mod tests {
     #[test]
     fn a_denial_takes_the_place_of_an_answer_and_back() {
         let (cache, now) = (cache(), Instant::now());
-        let (_, question) = question("w.example.");
+        let question = question("w.example.");
         let first = cache.store(&question, &answer(FOUND), now).unwrap();
         cache.store(&question, &answer(DENIED), now);
         assert!(first.is_retired());
-        assert_eq!(cache.get(key(&question), now).unwrap().0.space, Space::Negative);
+        assert_eq!(cache.get(question.octets(), now).unwrap().0.space, Space::Negative);
         cache.store(&question, &answer(FOUND), now);
-        assert_eq!(cache.get(key(&question), now).unwrap().0.space, Space::Positive);
+        assert_eq!(cache.get(question.octets(), now).unwrap().0.space, Space::Positive);
     }
 
     #[test]
     fn a_stale_answer_is_better_than_a_fresh_failure() {
         let (cache, now) = (cache(), Instant::now());
-        let (_, question) = question("w.example.");
+        let question = question("w.example.");
         cache.store(&question, &answer(FOUND), now);
         let later = now + Duration::from_secs(20);
         let failure = Answer::bare(Rcode::SERVFAIL, Some(Ede::NO_REACHABLE_AUTHORITY));
         cache.store(&question, &failure, later);
-        let (entry, freshness) = cache.get(key(&question), later).unwrap();
+        let (entry, freshness) = cache.get(question.octets(), later).unwrap();
         assert_eq!((entry.space, freshness), (Space::Positive, Freshness::Stale));
         assert!(cache.has_failed(&question, later));
         assert!(!cache.has_failed(&question, later + Duration::from_secs(2)));
-    }
-
-    #[test]
-    fn a_worker_never_serves_an_entry_that_was_replaced() {
-        let (cache, now, mut hot) = (cache(), Instant::now(), Hot::new());
-        let (packet, question) = question("w.example.");
-        let query = Query::parse(&packet).ok().unwrap();
-        let key = QuestionKey::of(&query);
-        let space = |hot: &mut Hot| hot.with(&cache, &key, now, |entry, _| entry.space);
-        assert_eq!(space(&mut hot), None);
-        cache.store(&question, &answer(FOUND), now);
-        assert_eq!(space(&mut hot), Some(Space::Positive));
-        cache.store(&question, &answer(DENIED), now);
-        assert_eq!(space(&mut hot), Some(Space::Negative));
     }
 
     #[test]
@@ -398,14 +298,14 @@ mod tests {
         let mut config = CacheConfig::default();
         config.denial.capacity = 100;
         let (cache, now) = (Cache::new(config, vec![Name::root()]), Instant::now());
-        let (_, kept) = question("w.example.");
+        let kept = question("w.example.");
         cache.store(&kept, &answer(FOUND), now);
         for n in 0..2_000 {
-            let (_, question) = question(&format!("{n}.example."));
+            let question = question(&format!("{n}.example."));
             cache.store(&question, &answer(DENIED), now);
         }
         cache.negative.run_pending_tasks();
         assert!(cache.negative.entry_count() <= 100);
-        assert!(cache.get(key(&kept), now).is_some());
+        assert!(cache.get(kept.octets(), now).is_some());
     }
 }

@@ -36,8 +36,10 @@ pub enum Space {
 
 /// One cached Answer.
 pub struct Entry {
-    pub question: Question,
+    /// With the key of its question in front.
     pub answer: Answer,
+    /// Which cache it is of.
+    pub(super) cache: u32,
     pub space: Space,
     pub stored: Instant,
     pub ttl: Duration,
@@ -64,20 +66,20 @@ pub enum Freshness {
 impl Entry {
     /// An Entry for this Answer, or `None` where it must not be kept.
     pub fn new(
-        question: Question,
-        answer: Answer,
+        question: &Question,
+        answer: &Answer,
         config: &CacheConfig,
         now: Instant,
     ) -> Option<Self> {
-        let (space, ttl) = keep(question.name(), &answer, config)?;
+        let (space, ttl) = keep(question.name(), answer, config)?;
         let stale = match (space, config.serve_stale) {
             // A denial that has run out is never served: it may hide what exists by now.
             (Space::Positive, Some(stale)) => stale.keep,
             _ => Duration::ZERO,
         };
         Some(Self {
-            question,
-            answer,
+            answer: answer.behind(question.octets()),
+            cache: 0,
             space,
             stored: now,
             ttl,
@@ -89,12 +91,19 @@ impl Entry {
         })
     }
 
+    /// Whether it answers this question, by its key, in a cache.
+    #[inline]
+    pub(super) fn is_for(&self, cache: u32, key: &[u8]) -> bool {
+        self.cache == cache && self.answer.key() == key
+    }
+
     /// What this Entry is good for.
+    #[inline]
     pub fn freshness(&self, now: Instant) -> Freshness {
         let age = now.saturating_duration_since(self.stored);
         if age < self.ttl {
-            let left = (self.ttl - age).as_secs_f64().ceil();
-            return Freshness::Fresh((left as u32).max(1));
+            let left = self.ttl - age;
+            return Freshness::Fresh(left.as_secs() as u32 + u32::from(left.subsec_nanos() > 0));
         }
         if age < self.ttl + self.stale { Freshness::Stale } else { Freshness::Gone }
     }
@@ -143,7 +152,7 @@ impl Entry {
 
     /// Octets in memory, with the cost of the cache around it.
     pub fn size_bytes(&self) -> usize {
-        size_of::<Self>() + 2 * self.question.size_bytes() + self.answer.heap_bytes()
+        size_of::<Self>() + self.answer.key().len() + self.answer.heap_bytes()
     }
 }
 
@@ -186,7 +195,7 @@ mod tests {
         let answer = Answer::from_response(&response, &section).unwrap();
         let name = text.split(' ').next().unwrap();
         let question = Question::new(&Name::parse(name).unwrap(), RecordType::A);
-        Entry::new(question, answer, config, Instant::now())
+        Entry::new(&question, &answer, config, Instant::now())
     }
 
     const NXDOMAIN: &str = "x.example.org. A NXDOMAIN\n; authority\n\
@@ -244,7 +253,7 @@ mod tests {
         let question = Question::new(&Name::root(), RecordType::NS);
         let keep = |ede| {
             let answer = Answer::bare(Rcode::SERVFAIL, ede);
-            Entry::new(question.clone(), answer, &CacheConfig::default(), Instant::now())
+            Entry::new(&question, &answer, &CacheConfig::default(), Instant::now())
         };
         assert_eq!(keep(None).unwrap().ttl, Duration::from_secs(5));
         assert_eq!(keep(Some(Ede::NO_REACHABLE_AUTHORITY)).unwrap().ttl, Duration::from_secs(1));

@@ -26,9 +26,7 @@ use super::step::{Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stal
 use super::tally::{Author, Proto, Served, Tally};
 use crate::forward::Error;
 use crate::wire::answer::CHAIN_MAX;
-use crate::wire::{
-    Answer, Ede, Name, NameRef, Query, Question, QuestionKey, Rcode, Reply, TCP_MAX, message,
-};
+use crate::wire::{Answer, Ede, Name, NameRef, Query, Question, Rcode, Reply, TCP_MAX, message};
 
 /// How long a name that may exist is held before the first sync. musl asks again after 2.5 s and
 /// glibc after 5 s, so a later answer would come too late for the first try.
@@ -194,7 +192,7 @@ impl Errand {
         forwarding: &Forwarding,
         query: &Query<'_>,
     ) -> Written {
-        let question = QuestionKey::of(query).to_question();
+        let question = Question::of(query);
         let stale = cache.and_then(|cache| stale_entry(cache, &question).map(|it| (cache, it)));
         if let Some(cache) = cache.filter(|_| self.purpose == Purpose::Reply) {
             cache.counters.missed();
@@ -203,7 +201,7 @@ impl Errand {
         if let Some((cache, entry)) =
             stale.as_ref().filter(|(it, _)| it.has_failed(&question, now()))
         {
-            return self.write(query, Author::Cache, |reply| serve_stale(cache, entry, 0, reply));
+            return self.write(query, Author::Cache, |reply| serve_stale(cache, entry, reply));
         }
         let fetch = fetch(forwarding.clone(), cache.cloned(), question.clone(), self.client.proto);
         let landing = forwarding.flights.join(&question, fetch);
@@ -219,7 +217,7 @@ impl Errand {
                 }),
             (failure, Some((cache, entry))) => {
                 self.tell(block, &question, failure.flatten());
-                self.write(query, Author::Cache, |reply| serve_stale(cache, entry, 0, reply))
+                self.write(query, Author::Cache, |reply| serve_stale(cache, entry, reply))
             }
             (failure, None) => self.tell_and_fail(block, query, &question, failure.flatten()),
         }
@@ -304,8 +302,7 @@ async fn fetch(
 
 /// An expired Entry that may still be served.
 fn stale_entry(cache: &Cache, question: &Question) -> Option<Arc<Entry>> {
-    let octets: &[u8] = std::borrow::Borrow::borrow(question);
-    let (entry, freshness) = cache.get(octets, now())?;
+    let (entry, freshness) = cache.get(question.octets(), now())?;
     (freshness == Freshness::Stale).then_some(entry)
 }
 

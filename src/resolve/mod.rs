@@ -5,6 +5,7 @@ pub mod config;
 pub mod entry;
 pub mod errors;
 pub mod flight;
+pub mod hot;
 pub mod kubernetes;
 pub mod later;
 pub mod now;

@@ -8,7 +8,9 @@ use std::time::Instant;
 use super::plan::{Block, Port};
 use super::step::{Desk, Step, Verdict, Wait};
 use super::tally::{Author, Proto, Served};
-use crate::wire::{Answer, Class, Query, Rcode, RecordType, Reply, TCP_MAX, Unanswerable, reply};
+use crate::wire::{
+    Answer, Class, Query, Rcode, RecordType, Reply, Scratch, TCP_MAX, Unanswerable, reply,
+};
 
 /// The client side of a query.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +50,8 @@ pub fn answer_now(
     desk: &mut Desk,
     out: &mut [u8],
 ) -> Now {
-    let query = match Query::parse(packet) {
+    let mut scratch = Scratch::new();
+    let query = match Query::parse_in(packet, &mut scratch) {
         Ok(query) => query,
         Err(Unanswerable::Ignore) => return Now::Ignore,
         Err(Unanswerable::Refuse(rcode)) => return refuse(packet, rcode, client, out),

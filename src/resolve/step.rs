@@ -5,16 +5,18 @@
 //! cannot outlive its cause (kubernetes#92559).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::cache::{Cache, Hot};
+use super::cache::Cache;
 use super::config::Refresh;
 use super::entry::{Entry, Freshness, STALE_TTL_S};
 use super::flight::Flights;
+use super::hot::Hot;
 use super::kubernetes::Kubernetes;
 use super::tally::Author;
 use crate::forward::{Forward, LoopProbe};
-use crate::wire::{Ede, Name, Query, QuestionKey, RecordType, Reply};
+use crate::wire::{Ede, Name, Query, RecordType, Reply};
 
 /// One compiled directive.
 pub enum Step {
@@ -60,6 +62,8 @@ pub struct Desk {
     pub turns_addresses: bool,
     /// State of the generator that turns them.
     state: u32,
+    /// Where hits of caches are counted.
+    shard: usize,
 }
 
 impl Step {
@@ -100,15 +104,21 @@ pub(super) fn answer_from(
     if !cache.covers(query.name()) {
         return Verdict::Next;
     }
-    let (key, turn) = (QuestionKey::of(query), desk.turn());
-    let serve = |entry: &Arc<Entry>, freshness| serve(cache, entry, freshness, now, turn, reply);
-    desk.hot.with(cache, &key, now, serve).unwrap_or(Verdict::Next)
+    let (turn, shard) = (desk.turn(), desk.shard);
+    let serve = |entry: &Entry, freshness| {
+        let verdict = serve(cache, entry, freshness, now, turn, reply);
+        if !matches!(verdict, Verdict::Next) {
+            cache.counters.hit(shard, entry.space);
+        }
+        verdict
+    };
+    desk.hot.with(cache, query.key(), now, serve).unwrap_or(Verdict::Next)
 }
 
 /// Serves an Entry, fresh or stale, as the directive says.
 fn serve(
     cache: &Cache,
-    entry: &Arc<Entry>,
+    entry: &Entry,
     freshness: Freshness,
     now: Instant,
     turn: u32,
@@ -118,7 +128,6 @@ fn serve(
         Freshness::Fresh(left_s) => {
             let ttl_s = (!cache.config.keep_ttl).then_some(left_s);
             reply.answer(&entry.answer, ttl_s, turn);
-            cache.counters.hit(entry.space);
             let prefetch = cache.config.prefetch.as_ref();
             if prefetch.is_some_and(|prefetch| entry.wants_prefetch(prefetch, now))
                 && entry.claim_refresh(now)
@@ -129,7 +138,7 @@ fn serve(
             Verdict::Reply(Author::Cache)
         }
         Freshness::Stale if cache.serves_stale_at_once() => {
-            serve_stale(cache, entry, turn, reply);
+            write_stale(cache, entry, turn, reply);
             if entry.claim_refresh(now) {
                 return Verdict::ReplyAndRefresh(Author::Cache);
             }
@@ -139,11 +148,16 @@ fn serve(
     }
 }
 
+/// Serves an expired Answer to an errand.
+pub fn serve_stale(cache: &Cache, entry: &Entry, reply: &mut Reply<'_>) {
+    write_stale(cache, entry, 0, reply);
+    cache.counters.hit(0, entry.space);
+}
+
 /// Writes an expired Answer (RFC 8767 §4), marked so for those who can read it.
-pub fn serve_stale(cache: &Cache, entry: &Entry, turn: u32, reply: &mut Reply<'_>) {
+fn write_stale(cache: &Cache, entry: &Entry, turn: u32, reply: &mut Reply<'_>) {
     reply.answer(&entry.answer, Some(STALE_TTL_S), turn);
     reply.set_ede(Ede::STALE);
-    cache.counters.hit(entry.space);
     cache.counters.stale();
 }
 
@@ -156,12 +170,14 @@ impl Cache {
 impl Desk {
     /// The desk of a UDP worker.
     pub fn new() -> Self {
-        Self { hot: Hot::new(), turns_addresses: false, state: rand::random() }
+        static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
+        let shard = NEXT_SHARD.fetch_add(1, Ordering::Relaxed);
+        Self { hot: Hot::new(), turns_addresses: false, state: rand::random(), shard }
     }
 
     /// A desk for those who answer rarely, without a table of its own.
     pub fn small() -> Self {
-        Self { hot: Hot::none(), turns_addresses: false, state: rand::random() }
+        Self { hot: Hot::none(), turns_addresses: false, state: rand::random(), shard: 0 }
     }
 
     /// Which address comes first. Not a counter: clients ask for A and AAAA in turns, so a counter

@@ -29,21 +29,28 @@ pub struct Answer {
     pub(super) is_complete: bool,
     /// Records in the answer, authority and additional section.
     pub(super) counts: [u16; 3],
-    pub(super) body: Box<[u8]>,
-    /// Offsets of TTLs in `body`.
-    pub(super) ttls: Box<[u16]>,
     pub(super) run: Option<Run>,
+    octets: Octets,
+}
+
+/// Everything of variable length, in one allocation: the key of the question, if the Answer was
+/// put behind one, then the records, then the offsets of their TTLs, in two octets each.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Octets {
+    all: Box<[u8]>,
+    body_at: u32,
+    ttls_at: u32,
 }
 
 /// A run of address records of one owner and one size: they may be sent in any order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Run {
     /// Offset in the body.
-    pub start: usize,
+    pub start: u32,
     /// Octets of one record.
-    pub stride: usize,
+    pub stride: u16,
     /// Records; at least 2.
-    pub count: usize,
+    pub count: u16,
 }
 
 /// An extended DNS error (RFC 8914).
@@ -97,9 +104,8 @@ impl Answer {
             ede,
             is_complete: false,
             counts: [0; 3],
-            body: Box::default(),
-            ttls: Box::default(),
             run: None,
+            octets: Octets::default(),
         }
     }
 
@@ -138,22 +144,53 @@ impl Answer {
 
     /// The smallest TTL of all records, in seconds; `None` without records.
     pub fn ttl_min(&self) -> Option<u32> {
-        self.ttls.iter().filter_map(|&at| u32_at(&self.body, usize::from(at))).min()
+        self.ttls().filter_map(|at| u32_at(self.body(), at)).min()
     }
 
     /// Seconds that a negative Answer may be kept: the lesser of the TTL and the MINIMUM of its
     /// SOA. RFC 2308 §5: without a SOA there is no negative TTL, so the Answer must not be cached.
     pub fn negative_ttl(&self) -> Option<u32> {
         let ttl_at = self.soa_at()?;
-        let length = usize::from(u16_at(&self.body, ttl_at + 4)?);
-        let minimum = u32_at(&self.body, ttl_at + 6 + length.checked_sub(4)?)?;
+        let length = usize::from(u16_at(self.body(), ttl_at + 4)?);
+        let minimum = u32_at(self.body(), ttl_at + 6 + length.checked_sub(4)?)?;
         // The aliases that lead to the denial have TTLs of their own.
         Some(self.ttl_min()?.min(minimum))
     }
 
     /// Octets that this Answer takes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.body.len() + self.ttls.len() * 2
+        self.octets.all.len()
+    }
+
+    /// The same Answer with the key of its question in front, in the same allocation: who compares
+    /// the key has the records at hand.
+    pub fn behind(&self, key: &[u8]) -> Self {
+        let ttls = self.ttls().map(|at| at as u16);
+        Self { octets: Octets::new(key, self.body(), ttls), ..self.bare_copy() }
+    }
+
+    /// The key that this Answer was put behind; empty without one.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        &self.octets.all[..self.octets.body_at as usize]
+    }
+
+    /// The records.
+    #[inline]
+    pub(super) fn body(&self) -> &[u8] {
+        &self.octets.all[self.octets.body_at as usize..self.octets.ttls_at as usize]
+    }
+
+    /// Offsets of TTLs in the body.
+    #[inline]
+    pub(super) fn ttls(&self) -> impl ExactSizeIterator<Item = usize> {
+        let (offsets, _) = self.octets.all[self.octets.ttls_at as usize..].as_chunks::<2>();
+        offsets.iter().map(|at| usize::from(u16::from_ne_bytes(*at)))
+    }
+
+    /// Everything but the octets.
+    fn bare_copy(&self) -> Self {
+        Self { octets: Octets::default(), ede: self.ede, ..*self }
     }
 
     /// Records in the answer section.
@@ -164,11 +201,22 @@ impl Answer {
     /// Offset in the body of the TTL of a SOA in the authority section.
     fn soa_at(&self) -> Option<usize> {
         let authority = usize::from(self.counts[0])..usize::from(self.counts[0] + self.counts[1]);
-        self.ttls
-            .get(authority)?
-            .iter()
-            .map(|&at| usize::from(at))
-            .find(|&at| u16_at(&self.body, at - 4) == Some(RecordType::SOA.0))
+        let (skipped, count) = (authority.start, authority.len());
+        self.ttls()
+            .skip(skipped)
+            .take(count)
+            .find(|&at| u16_at(self.body(), at - 4) == Some(RecordType::SOA.0))
+    }
+}
+
+impl Octets {
+    fn new(key: &[u8], body: &[u8], ttls: impl ExactSizeIterator<Item = u16>) -> Self {
+        let mut all = Vec::with_capacity(key.len() + body.len() + 2 * ttls.len());
+        all.extend_from_slice(key);
+        all.extend_from_slice(body);
+        let ttls_at = all.len() as u32;
+        ttls.for_each(|at| all.extend_from_slice(&at.to_ne_bytes()));
+        Self { all: all.into(), body_at: key.len() as u32, ttls_at }
     }
 }
 
@@ -297,9 +345,12 @@ impl Sections {
             ede: None,
             is_complete: chain.is_complete,
             counts: [self.counts[0] as u16, (kept - self.counts[0]) as u16, 0],
-            body: response[start..end].into(),
-            ttls: records.iter().map(|record| (record.ttl_at - start) as u16).collect(),
             run: find_run(response, self.answers(), start),
+            octets: Octets::new(
+                &[],
+                &response[start..end],
+                records.iter().map(|record| (record.ttl_at - start) as u16),
+            ),
         }
     }
 }
@@ -351,7 +402,9 @@ fn find_run(response: &[u8], answers: &[Record], start: usize) -> Option<Run> {
     let count = answers.iter().rev().take_while(alike).count();
     let stride = last.end - last.owner;
     let first = last.end - stride * count;
-    (count > 1).then_some(Run { start: first - start, stride, count })
+    // A message has at most 65 535 octets.
+    let run = Run { start: (first - start) as u32, stride: stride as u16, count: count as u16 };
+    (count > 1).then_some(run)
 }
 
 #[cfg(test)]
@@ -407,6 +460,22 @@ mod tests {
         assert_eq!((bare.kind(), bare.negative_ttl()), (Kind::NoData, None));
         let cname = "www.example.org. CNAME NOERROR\nwww.example.org. 300 CNAME x.example.org.";
         assert_eq!(take(cname).unwrap().kind(), Kind::Found);
+    }
+
+    #[test]
+    fn an_answer_behind_its_key_says_the_same() {
+        let answer = take(
+            "x.example.org. AAAA NOERROR\n\
+             ; authority\n\
+             example.org. 30 SOA ns.example.org. root.example.org. 1 2 3 4 60",
+        )
+        .unwrap();
+        let behind = answer.behind(b"key");
+        assert_eq!((answer.key(), behind.key()), (&b""[..], &b"key"[..]));
+        assert_eq!(behind.body(), answer.body());
+        assert!(behind.ttls().eq(answer.ttls()));
+        assert_eq!(behind.negative_ttl(), Some(30));
+        assert_eq!(behind.behind(b""), answer);
     }
 
     #[test]

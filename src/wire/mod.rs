@@ -23,8 +23,8 @@ pub mod walk;
 pub use answer::{Answer, Ede};
 pub use code::{Class, Rcode, RecordType};
 pub use name::{Name, NameRef};
-pub use query::{Edns, Query, Unanswerable};
-pub use question::{Question, QuestionKey};
+pub use query::{Edns, Query, Scratch, Unanswerable};
+pub use question::Question;
 pub use reply::{Reply, Section};
 
 /// Octets of the fixed header (RFC 1035 §4.1.1).

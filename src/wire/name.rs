@@ -135,6 +135,9 @@ impl<'a> NameRef<'a> {
     /// The octets before `zone`, if this name is `zone` or below it.
     pub fn without_suffix(self, zone: NameRef<'_>) -> Option<&'a [u8]> {
         let split = self.0.len().checked_sub(zone.0.len())?;
+        if zone.is_root() {
+            return Some(&self.0[..split]);
+        }
         if self.0[split..] != *zone.0 {
             return None;
         }

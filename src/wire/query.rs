@@ -4,17 +4,29 @@
 //! not a QUERY is NOTIMP, what has not exactly one question is FORMERR (RFC 9619 §4), and only
 //! then is the question read. Parsing borrows the packet and costs time linear in its length.
 
+use std::borrow::Cow;
+
 use super::name::NAME_MAX;
 use super::{Class, HEADER_LEN, NameRef, PLAIN_UDP_MAX, Rcode, RecordType, UDP_MAX, u16_at, walk};
 
 /// Additional records that a request may carry: OPT and TSIG.
 const ADDITIONAL_MAX: u16 = 2;
 
-/// One request with exactly one question. Borrows the packet; the name is a lower-cased copy.
+/// Octets of the longest key: name, type, class and one octet of flags.
+const KEY_MAX: usize = NAME_MAX + KEY_FIXED;
+/// Octets of a key behind the name.
+pub(super) const KEY_FIXED: usize = 5;
+/// The flags of a key.
+pub(super) const DNSSEC_OK: u8 = 1;
+pub(super) const CHECKING_DISABLED: u8 = 2;
+pub(super) const RECURSION_DESIRED: u8 = 4;
+
+/// One request with exactly one question. Borrows the packet, and room for a lower-cased copy of
+/// the question.
 pub struct Query<'p> {
     packet: &'p [u8],
-    question_end: usize,
-    name: [u8; NAME_MAX],
+    /// What tells this question from others: the name in lower case, type, class, flags.
+    key: Cow<'p, [u8]>,
     /// The type asked for.
     pub rtype: RecordType,
     /// The class asked for.
@@ -22,6 +34,9 @@ pub struct Query<'p> {
     /// What the OPT record says, if there is one.
     pub edns: Option<Edns>,
 }
+
+/// Room for the key of one Query, kept by those who read many.
+pub struct Scratch([u8; KEY_MAX]);
 
 /// What we need of an OPT record (RFC 6891 §6.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,16 +59,29 @@ pub enum Unanswerable {
 }
 
 impl<'p> Query<'p> {
-    /// Reads a request.
+    /// Reads a request, with room of its own for the key.
     ///
     /// # Errors
     /// [`Unanswerable`] tells whether and what to reply.
     pub fn parse(packet: &'p [u8]) -> Result<Self, Unanswerable> {
-        let (question, additionals) = Self::gate(packet)?;
-        Self::read(packet, question, additionals).ok_or(Unanswerable::Refuse(Rcode::FORMERR))
+        let mut scratch = Scratch::new();
+        let Query { key, rtype, class, edns, .. } = Query::parse_in(packet, &mut scratch)?;
+        Ok(Self { packet, key: Cow::Owned(key.into_owned()), rtype, class, edns })
+    }
+
+    /// Reads a request without an allocation.
+    ///
+    /// # Errors
+    /// [`Unanswerable`] tells whether and what to reply.
+    #[inline]
+    pub fn parse_in(packet: &'p [u8], scratch: &'p mut Scratch) -> Result<Self, Unanswerable> {
+        let (authorities, additionals) = Self::gate(packet)?;
+        Self::read(packet, scratch, authorities, additionals)
+            .ok_or(Unanswerable::Refuse(Rcode::FORMERR))
     }
 
     /// Checks the header. The result is the number of authority and additional records.
+    #[inline]
     fn gate(packet: &[u8]) -> Result<(u16, u16), Unanswerable> {
         let header = packet.get(..HEADER_LEN).ok_or(Unanswerable::Ignore)?;
         // RFC 1035 §4.1.1: QR=1 is a response. Replying to one lets two servers talk for ever.
@@ -74,60 +102,48 @@ impl<'p> Query<'p> {
     }
 
     /// Reads the question and the OPT record.
-    fn read(packet: &'p [u8], authorities: u16, additionals: u16) -> Option<Self> {
-        let mut name = [0u8; NAME_MAX];
-        let fixed = copy_name(packet, &mut name)?;
-        let question_end = fixed + 4;
-        let mut query = Self {
-            packet,
-            question_end,
-            name,
-            rtype: RecordType(u16_at(packet, fixed)?),
-            class: Class(u16_at(packet, fixed + 2)?),
-            edns: None,
-        };
+    #[inline]
+    fn read(
+        packet: &'p [u8],
+        scratch: &'p mut Scratch,
+        authorities: u16,
+        additionals: u16,
+    ) -> Option<Self> {
+        let name_end = end_of_name(packet)?;
+        let question_end = name_end + 4;
+        let fixed = packet.get(name_end..question_end)?;
+        let rtype = RecordType(u16::from_be_bytes([fixed[0], fixed[1]]));
+        let class = Class(u16::from_be_bytes([fixed[2], fixed[3]]));
         let mut at = question_end;
         for _ in 0..authorities {
             at = walk::record(packet, at)?.end;
         }
-        if authorities != 0 && query.rtype != RecordType::IXFR {
+        if authorities != 0 && rtype != RecordType::IXFR {
             return None;
         }
+        let mut edns = None;
         for _ in 0..additionals {
-            at = query.read_additional(at)?;
+            at = read_additional(packet, at, &mut edns)?;
         }
-        Some(query)
-    }
-
-    /// Reads one additional record and keeps it if it is OPT. A second OPT is an error (RFC 6891
-    /// §6.1.1).
-    fn read_additional(&mut self, at: usize) -> Option<usize> {
-        let record = walk::record(self.packet, at)?;
-        if record.rtype != RecordType::OPT {
-            return Some(record.end);
-        }
-        if self.edns.is_some() || self.packet[at] != 0 {
-            return None;
-        }
-        let [_, version, flags, _] = self.packet[record.ttl_at..record.ttl_at + 4] else {
-            return None;
-        };
-        self.edns = Some(Edns {
-            payload_bytes: record.class.max(PLAIN_UDP_MAX as u16),
-            dnssec_ok: flags & 0x80 != 0,
-            version,
-        });
-        options_are_whole(&self.packet[record.rdata..record.end]).then_some(record.end)
+        let flags = key_flags(packet, edns);
+        let key = scratch.write(&packet[HEADER_LEN..name_end], fixed, flags);
+        Some(Self { packet, key: Cow::Borrowed(key), rtype, class, edns })
     }
 
     /// The name asked for, in lower case.
     pub fn name(&self) -> NameRef<'_> {
-        NameRef::trusted(&self.name[..self.question_end - HEADER_LEN - 4])
+        NameRef::trusted(&self.key[..self.key.len() - KEY_FIXED])
     }
 
     /// The question as the client spelled it: name, type and class.
     pub fn question(&self) -> &'p [u8] {
-        &self.packet[HEADER_LEN..self.question_end]
+        &self.packet[HEADER_LEN..HEADER_LEN + self.key.len() - 1]
+    }
+
+    /// The octets that identify the question: the name in lower case, type, class, and one octet
+    /// of flags (DO, CD, RD).
+    pub fn key(&self) -> &[u8] {
+        &self.key
     }
 
     /// The whole packet.
@@ -166,26 +182,101 @@ impl<'p> Query<'p> {
     }
 }
 
-/// Copies the name of the question, lower-cased, and answers the offset after it.
-/// The first name of a message has nothing to point to, so a pointer here is an error.
-fn copy_name(packet: &[u8], name: &mut [u8; NAME_MAX]) -> Option<usize> {
+impl Scratch {
+    /// Empty room.
+    pub fn new() -> Self {
+        Self([0; KEY_MAX])
+    }
+
+    /// Writes a key: a name, type and class in wire form, flags.
+    #[inline]
+    fn write(&mut self, name: &[u8], fixed: &[u8], flags: u8) -> &[u8] {
+        let end = name.len() + KEY_FIXED;
+        let key = &mut self.0[..end];
+        lower(name, &mut key[..name.len()]);
+        key[name.len()..end - 1].copy_from_slice(fixed);
+        key[end - 1] = flags;
+        key
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Copies a name in lower case, eight octets at a time. Length octets are at most 63 and so are
+/// never letters.
+#[inline]
+fn lower(name: &[u8], out: &mut [u8]) {
+    let (words, rest) = name.as_chunks::<8>();
+    let (out_words, out_rest) = out.as_chunks_mut::<8>();
+    for (word, out) in words.iter().zip(out_words) {
+        *out = lower_word(u64::from_le_bytes(*word)).to_le_bytes();
+    }
+    for (octet, out) in rest.iter().zip(out_rest) {
+        *out = octet.to_ascii_lowercase();
+    }
+}
+
+/// Eight octets in lower case. Adding to the low seven bits of each octet lets its high bit tell
+/// whether it is at least `A`, and whether it is beyond `Z`; no carry leaves an octet.
+#[inline]
+fn lower_word(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let low = word & !HIGH;
+    let from_a = low + ONES * (0x80 - b'A' as u64);
+    let beyond_z = low + ONES * (0x7F - b'Z' as u64);
+    let is_upper = (from_a ^ beyond_z) & !word & HIGH;
+    word | is_upper >> 2
+}
+
+/// The offset after the name of the question. The first name of a message has nothing to point to,
+/// so a pointer here is an error.
+#[inline]
+fn end_of_name(packet: &[u8]) -> Option<usize> {
     let mut at = HEADER_LEN;
     loop {
         let length = usize::from(*packet.get(at)?);
-        if length == 0 {
-            break;
-        }
         at += length + 1;
+        if length == 0 {
+            return Some(at);
+        }
         if length >= 0x40 || at - HEADER_LEN >= NAME_MAX {
             return None;
         }
     }
-    let wire = &packet[HEADER_LEN..=at];
-    let name = &mut name[..wire.len()];
-    name.copy_from_slice(wire);
-    // Length octets are at most 63 and so are never letters.
-    name.make_ascii_lowercase();
-    Some(at + 1)
+}
+
+/// Reads one additional record and keeps it if it is OPT. A second OPT is an error (RFC 6891
+/// §6.1.1).
+fn read_additional(packet: &[u8], at: usize, edns: &mut Option<Edns>) -> Option<usize> {
+    let record = walk::record(packet, at)?;
+    if record.rtype != RecordType::OPT {
+        return Some(record.end);
+    }
+    if edns.is_some() || packet[at] != 0 {
+        return None;
+    }
+    let [_, version, flags, _] = packet[record.ttl_at..record.ttl_at + 4] else {
+        return None;
+    };
+    *edns = Some(Edns {
+        payload_bytes: record.class.max(PLAIN_UDP_MAX as u16),
+        dnssec_ok: flags & 0x80 != 0,
+        version,
+    });
+    options_are_whole(&packet[record.rdata..record.end]).then_some(record.end)
+}
+
+/// Everything of a request beside its question that can change the answer.
+fn key_flags(packet: &[u8], edns: Option<Edns>) -> u8 {
+    let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
+    (u8::from(dnssec_ok) * DNSSEC_OK)
+        | (u8::from(packet[3] & 0x10 != 0) * CHECKING_DISABLED)
+        | (u8::from(packet[2] & 0x01 != 0) * RECURSION_DESIRED)
 }
 
 /// Whether RDATA of an OPT record is a sequence of whole options (RFC 6891 §6.1.2).
@@ -215,6 +306,30 @@ mod tests {
         assert_eq!(query.rtype, RecordType::A);
         assert_eq!(query.udp_limit(), UDP_MAX);
         assert_eq!(&query.question()[..4], b"\x03Web");
+    }
+
+    #[test]
+    fn every_octet_at_every_place_is_lower_cased_as_the_standard_library_does() {
+        for at in 0..19 {
+            for octet in 0..=255 {
+                let mut name = *b"@AZ[`az{\x80\xC1\xDA\xFF Mm\x00\x3F.Q";
+                name[at] = octet;
+                let mut out = [0; 19];
+                lower(&name, &mut out);
+                assert_eq!(out[..], name.to_ascii_lowercase());
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_in_used_room_is_that_of_its_own_query() {
+        let mut scratch = Scratch::new();
+        let (long, short) = (packet(), message::question("A.b.", RecordType::HTTPS, None));
+        assert!(Query::parse_in(&long, &mut scratch).is_ok());
+        let query = Query::parse_in(&short, &mut scratch).ok().unwrap();
+        assert_eq!(query.key(), b"\x01a\x01b\x00\x00\x41\x00\x01\x04");
+        assert_eq!(query.key(), Query::parse(&short).ok().unwrap().key());
+        assert_eq!(query.question(), b"\x01A\x01b\x00\x00\x41\x00\x01");
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! TC is set when a record of the answer or authority section did not fit; a dropped additional
 //! record is no truncation (RFC 2181 §9).
 
+use std::ops::Range;
+
 use super::answer::{Answer, Ede, Run};
 use super::{HEADER_LEN, Query, Rcode, RecordType, UDP_MAX, walk};
 
@@ -108,15 +110,16 @@ impl<'r> Reply<'r> {
         self.out[2] |= u8::from(answer.authoritative) << 2;
         self.out[3] |= u8::from(answer.recursion_available) << 7;
         self.out[3] |= u8::from(answer.authentic && self.authentic_wanted) << 5;
-        let end = self.len + answer.body.len();
+        let body = answer.body();
+        let end = self.len + body.len();
         if end > self.records_end {
             return self.answer_in_part(answer, ttl_s, turn);
         }
-        copy_turned(&mut self.out[self.len..end], &answer.body, answer.run, turn);
+        let out = &mut self.out[self.len..end];
+        copy_turned(out, body, answer.run, turn);
         if let Some(ttl_s) = ttl_s {
-            for &at in &answer.ttls {
-                let at = self.len + usize::from(at);
-                self.out[at..at + 4].copy_from_slice(&ttl_s.to_be_bytes());
+            for at in answer.ttls() {
+                out[at..at + 4].copy_from_slice(&ttl_s.to_be_bytes());
             }
         }
         self.len = end;
@@ -166,12 +169,12 @@ impl<'r> Reply<'r> {
 
     /// Copies as many records as fit, whole ones, the run of addresses from its turn on.
     fn answer_in_part(&mut self, answer: &Answer, ttl_s: Option<u32>, turn: u32) {
-        let mut at = 0;
+        let (body, mut at) = (answer.body(), 0);
         for (section, count) in answer.counts.into_iter().enumerate() {
             for _ in 0..count {
-                let Some(record) = walk::record(&answer.body, at) else { return };
+                let Some(record) = walk::record(body, at) else { return };
                 let from = turned(answer.run, at, turn);
-                let octets = &answer.body[from..from + record.end - at];
+                let octets = &body[from..from + record.end - at];
                 if self.len + octets.len() > self.records_end {
                     self.truncate(section < 2);
                     return;
@@ -286,23 +289,37 @@ pub fn refuse(packet: &[u8], rcode: Rcode, out: &mut [u8]) -> usize {
     HEADER_LEN
 }
 
+impl Run {
+    /// Where the run lies in the body.
+    fn range(self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + usize::from(self.stride) * usize::from(self.count)
+    }
+
+    /// Where the record lies that comes first.
+    fn first(self, turn: u32) -> usize {
+        self.range().start + usize::from(self.stride) * (turn % u32::from(self.count)) as usize
+    }
+}
+
 /// Copies a body, its run rotated by `turn` records.
+#[inline]
 fn copy_turned(out: &mut [u8], body: &[u8], run: Option<Run>, turn: u32) {
-    out.copy_from_slice(body);
-    let Some(run) = run else { return };
-    let end = run.start + run.stride * run.count;
-    let split = run.start + run.stride * (turn as usize % run.count);
-    let head = end - split;
-    out[run.start..run.start + head].copy_from_slice(&body[split..end]);
-    out[run.start + head..end].copy_from_slice(&body[run.start..split]);
+    let Some(run) = run else { return out.copy_from_slice(body) };
+    let (Range { start, end }, split) = (run.range(), run.first(turn));
+    let middle = start + end - split;
+    out[..start].copy_from_slice(&body[..start]);
+    out[start..middle].copy_from_slice(&body[split..end]);
+    out[middle..end].copy_from_slice(&body[start..split]);
+    out[end..].copy_from_slice(&body[end..]);
 }
 
 /// The offset of the record that takes the place of the one at `at`.
 fn turned(run: Option<Run>, at: usize, turn: u32) -> usize {
-    match run {
-        Some(run) if at >= run.start && at < run.start + run.stride * run.count => {
-            let index = (at - run.start) / run.stride;
-            run.start + (index + turn as usize % run.count) % run.count * run.stride
+    match run.map(|run| (run.range(), run.first(turn))) {
+        Some((range, first)) if range.contains(&at) => {
+            let from = first + at - range.start;
+            if from < range.end { from } else { from - range.len() }
         }
         _ => at,
     }

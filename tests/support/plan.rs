@@ -17,7 +17,7 @@ use mainstay::resolve::kubernetes::Kubernetes;
 use mainstay::resolve::plan::{Block, Plan, Port, Zoned};
 use mainstay::resolve::step::{Forwarding, Step};
 use mainstay::resolve::tally::Tally;
-use mainstay::wire::{Answer, Name, Query, QuestionKey, RecordType, message};
+use mainstay::wire::{Answer, Name, Query, Question, RecordType, message};
 
 /// The listen port of the Plan.
 pub const PORT: u16 = 53;
@@ -74,7 +74,7 @@ impl Fixture {
         response.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 14, 16, 0, 4]);
         response.extend(address);
         let answer = Answer::from_response(&response, query.question()).expect("a right response");
-        let question = QuestionKey::of(&query).to_question();
+        let question = Question::of(&query);
         self.cache.store(&question, &answer, now).expect("it may be kept");
     }
 }

@@ -10,13 +10,11 @@ use crate::resolve::plan::Plan;
 use crate::resolve::step::Step;
 
 /// Counters of one kind of Entry each: name, help, and those of positive and negative Entries.
-type ByType = (&'static str, &'static str, fn(&CacheCounters) -> [&AtomicU64; 2]);
+type ByType = (&'static str, &'static str, fn(&CacheCounters) -> [u64; 2]);
 const BY_TYPE: [ByType; 2] = [
-    ("coredns_cache_hits", "Queries answered from the cache", |counters| {
-        [&counters.hits_success, &counters.hits_denial]
-    }),
+    ("coredns_cache_hits", "Queries answered from the cache", CacheCounters::hits),
     ("coredns_cache_evictions", "Entries evicted for want of room", |counters| {
-        [&counters.evictions_success, &counters.evictions_denial]
+        [&counters.evictions_success, &counters.evictions_denial].map(value)
     }),
 ];
 
@@ -44,9 +42,7 @@ pub(super) fn write(page: &mut Page<'_, '_>, plan: &Plan) -> fmt::Result {
     let entries = entries.map(|(labels, count)| (labels, Value::Gauge(count as f64)));
     page.family("coredns_cache_entries", "Entries in the cache", entries)?;
     for (name, help, pick) in BY_TYPE {
-        let lines = all
-            .iter()
-            .flat_map(|(labels, cache)| by_type(labels, pick(&cache.counters).map(value)));
+        let lines = all.iter().flat_map(|(labels, cache)| by_type(labels, pick(&cache.counters)));
         page.family(name, help, lines.map(|(labels, count)| (labels, Value::Counter(count))))?;
     }
     for (name, help, pick) in WHOLE {
@@ -80,7 +76,7 @@ fn by_type(labels: &Labels, counts: [u64; 2]) -> [(Labels, u64); 2] {
 }
 
 fn requests(counters: &CacheCounters) -> u64 {
-    [&counters.hits_success, &counters.hits_denial, &counters.misses].into_iter().map(value).sum()
+    counters.hits().into_iter().sum::<u64>() + value(&counters.misses)
 }
 
 fn value(counter: &AtomicU64) -> u64 {
