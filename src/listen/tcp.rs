@@ -266,7 +266,7 @@ impl Connection {
         });
         match now {
             Now::Send { served, refresh } => {
-                port.tally(served.block).count(usize::MAX, &served, began.elapsed());
+                port.tally(served.block).count(&served, began.elapsed());
                 if refresh {
                     let errand = || self.errand(&plan, message, Purpose::Refresh);
                     self.exchange.errands.run(Lane::Upstream, errand, |_| {});
@@ -285,7 +285,7 @@ impl Connection {
         let errand = || self.errand(plan, message, Purpose::Reply);
         let sender = self.sender.clone();
         self.exchange.errands.run(lane, errand, move |done| {
-            done.tally.count(usize::MAX, &done.served, arrived.elapsed());
+            done.tally.count(&done.served, arrived.elapsed());
             // Never full: there are as many places as replies and errands in flight.
             let _ = sender.try_send(Landed { reply: done.reply, _place: place });
         });

@@ -16,13 +16,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
+
 use super::Exchange;
 use super::batch::{BATCH_MAX, Batch};
 use crate::resolve::later::{Errand, Purpose};
 use crate::resolve::now::{Client, Lane, Now, answer_now};
-use crate::resolve::plan::Plan;
+use crate::resolve::plan::{Plan, Port};
 use crate::resolve::step::Desk;
-use crate::resolve::tally::{Proto, Served};
+use crate::resolve::tally::{Pen, Proto, Served};
 
 /// Pause after an error of the socket, so that a lasting one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
@@ -35,12 +37,12 @@ struct Worker {
     exchange: Arc<Exchange>,
     socket: Arc<UdpSocket>,
     port: u16,
-    /// Which shard of the tallies is mine.
-    number: usize,
     batch: Batch,
     desk: Desk,
     /// The Plan of the last batch, to see when it was swapped.
     plan: Option<Arc<Plan>>,
+    /// Where replies are counted, in the order of [`Port::tallies`].
+    pens: Vec<Pen>,
     /// Replies of the batch at hand, to be counted when they are sent.
     sent: Vec<Served>,
 }
@@ -58,9 +60,7 @@ pub fn start(
 ) -> io::Result<JoinHandle<()>> {
     let socket = Arc::new(socket);
     let run = move || {
-        let sent = Vec::with_capacity(BATCH_MAX);
-        let (batch, desk) = (Batch::new(), Desk::new());
-        let mut worker = Worker { exchange, socket, port, number, batch, desk, plan: None, sent };
+        let mut worker = Worker::new(exchange, socket, port);
         while !stop.load(Ordering::Relaxed) {
             worker.turn();
         }
@@ -70,6 +70,12 @@ pub fn start(
 }
 
 impl Worker {
+    fn new(exchange: Arc<Exchange>, socket: Arc<UdpSocket>, port: u16) -> Self {
+        let (batch, desk) = (Batch::new(), Desk::new());
+        let sent = Vec::with_capacity(BATCH_MAX);
+        Self { exchange, socket, port, batch, desk, plan: None, pens: Vec::new(), sent }
+    }
+
     /// Answers what has arrived before the end.
     fn finish(&mut self) {
         if self.socket.set_nonblocking(true).is_ok() {
@@ -88,9 +94,10 @@ impl Worker {
                 }
                 return count;
             }
-            // Nothing came: a Plan that was swapped must not be held by an idle worker.
+            // Nothing came: what is not needed any more must not be held by an idle worker.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.newest_plan();
+                self.plan = Some(self.newest_plan());
+                self.desk.hot.tidy(Instant::now());
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Such as ECONNREFUSED of a client that has gone: not ours, and not lasting.
@@ -104,19 +111,35 @@ impl Worker {
 
     /// The Plan to answer from; the worker's own Entries belong to the last one.
     fn newest_plan(&mut self) -> Arc<Plan> {
-        let plan = self.exchange.plan.load_full();
-        if !self.plan.as_ref().is_some_and(|last| Arc::ptr_eq(last, &plan)) {
-            self.desk.hot.clear();
-            self.plan = Some(plan.clone());
+        let newest = self.exchange.plan.load();
+        match self.plan.take().filter(|plan| Arc::ptr_eq(plan, &newest)) {
+            Some(plan) => plan,
+            None => {
+                self.desk.hot.clear();
+                // The old pens first: they may hold the very shards that the new ones want.
+                self.pens.clear();
+                let tallies = newest.port(self.port).into_iter().flat_map(Port::tallies);
+                self.pens.extend(tallies.map(Pen::of));
+                Guard::into_inner(newest)
+            }
         }
-        plan
     }
 
+    /// Answers a batch.
     fn answer(&mut self, count: usize) {
         let began = Instant::now();
         let plan = self.newest_plan();
+        match plan.port(self.port) {
+            Some(port) => self.answer_all(&plan, port, count, began),
+            None => self.ignore(count),
+        }
+        self.desk.hot.tidy(began);
+        self.plan = Some(plan);
+    }
+
+    fn answer_all(&mut self, plan: &Arc<Plan>, port: &Port, count: usize, began: Instant) {
         for index in 0..count {
-            self.answer_one(&plan, index, began);
+            self.answer_one(plan, port, index, began);
         }
         let lost = self.batch.send(&self.socket);
         if lost > 0 {
@@ -124,19 +147,14 @@ impl Worker {
         }
         // One clock read serves the batch: its packets came and left together.
         let elapsed = began.elapsed();
-        let Some(port) = plan.port(self.port) else { return };
-        for served in self.sent.drain(..) {
-            port.tally(served.block).count(self.number, &served, elapsed);
+        for served in self.sent.chunk_by(|one, other| one.block == other.block) {
+            self.pens[served[0].block.map_or(0, |number| number + 1)].count(served, elapsed);
         }
+        self.sent.clear();
     }
 
-    fn answer_one(&mut self, plan: &Arc<Plan>, index: usize, now: Instant) {
-        let peer = self.batch.peer(index).filter(|peer| peer.port() != 0);
-        let (Some(peer), Some(port)) = (peer, plan.port(self.port)) else {
-            self.exchange.counters.ignored.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        let is_ipv6 = peer.is_ipv6() && peer.ip().to_canonical().is_ipv6();
+    fn answer_one(&mut self, plan: &Arc<Plan>, port: &Port, index: usize, now: Instant) {
+        let Some(is_ipv6) = self.batch.is_from_ipv6(index) else { return self.ignore(1) };
         let client = Client { proto: Proto::Udp, is_ipv6 };
         let (packet, reply) = self.batch.slot(index);
         match answer_now(port, packet, client, now, &mut self.desk, reply) {
@@ -148,10 +166,12 @@ impl Worker {
                 }
             }
             Now::Later(lane) => self.send_later(plan, index, client, lane, Purpose::Reply),
-            Now::Ignore => {
-                self.exchange.counters.ignored.fetch_add(1, Ordering::Relaxed);
-            }
+            Now::Ignore => self.ignore(1),
         }
+    }
+
+    fn ignore(&self, count: usize) {
+        self.exchange.counters.ignored.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     fn send_later(
@@ -182,7 +202,7 @@ impl Worker {
             if envelope.send(&socket, &done.reply).is_err() {
                 exchange.counters.send_errors.fetch_add(1, Ordering::Relaxed);
             }
-            done.tally.count(usize::MAX, &done.served, arrived.elapsed());
+            done.tally.count(&done.served, arrived.elapsed());
         });
     }
 }

@@ -73,6 +73,11 @@ impl Port {
         self.zones.iter().position(|zoned| name.is_within(zoned.zone.as_ref()))
     }
 
+    /// Every place where queries are counted: that of the unserved ones first.
+    pub fn tallies(&self) -> impl Iterator<Item = &Arc<Tally>> {
+        [&self.unserved].into_iter().chain(self.zones.iter().map(|zoned| &zoned.tally))
+    }
+
     /// A Block by its number.
     pub fn block(&self, number: usize) -> &Arc<Block> {
         &self.zones[number].block

@@ -1,9 +1,11 @@
 //! What the queries of one Block came to, counted once per Verdict.
 //!
-//! Each worker has a shard of its own, so that counting shares no cache line; the last shard is
-//! for what is answered later, on the runtime. `ops` sums the shards when it is asked.
+//! Each worker has a [`Pen`], and with it a shard that nobody else writes: counting shares no cache
+//! line and needs no locked instruction. The last shard is for everybody else, such as the runtime.
+//! `ops` sums the shards when it is asked.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::wire::{Rcode, RecordType};
@@ -96,10 +98,19 @@ pub struct Histogram<const N: usize> {
     sum: AtomicU64,
 }
 
+/// The right to count in a shard of a [`Tally`]: in one of its own as long as one is free, or in
+/// the shared one. Gives the shard back when it is dropped.
+pub struct Pen {
+    tally: Arc<Tally>,
+    shard: usize,
+}
+
 /// Counters of one writer, on cache lines of their own.
 #[repr(align(128))]
 #[derive(Default)]
 struct Shard {
+    /// Whether a [`Pen`] has it.
+    is_taken: AtomicBool,
     /// By transport, family and type.
     requests: [[[AtomicU64; TYPES.len() + 1]; 2]; 2],
     /// By code and author.
@@ -137,21 +148,14 @@ impl Tally {
         Self { server, zone, shards: (0..=workers).map(|_| Shard::default()).collect() }
     }
 
-    /// Counts a query and its reply. `worker` is the number of the worker; any other value is the
-    /// runtime.
-    pub fn count(&self, worker: usize, served: &Served, elapsed: Duration) {
-        let shard = &self.shards[worker.min(self.shards.len() - 1)];
-        let proto = served.proto as usize;
-        let rtype = TYPES.iter().position(|&rtype| rtype == served.rtype).unwrap_or(TYPES.len());
-        add(&shard.requests[proto][usize::from(served.is_ipv6)][rtype]);
-        let rcode = usize::from(served.rcode.0).min(RCODES - 1);
-        add(&shard.responses[rcode][served.author as usize]);
-        if served.dnssec_ok {
-            add(&shard.dnssec_ok);
-        }
-        shard.duration_us.count(&DURATION_US, elapsed.as_micros() as u64);
-        shard.request_bytes[proto].count(&SIZE_BYTES, served.request_bytes as u64);
-        shard.reply_bytes[proto].count(&SIZE_BYTES, served.reply_bytes as u64);
+    /// Counts a query and its reply, for those without a [`Pen`].
+    pub fn count(&self, served: &Served, elapsed: Duration) {
+        self.shards[self.shared()].count(std::slice::from_ref(served), elapsed, add_shared);
+    }
+
+    /// The shard that everybody may write.
+    fn shared(&self) -> usize {
+        self.shards.len() - 1
     }
 
     /// Everything counted so far.
@@ -182,6 +186,64 @@ impl Tally {
     }
 }
 
+impl Pen {
+    /// A pen for this Tally.
+    pub fn of(tally: &Arc<Tally>) -> Self {
+        // Acquire: what the last owner has counted is there before this one goes on.
+        let take = |shard: &Shard| !shard.is_taken.swap(true, Ordering::Acquire);
+        let own = &tally.shards[..tally.shared()];
+        let shard = own.iter().position(take).unwrap_or(tally.shared());
+        Self { tally: tally.clone(), shard }
+    }
+
+    /// Counts queries whose replies took the same time.
+    pub fn count(&self, batch: &[Served], elapsed: Duration) {
+        let shard = &self.tally.shards[self.shard];
+        match self.shard == self.tally.shared() {
+            true => shard.count(batch, elapsed, add_shared),
+            false => shard.count(batch, elapsed, add_own),
+        }
+    }
+}
+
+impl Drop for Pen {
+    fn drop(&mut self) {
+        self.tally.shards[self.shard].is_taken.store(false, Ordering::Release);
+    }
+}
+
+impl Shard {
+    fn count(&self, batch: &[Served], elapsed: Duration, add: impl Fn(&AtomicU64, u64) + Copy) {
+        for served in batch {
+            let (proto, family) = (served.proto as usize, usize::from(served.is_ipv6));
+            add(&self.requests[proto][family][type_number(served.rtype)], 1);
+            let rcode = usize::from(served.rcode.0).min(RCODES - 1);
+            add(&self.responses[rcode][served.author as usize], 1);
+            if served.dnssec_ok {
+                add(&self.dnssec_ok, 1);
+            }
+            self.request_bytes[proto].count(&SIZE_BYTES, served.request_bytes as u64, 1, add);
+            self.reply_bytes[proto].count(&SIZE_BYTES, served.reply_bytes as u64, 1, add);
+        }
+        let (us, replies) = (elapsed.as_micros() as u64, batch.len() as u64);
+        self.duration_us.count(&DURATION_US, us, replies, add);
+    }
+}
+
+/// The number of a type in [`TYPES`]; behind the last one for all others.
+fn type_number(rtype: RecordType) -> usize {
+    const NUMBERS: [u8; 256] = {
+        let mut numbers = [TYPES.len() as u8; 256];
+        let mut number = 0;
+        while number < TYPES.len() {
+            numbers[TYPES[number].0 as usize] = number as u8;
+            number += 1;
+        }
+        numbers
+    };
+    NUMBERS.get(usize::from(rtype.0)).map_or(TYPES.len(), |&number| usize::from(number))
+}
+
 impl<const N: usize> Default for Histogram<N> {
     fn default() -> Self {
         Self {
@@ -193,15 +255,22 @@ impl<const N: usize> Default for Histogram<N> {
 }
 
 impl<const N: usize> Histogram<N> {
-    /// Counts a value under the first bound that holds it.
-    pub fn count(&self, bounds: &[u64; N], value: u64) {
+    /// Counts a value, seen so many times, under the first bound that holds it.
+    #[inline]
+    fn count(
+        &self,
+        bounds: &[u64; N],
+        value: u64,
+        times: u64,
+        add: impl Fn(&AtomicU64, u64) + Copy,
+    ) {
         let bucket = bounds.iter().position(|&bound| value <= bound);
-        add(bucket.map_or(&self.over, |bucket| &self.buckets[bucket]));
-        self.sum.fetch_add(value, Ordering::Relaxed);
+        add(bucket.map_or(&self.over, |bucket| &self.buckets[bucket]), times);
+        add(&self.sum, value * times);
     }
 
     /// Adds the counts to a total.
-    pub fn add_to(&self, total: &mut HistogramTotal) {
+    fn add_to(&self, total: &mut HistogramTotal) {
         total.buckets.resize(N + 1, 0);
         let cells = self.buckets.iter().chain([&self.over]);
         for (sum, cell) in total.buckets.iter_mut().zip(cells) {
@@ -214,8 +283,14 @@ impl<const N: usize> Histogram<N> {
 /// The value of label `family`: 1 is IPv4, 2 is IPv6 (as CoreDNS).
 pub const FAMILIES: [&str; 2] = ["1", "2"];
 
-fn add(cell: &AtomicU64) {
-    cell.fetch_add(1, Ordering::Relaxed);
+/// Adds to a cell that anybody may write.
+fn add_shared(cell: &AtomicU64, count: u64) {
+    cell.fetch_add(count, Ordering::Relaxed);
+}
+
+/// Adds to a cell that nobody else writes: a locked instruction costs several times as much.
+fn add_own(cell: &AtomicU64, count: u64) {
+    cell.store(read(cell) + count, Ordering::Relaxed);
 }
 
 fn read(cell: &AtomicU64) -> u64 {
@@ -226,25 +301,30 @@ fn read(cell: &AtomicU64) -> u64 {
 mod tests {
     use super::*;
 
+    const SERVED: Served = Served {
+        block: Some(0),
+        proto: Proto::Udp,
+        is_ipv6: false,
+        rtype: RecordType::A,
+        dnssec_ok: true,
+        rcode: Rcode::NXDOMAIN,
+        author: Author::Kubernetes,
+        request_bytes: 60,
+        reply_bytes: 130,
+    };
+
+    fn tally(workers: usize) -> Arc<Tally> {
+        Arc::new(Tally::new("dns://:53".into(), ".".into(), workers))
+    }
+
     #[test]
     fn the_totals_are_the_sum_of_the_shards() {
-        let tally = Tally::new("dns://:53".into(), ".".into(), 2);
-        let served = Served {
-            block: Some(0),
-            proto: Proto::Udp,
-            is_ipv6: false,
-            rtype: RecordType::A,
-            dnssec_ok: true,
-            rcode: Rcode::NXDOMAIN,
-            author: Author::Kubernetes,
-            request_bytes: 60,
-            reply_bytes: 130,
-        };
-        for worker in [0, 1, usize::MAX] {
-            tally.count(worker, &served, Duration::from_micros(300));
-        }
-        let odd = Served { rtype: RecordType(4711), proto: Proto::Tcp, is_ipv6: true, ..served };
-        tally.count(0, &odd, Duration::from_secs(60));
+        let tally = tally(2);
+        let pens = [Pen::of(&tally), Pen::of(&tally)];
+        pens.iter().for_each(|pen| pen.count(&[SERVED], Duration::from_micros(300)));
+        tally.count(&SERVED, Duration::from_micros(300));
+        let odd = Served { rtype: RecordType(4711), proto: Proto::Tcp, is_ipv6: true, ..SERVED };
+        pens[0].count(&[odd], Duration::from_secs(60));
         let totals = tally.totals();
         assert_eq!(totals.requests[0][0][0], 3);
         assert_eq!(totals.requests[1][1][TYPES.len()], 1);
@@ -252,5 +332,38 @@ mod tests {
         assert_eq!((totals.dnssec_ok, totals.duration_us.sum), (4, 60_000_900));
         assert_eq!((totals.duration_us.buckets[1], totals.duration_us.buckets[16]), (3, 1));
         assert_eq!(totals.reply_bytes[0].buckets[2], 3);
+    }
+
+    #[test]
+    fn more_threads_than_shards_lose_no_count() {
+        const THREADS: usize = 6;
+        const BATCHES: usize = 2_000;
+        let tally = tally(2);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..BATCHES {
+                        // A new one each time, as if each batch met another Plan.
+                        Pen::of(&tally).count(&[SERVED; 3], Duration::from_micros(7));
+                    }
+                });
+            }
+        });
+        let (totals, count) = (tally.totals(), (3 * THREADS * BATCHES) as u64);
+        assert_eq!((totals.requests[0][0][0], totals.dnssec_ok), (count, count));
+        assert_eq!((totals.duration_us.buckets[0], totals.duration_us.sum), (count, 7 * count));
+        assert_eq!(
+            (totals.request_bytes[0].sum, totals.reply_bytes[0].sum),
+            (60 * count, 130 * count)
+        );
+    }
+
+    #[test]
+    fn every_type_with_a_label_has_its_number() {
+        for (number, rtype) in TYPES.into_iter().enumerate() {
+            assert_eq!(type_number(rtype), number);
+        }
+        assert_eq!(type_number(RecordType(0)), TYPES.len());
+        assert_eq!(type_number(RecordType(256)), TYPES.len());
     }
 }
