@@ -27,9 +27,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::Exchange;
 use crate::resolve::later::{Errand, Purpose};
 use crate::resolve::now::{Client, Lane, Now, answer_now};
-use crate::resolve::plan::Plan;
+use crate::resolve::plan::{Plan, Port};
 use crate::resolve::step::Desk;
-use crate::resolve::tally::Proto;
+use crate::resolve::tally::{Proto, Served};
 use crate::wire::TCP_MAX;
 
 /// Connections at once, over all clients of one listener (RFC 9210 §4.2 leaves the number to us).
@@ -54,8 +54,15 @@ const FINISH_INTERVAL: Duration = Duration::from_millis(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// Room for one reply, shared by the connections of a thread.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; TCP_MAX]);
+    /// Shared by the connections of a thread.
+    static ROOM: RefCell<Room> = RefCell::new(Room { reply: vec![0; TCP_MAX], sent: Vec::new() });
+}
+
+/// What is needed while the messages of one read are answered.
+struct Room {
+    reply: Vec<u8>,
+    /// To be counted when all are answered.
+    sent: Vec<Served>,
 }
 
 /// Accepts connections until `stop` says so; then answers what is in flight and ends.
@@ -229,50 +236,66 @@ impl Connection {
     /// Answers all whole messages, and writes. Tells how many there were.
     async fn answer(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
         let input = std::mem::take(&mut self.input);
-        let mut rest = &input[..];
-        let mut count = 0;
-        while let Some((message, behind)) = frame(rest) {
-            if self.in_flight.available_permits() == 0 {
-                break;
-            }
-            self.answer_one(message);
-            count += 1;
-            rest = behind;
-            if self.output.len() >= WRITE_BYTES {
-                self.write(stream).await?;
-            }
+        let (mut rest, mut count) = (&input[..], 0);
+        while frame(rest).is_some() && self.in_flight.available_permits() > 0 {
+            count += self.answer_some(&mut rest);
+            self.write(stream).await?;
         }
+        self.write(stream).await?;
         let consumed = input.len() - rest.len();
         self.input = input;
         // Only behind whole messages: a half one that grows by octets is not moved each time.
         if consumed > 0 {
             self.input.drain(..consumed);
         }
-        self.write(stream).await?;
         Ok(count)
     }
 
-    fn answer_one(&mut self, message: &[u8]) {
-        let plan = self.exchange.plan.load_full();
-        let Some(port) = plan.port(self.port) else { return };
+    /// Answers messages until there is enough to write, and counts their replies together. Tells
+    /// how many there were.
+    fn answer_some(&mut self, rest: &mut &[u8]) -> usize {
         let began = Instant::now();
-        let now = SCRATCH.with_borrow_mut(|reply| {
-            let now =
-                answer_now(port, message, self.client, began.into_std(), &mut self.desk, reply);
-            if let Now::Send { served, .. } = &now {
-                push(&mut self.output, &reply[..served.reply_bytes]);
+        let plan = self.exchange.plan.load_full();
+        let mut count = 0;
+        ROOM.with_borrow_mut(|room| {
+            room.sent.clear();
+            while let Some((message, behind)) = frame(rest) {
+                if self.in_flight.available_permits() == 0 || self.output.len() >= WRITE_BYTES {
+                    break;
+                }
+                if let Some(port) = plan.port(self.port) {
+                    self.answer_one(&plan, port, message, began, room);
+                }
+                (*rest, count) = (behind, count + 1);
             }
-            now
+            let elapsed = began.elapsed();
+            for served in room.sent.chunk_by(|one, other| one.block == other.block) {
+                let port = plan.port(self.port);
+                port.into_iter().for_each(|it| it.tally(served[0].block).count(served, elapsed));
+            }
         });
-        match now {
+        count
+    }
+
+    fn answer_one(
+        &mut self,
+        plan: &Arc<Plan>,
+        port: &Port,
+        message: &[u8],
+        began: Instant,
+        room: &mut Room,
+    ) {
+        let reply = &mut room.reply;
+        match answer_now(port, message, self.client, began.into_std(), &mut self.desk, reply) {
             Now::Send { served, refresh } => {
-                port.tally(served.block).count(&served, began.elapsed());
+                push(&mut self.output, &reply[..served.reply_bytes]);
+                room.sent.push(served);
                 if refresh {
-                    let errand = || self.errand(&plan, message, Purpose::Refresh);
+                    let errand = || self.errand(plan, message, Purpose::Refresh);
                     self.exchange.errands.run(Lane::Upstream, errand, |_| {});
                 }
             }
-            Now::Later(lane) => self.answer_later(&plan, message, lane),
+            Now::Later(lane) => self.answer_later(plan, message, lane),
             Now::Ignore => {
                 self.exchange.counters.ignored.fetch_add(1, Ordering::Relaxed);
             }
@@ -285,7 +308,7 @@ impl Connection {
         let errand = || self.errand(plan, message, Purpose::Reply);
         let sender = self.sender.clone();
         self.exchange.errands.run(lane, errand, move |done| {
-            done.tally.count(&done.served, arrived.elapsed());
+            done.tally.count(&[done.served], arrived.elapsed());
             // Never full: there are as many places as replies and errands in flight.
             let _ = sender.try_send(Landed { reply: done.reply, _place: place });
         });

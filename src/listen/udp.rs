@@ -202,7 +202,7 @@ impl Worker {
             if envelope.send(&socket, &done.reply).is_err() {
                 exchange.counters.send_errors.fetch_add(1, Ordering::Relaxed);
             }
-            done.tally.count(&done.served, arrived.elapsed());
+            done.tally.count(&[done.served], arrived.elapsed());
         });
     }
 }

@@ -148,9 +148,9 @@ impl Tally {
         Self { server, zone, shards: (0..=workers).map(|_| Shard::default()).collect() }
     }
 
-    /// Counts a query and its reply, for those without a [`Pen`].
-    pub fn count(&self, served: &Served, elapsed: Duration) {
-        self.shards[self.shared()].count(std::slice::from_ref(served), elapsed, add_shared);
+    /// Counts queries whose replies took the same time, for those without a [`Pen`].
+    pub fn count(&self, batch: &[Served], elapsed: Duration) {
+        self.shards[self.shared()].count(batch, elapsed, add_shared);
     }
 
     /// The shard that everybody may write.
@@ -322,7 +322,7 @@ mod tests {
         let tally = tally(2);
         let pens = [Pen::of(&tally), Pen::of(&tally)];
         pens.iter().for_each(|pen| pen.count(&[SERVED], Duration::from_micros(300)));
-        tally.count(&SERVED, Duration::from_micros(300));
+        tally.count(&[SERVED], Duration::from_micros(300));
         let odd = Served { rtype: RecordType(4711), proto: Proto::Tcp, is_ipv6: true, ..SERVED };
         pens[0].count(&[odd], Duration::from_secs(60));
         let totals = tally.totals();
