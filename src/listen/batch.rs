@@ -151,6 +151,12 @@ impl Batch {
         (&slot.packet[..slot.len], &mut slot.reply)
     }
 
+    /// The packet of a slot.
+    pub fn packet(&self, index: usize) -> &[u8] {
+        let slot = &self.slots[index];
+        &slot.packet[..slot.len]
+    }
+
     /// Whether the packet of a slot came over IPv6; `None` when nobody can be answered, because
     /// it came from port 0.
     pub fn is_from_ipv6(&self, index: usize) -> Option<bool> {

@@ -21,7 +21,7 @@ use arc_swap::Guard;
 use super::Exchange;
 use super::batch::{BATCH_MAX, Batch};
 use crate::resolve::later::{Errand, Purpose};
-use crate::resolve::now::{Client, Lane, Now, answer_now};
+use crate::resolve::now::{Client, Lane, Now, answer_now, read_ahead};
 use crate::resolve::plan::{Plan, Port};
 use crate::resolve::step::Desk;
 use crate::resolve::tally::{Pen, Proto, Served};
@@ -31,6 +31,9 @@ const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
 /// Batches that a worker still answers when it is told to end: what its socket's buffer can hold.
 const FINISH_BATCHES_MAX: usize = 256;
+
+/// Packets of a batch from which on it pays to look ahead.
+const AHEAD_MIN: usize = 4;
 
 /// One worker.
 struct Worker {
@@ -138,6 +141,10 @@ impl Worker {
     }
 
     fn answer_all(&mut self, plan: &Arc<Plan>, port: &Port, count: usize, began: Instant) {
+        if count >= AHEAD_MIN {
+            let packets = (0..count).map(|index| self.batch.packet(index));
+            read_ahead(port, packets, &mut self.desk);
+        }
         for index in 0..count {
             self.answer_one(plan, port, index, began);
         }

@@ -10,6 +10,7 @@
 //! so that nothing that the shared cache dropped lives on here for long.
 
 use std::hash::BuildHasher;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,17 +35,30 @@ const SETS_PER_LEASE_S: usize = 1 << 11;
 /// wakes twice a second, is through the largest table in about a minute.
 const SWEEP_MAX: usize = 1 << 9;
 
+/// Entries from which on [`Hot::read_ahead`] pays: with their octets some 800 KiB.
+const LARGE_MIN: usize = 1 << 11;
+/// Questions that are looked ahead for at once.
+const AHEAD_MAX: usize = 64;
+
 /// The table.
 pub struct Hot {
     sets: Vec<Set>,
     state: RandomState,
     /// Slots that are taken.
     held: usize,
-    /// When the table was first asked; leases count the seconds from there.
-    born: Option<Instant>,
+    clock: Option<Clock>,
     /// The next set to be swept, and up to which second sets have been.
     swept: usize,
     swept_s: u32,
+}
+
+/// Leases count seconds from when the table was first asked.
+#[derive(Clone, Copy)]
+struct Clock {
+    born: Instant,
+    /// The last instant that was asked about, which a batch shares, and its seconds.
+    last: Instant,
+    last_s: u32,
 }
 
 /// The places that an Entry may have.
@@ -70,7 +84,7 @@ impl Hot {
     /// A table that holds nothing, for those who ask rarely.
     pub fn none() -> Self {
         let state = RandomState::default();
-        Self { sets: Vec::new(), state, held: 0, born: None, swept: 0, swept_s: 0 }
+        Self { sets: Vec::new(), state, held: 0, clock: None, swept: 0, swept_s: 0 }
     }
 
     /// Forgets everything, when the Plan was swapped.
@@ -153,8 +167,9 @@ impl Hot {
         self.held -= gone;
     }
 
-    /// Lets Entries go whose lease has run out, in some sets, and in the end room that nobody needs.
-    /// To be called with each batch and each idle wake; a round begins once a second at most.
+    /// Lets Entries go whose lease has run out, in some sets, and in the end room that nobody
+    /// needs. To be called with each batch and each idle wake; a round begins once a second at
+    /// most.
     pub fn tidy(&mut self, now: Instant) {
         let now_s = self.seconds(now);
         if self.swept > 0 || now_s > self.swept_s {
@@ -195,7 +210,34 @@ impl Hot {
         &mut self.sets[tag as usize & mask]
     }
 
-    fn tag(&self, cache: &Cache, key: &[u8]) -> u32 {
+    /// Whether looking ahead pays: what is held does not fit the second cache of a core.
+    pub fn is_large(&self) -> bool {
+        self.held >= LARGE_MIN
+    }
+
+    /// Touches what the answers to these questions will need, given by their tags: the sets, then
+    /// the Entries, then their octets. Loads of one round do not depend on each other, so the
+    /// processor waits for many of them at once, and not for one after the other.
+    pub fn read_ahead(&self, tags: &[u32]) {
+        let mask = self.sets.len().wrapping_sub(1);
+        let mut entries = [None; AHEAD_MAX];
+        for tags in tags.chunks(AHEAD_MAX).filter(|_| !self.sets.is_empty()) {
+            let set = |tag: &u32| &self.sets[*tag as usize & mask].0;
+            let mut seen = tags.iter().map(|tag| u64::from(set(tag)[0].tag)).sum::<u64>();
+            for (tag, entry) in tags.iter().zip(&mut entries) {
+                let slot = set(tag).iter().find(|slot| slot.tag == *tag);
+                *entry = slot.and_then(|slot| slot.entry.as_deref());
+            }
+            let entries = || entries[..tags.len()].iter().flatten();
+            seen += entries().map(|entry| u64::from(entry.is_retired())).sum::<u64>();
+            seen += entries().map(|entry| u64::from(entry.answer.touch())).sum::<u64>();
+            black_box(seen);
+        }
+    }
+
+    /// The tag of a question.
+    #[inline]
+    pub fn tag(&self, cache: &Cache, key: &[u8]) -> u32 {
         self.state.hash_one(key) as u32 ^ cache.id
     }
 
@@ -204,9 +246,14 @@ impl Hot {
     }
 
     /// Seconds since the table was first asked.
+    #[inline]
     fn seconds(&mut self, now: Instant) -> u32 {
-        let born = *self.born.get_or_insert(now);
-        now.saturating_duration_since(born).as_secs() as u32
+        let clock = self.clock.get_or_insert(Clock { born: now, last: now, last_s: 0 });
+        if clock.last != now {
+            clock.last = now;
+            clock.last_s = now.saturating_duration_since(clock.born).as_secs() as u32;
+        }
+        clock.last_s
     }
 }
 
@@ -308,7 +355,7 @@ mod tests {
                 }
             }
             let held = hot.sets.iter().flat_map(|Set(slots)| slots);
-            debug_assert!(held.filter(|slot| slot.entry.is_some()).count() == hot.held);
+            assert!(held.filter(|slot| slot.entry.is_some()).count() == hot.held);
         }
         assert!(hot.held > 0);
     }

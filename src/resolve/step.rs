@@ -14,6 +14,7 @@ use super::entry::{Entry, Freshness, STALE_TTL_S};
 use super::flight::Flights;
 use super::hot::Hot;
 use super::kubernetes::Kubernetes;
+use super::plan::Block;
 use super::tally::Author;
 use crate::forward::{Forward, LoopProbe};
 use crate::wire::{Ede, Name, Query, RecordType, Reply};
@@ -64,6 +65,8 @@ pub struct Desk {
     state: u32,
     /// Where hits of caches are counted.
     shard: usize,
+    /// Tags of what the packets at hand will look up in `hot`.
+    ahead: Vec<u32>,
 }
 
 impl Step {
@@ -89,6 +92,23 @@ impl Step {
                 Verdict::Ask(Wait::Upstream)
             }
             Step::Forward(_) => Verdict::Next,
+        }
+    }
+}
+
+impl Block {
+    /// Notes what the Steps will look up for a Query, to be read ahead together with that of other
+    /// packets by [`Desk::read_ahead`].
+    pub fn foresee(&self, query: &Query<'_>, desk: &mut Desk) {
+        for step in &self.steps {
+            match step {
+                Step::Cache(cache) if cache.covers(query.name()) => {
+                    desk.ahead.push(desk.hot.tag(cache, query.key()));
+                    return;
+                }
+                // What a Zone looks up is near enough.
+                Step::Kubernetes(_) | Step::Cache(_) | Step::Loop(_) | Step::Forward(_) => {}
+            }
         }
     }
 }
@@ -172,12 +192,24 @@ impl Desk {
     pub fn new() -> Self {
         static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
         let shard = NEXT_SHARD.fetch_add(1, Ordering::Relaxed);
-        Self { hot: Hot::new(), turns_addresses: false, state: rand::random(), shard }
+        Self { hot: Hot::new(), shard, ..Self::small() }
     }
 
     /// A desk for those who answer rarely, without a table of its own.
     pub fn small() -> Self {
-        Self { hot: Hot::none(), turns_addresses: false, state: rand::random(), shard: 0 }
+        let (hot, state) = (Hot::none(), rand::random());
+        Self { hot, turns_addresses: false, state, shard: 0, ahead: Vec::new() }
+    }
+
+    /// Whether it pays to look ahead.
+    pub fn looks_ahead(&self) -> bool {
+        self.hot.is_large()
+    }
+
+    /// Reads what [`Block::foresee`] noted.
+    pub fn read_ahead(&mut self) {
+        self.hot.read_ahead(&self.ahead);
+        self.ahead.clear();
     }
 
     /// Which address comes first. Not a counter: clients ask for A and AAAA in turns, so a counter
