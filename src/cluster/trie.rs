@@ -25,6 +25,11 @@ const BITS: u32 = 5;
 /// Levels after which the hash is used up. Entries that still share a place are listed.
 const DEPTH_MAX: u32 = u64::BITS / BITS;
 
+/// Keys that are read ahead together.
+const AHEAD_MAX: usize = 64;
+/// Levels that are read ahead: enough for some millions of entries.
+const AHEAD_DEPTH: usize = 5;
+
 /// A map from octets to a `V` with a tail of octets. Cloning is cheap and shares all entries.
 pub struct Trie<V> {
     root: Option<Child<V>>,
@@ -67,7 +72,7 @@ impl<V> Clone for Trie<V> {
 impl<V> Trie<V> {
     /// The entry of `key`.
     pub fn get(&self, key: &[u8]) -> Option<&Leaf<V>> {
-        let mut bits = self.state.hash_one(key);
+        let mut bits = self.hash(key);
         let mut child = self.root.as_ref()?;
         loop {
             match child {
@@ -79,10 +84,42 @@ impl<V> Trie<V> {
         }
     }
 
+    /// What decides where an entry lies.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.state.hash_one(key)
+    }
+
+    /// Reads what [`Trie::get`] will read for the keys of these hashes. They go down together,
+    /// level by level: loads of one level do not depend on each other, so the processor waits for
+    /// many of them at once.
+    pub fn read_ahead(&self, hashes: &[u64]) {
+        for hashes in hashes.chunks(AHEAD_MAX) {
+            let mut walks: [_; AHEAD_MAX] = std::array::from_fn(|at| {
+                let hash = hashes.get(at).copied();
+                (hash.unwrap_or(0), self.root.as_ref().filter(|_| hash.is_some()))
+            });
+            let walks = &mut walks[..hashes.len()];
+            for _ in 0..AHEAD_DEPTH {
+                for (bits, child) in walks.iter_mut() {
+                    if let Some(Child::Branch(branch)) = child {
+                        *child = branch.child(*bits);
+                        *bits >>= BITS;
+                    }
+                }
+            }
+            let last_octet = |child: &Child<V>| match child {
+                Child::Leaf(leaf) => leaf.0.slice.last().copied(),
+                Child::Branch(_) | Child::Clash(_) => None,
+            };
+            let seen = walks.iter().filter_map(|(_, child)| child.and_then(last_octet));
+            std::hint::black_box(seen.fold(0u8, |all, octet| all ^ octet));
+        }
+    }
+
     /// Sets the entry of `key`.
     pub fn insert(&mut self, key: &[u8], value: V, tail: &[u8]) {
         let leaf = Leaf::new(key, value, tail);
-        let hash = self.state.hash_one(key);
+        let hash = self.hash(key);
         let grew = match &mut self.root {
             Some(root) => root.insert(leaf, hash, 0, &self.state),
             None => {
@@ -99,7 +136,7 @@ impl<V> Trie<V> {
             return;
         }
         self.len -= 1;
-        let hash = self.state.hash_one(key);
+        let hash = self.hash(key);
         if self.root.as_mut().is_some_and(|root| root.remove(key, hash)) {
             self.root = None;
         }

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::Guard;
+
 use super::step::{Verdict, Wait};
 use super::tally::Author;
 use crate::cluster::config::{Config, Fallthrough};
 use crate::cluster::published::Published;
-use crate::cluster::zone::{Asked, Outcome, View};
+use crate::cluster::zone::{Ahead, Asked, Outcome, View, Zone};
 use crate::wire::reply::Owner;
 use crate::wire::{Class, Name, NameRef, Query, Rcode, RecordType, Reply, Section};
 
@@ -40,6 +42,18 @@ impl Kubernetes {
         self.zones.iter().find_map(|zone| {
             name.without_suffix(zone.as_ref()).map(|prefix| (zone.as_ref(), prefix))
         })
+    }
+
+    /// The newest Zone, if it is so large that reading ahead pays.
+    pub fn large_zone(&self) -> Option<Guard<Arc<Zone>>> {
+        Some(self.published.zone()).filter(|zone| zone.is_large())
+    }
+
+    /// Notes what a Query will look up. Answers whether no later Step will see it.
+    pub fn foresee(&self, query: &Query<'_>, zone: &Zone, ahead: &mut Ahead) -> bool {
+        let Some((apex, prefix)) = self.split(query.name()) else { return false };
+        zone.foresee(apex, prefix, query.name(), ahead);
+        !self.fallthrough.covers(query.name())
     }
 
     /// Answers from the newest Zone.

@@ -80,17 +80,18 @@ pub fn answer_now(
 /// Reads what the answers to a batch of packets will need, so that the waits for memory overlap.
 /// Changes no answer. Does nothing while everything is near the processor.
 pub fn read_ahead<'b>(port: &Port, packets: impl Iterator<Item = &'b [u8]>, desk: &mut Desk) {
-    if !desk.looks_ahead() {
+    let large = port.large();
+    if large.is_none() && !desk.looks_ahead() {
         return;
     }
     let mut scratch = Scratch::new();
     for packet in packets {
         let Ok(query) = Query::parse_in(packet, &mut scratch) else { continue };
         if let Some(number) = port.block_number(&query) {
-            port.block(number).foresee(&query, desk);
+            port.block(number).foresee(&query, large.as_ref(), desk);
         }
     }
-    desk.read_ahead();
+    desk.read_ahead(large.as_ref());
 }
 
 /// Replies with a header to what is not a query that can be read.

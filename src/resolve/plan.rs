@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::errors::ErrorLog;
-use super::step::Step;
+use super::step::{Large, Step};
 use super::tally::Tally;
 use crate::wire::{Name, Query, RecordType};
 
@@ -76,6 +76,11 @@ impl Port {
     /// Every place where queries are counted: that of the unserved ones first.
     pub fn tallies(&self) -> impl Iterator<Item = &Arc<Tally>> {
         [&self.unserved].into_iter().chain(self.zones.iter().map(|zoned| &zoned.tally))
+    }
+
+    /// The first large Zone that a Block answers from: a server rarely has two.
+    pub fn large(&self) -> Option<Large<'_>> {
+        self.zones.iter().find_map(|zoned| zoned.block.large())
     }
 
     /// A Block by its number.

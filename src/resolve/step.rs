@@ -4,9 +4,12 @@
 //! before `cache`, so that a name of the cluster is looked up in the Zone each time and a denial
 //! cannot outlive its cause (kubernetes#92559).
 
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+
+use arc_swap::Guard;
 
 use super::cache::Cache;
 use super::config::Refresh;
@@ -16,6 +19,7 @@ use super::hot::Hot;
 use super::kubernetes::Kubernetes;
 use super::plan::Block;
 use super::tally::Author;
+use crate::cluster::zone::{Ahead, Zone};
 use crate::forward::{Forward, LoopProbe};
 use crate::wire::{Ede, Name, Query, RecordType, Reply};
 
@@ -65,8 +69,15 @@ pub struct Desk {
     state: u32,
     /// Where hits of caches are counted.
     shard: usize,
-    /// Tags of what the packets at hand will look up in `hot`.
-    ahead: Vec<u32>,
+    /// What the packets at hand will look up.
+    ahead: Noted,
+}
+
+/// What [`Block::foresee`] notes: tags in the worker's own table, and names of a large Zone.
+#[derive(Default)]
+struct Noted {
+    tags: Vec<u32>,
+    zone: Ahead,
 }
 
 impl Step {
@@ -99,18 +110,41 @@ impl Step {
 impl Block {
     /// Notes what the Steps will look up for a Query, to be read ahead together with that of other
     /// packets by [`Desk::read_ahead`].
-    pub fn foresee(&self, query: &Query<'_>, desk: &mut Desk) {
+    pub fn foresee(&self, query: &Query<'_>, large: Option<&Large<'_>>, desk: &mut Desk) {
         for step in &self.steps {
             match step {
+                Step::Kubernetes(kubernetes) => {
+                    let Some(large) = large.filter(|it| ptr::eq(it.kubernetes, kubernetes)) else {
+                        continue;
+                    };
+                    if kubernetes.foresee(query, &large.zone, &mut desk.ahead.zone) {
+                        return;
+                    }
+                }
                 Step::Cache(cache) if cache.covers(query.name()) => {
-                    desk.ahead.push(desk.hot.tag(cache, query.key()));
+                    desk.ahead.tags.push(desk.hot.tag(cache, query.key()));
                     return;
                 }
-                // What a Zone looks up is near enough.
-                Step::Kubernetes(_) | Step::Cache(_) | Step::Loop(_) | Step::Forward(_) => {}
+                Step::Cache(_) | Step::Loop(_) | Step::Forward(_) => {}
             }
         }
     }
+
+    /// The first Step that answers from a large Zone.
+    pub fn large(&self) -> Option<Large<'_>> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Kubernetes(kubernetes) => {
+                kubernetes.large_zone().map(|zone| Large { kubernetes, zone })
+            }
+            Step::Cache(_) | Step::Loop(_) | Step::Forward(_) => None,
+        })
+    }
+}
+
+/// A Zone that is worth reading ahead.
+pub struct Large<'b> {
+    kubernetes: &'b Kubernetes,
+    zone: Guard<Arc<Zone>>,
 }
 
 /// Answers from the cache.
@@ -198,7 +232,7 @@ impl Desk {
     /// A desk for those who answer rarely, without a table of its own.
     pub fn small() -> Self {
         let (hot, state) = (Hot::none(), rand::random());
-        Self { hot, turns_addresses: false, state, shard: 0, ahead: Vec::new() }
+        Self { hot, turns_addresses: false, state, shard: 0, ahead: Noted::default() }
     }
 
     /// Whether it pays to look ahead.
@@ -207,9 +241,12 @@ impl Desk {
     }
 
     /// Reads what [`Block::foresee`] noted.
-    pub fn read_ahead(&mut self) {
-        self.hot.read_ahead(&self.ahead);
-        self.ahead.clear();
+    pub fn read_ahead(&mut self, large: Option<&Large<'_>>) {
+        self.hot.read_ahead(&self.ahead.tags);
+        self.ahead.tags.clear();
+        if let Some(large) = large {
+            large.zone.read_ahead(&mut self.ahead.zone);
+        }
     }
 
     /// Which address comes first. Not a counter: clients ask for A and AAAA in turns, so a counter

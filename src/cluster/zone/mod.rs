@@ -8,11 +8,14 @@
 //! We are authoritative for every name in the zones of the directive. NODATA and NXDOMAIN are told
 //! apart exactly: musl ends its search at NODATA, and goes on at NXDOMAIN. Nothing here allocates.
 
+mod ahead;
 mod apex;
 mod srv;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub use ahead::Ahead;
 
 use super::config::Pods;
 use super::hosts::Host;
