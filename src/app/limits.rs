@@ -1,9 +1,16 @@
-//! Raises the limit of open files to what the process may have.
+//! What the process and its threads may have of the machine: open files, and their turn on a core.
 //!
 //! Each question upstream has a socket of its own and each TCP client one, so the usual soft limit
 //! of 1024 would end in SERVFAIL long before our own bounds. The hard limit is what was granted.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+
+/// Nice value of every thread that is no UDP worker. A worker that wakes up for a packet is then
+/// let onto its core at once, where it would wait for the time slice of a thread that reads a list
+/// of Services: with one core and 1 000 changes/s, p99 of cluster names was 6 times that of a quiet
+/// server, and with this it is the same (2026-11). Where the workers want every core whole, what
+/// is behind them keeps some 15 ms of each second.
+const BACKGROUND_NICE: i32 = 19;
 
 /// Below this many files a busy server may run out: room for the errands of a node.
 const FILES_MIN: u64 = 4096;
@@ -21,4 +28,10 @@ pub fn raise_open_files() {
             "only {files} open files are allowed; raise the limit to {FILES_MIN} or more"
         );
     }
+}
+
+/// Lets the UDP workers go before the calling thread.
+pub fn go_behind_workers() {
+    // A thread may always be nicer than it is; where it may not, answers are later and no worse.
+    let _ = setpriority_process(None, BACKGROUND_NICE);
 }

@@ -66,8 +66,9 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
 
 /// The runtime for what waits: errands, TCP, watches.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    let builder = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    builder.map_err(|source| Error::Io { what: "cannot start the runtime".into(), source })
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.enable_all().on_thread_start(limits::go_behind_workers);
+    builder.build().map_err(|source| Error::Io { what: "cannot start the runtime".into(), source })
 }
 
 fn options(arguments: &ServeArguments) -> Options {
