@@ -76,12 +76,14 @@ async fn receive<T>(
     remote: SocketAddr,
     accept: impl Fn(&[u8]) -> Option<T>,
 ) -> io::Result<T> {
-    let mut buffer = vec![0; DATAGRAM_MAX];
+    // Thousands may wait here for a silent upstream: what is not written takes no memory.
+    let mut buffer = Vec::with_capacity(DATAGRAM_MAX);
     loop {
-        let (length, source) = socket.recv_from(&mut buffer).await?;
+        buffer.clear();
+        let (_, source) = socket.recv_buf_from(&mut buffer).await?;
         // What came between bind and connect is still in the queue, whoever sent it.
         let is_remote = (source.ip(), source.port()) == (remote.ip(), remote.port());
-        if let Some(taken) = is_remote.then(|| accept(&buffer[..length])).flatten() {
+        if let Some(taken) = is_remote.then(|| accept(&buffer)).flatten() {
             return Ok(taken);
         }
     }
