@@ -43,6 +43,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("k8s_openapi", &["cluster/read/"]),
     ("kube", &["cluster/connect.rs", "cluster/watch/"]),
     ("libc", &["listen/batch.rs"]),
+    ("memchr", &["cluster/watch/lines.rs"]),
     ("mimalloc", &["main.rs"]),
     ("rustix", &["app/limits.rs"]),
     ("moka", &["resolve/cache.rs"]),

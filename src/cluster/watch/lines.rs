@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use kube::client::Body;
+use memchr::memchr;
 
 use crate::cluster::watch::trouble::{Trouble, chain};
 
@@ -108,7 +109,7 @@ impl Buffer {
     fn next(&mut self) -> Option<Piece> {
         loop {
             let unseen = &self.bytes[self.searched..];
-            let Some(length) = unseen.iter().position(|octet| *octet == b'\n') else {
+            let Some(length) = memchr(b'\n', unseen) else {
                 return self.starve();
             };
             let line = self.taken..self.searched + length;

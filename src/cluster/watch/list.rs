@@ -15,8 +15,9 @@ use crate::cluster::watch::lines::{Line, Lines};
 use crate::cluster::watch::trouble::Trouble;
 use crate::cluster::watch::{Taken, Watcher};
 
-/// Objects per page (as client-go).
-pub(super) const PAGE_SIZE: u32 = 500;
+/// Objects per page: fewer than client-go's 500, because an EndpointSlice takes up to 40 KiB and a
+/// page is held whole while it is read.
+pub(super) const PAGE_SIZE: u32 = 200;
 /// Objects per page, when pages are too large.
 const PAGE_SIZE_MIN: u32 = 10;
 

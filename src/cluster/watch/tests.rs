@@ -204,7 +204,7 @@ async fn pages_are_followed_by_their_tokens() {
             (Ask::Watch, "10".into())
         ]
     );
-    assert_eq!(rig.script.asked("services")[1].query["limit"], "500");
+    assert_eq!(rig.script.asked("services")[1].query["limit"], "200");
 }
 
 #[tokio::test(start_paused = true)]
