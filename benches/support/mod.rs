@@ -1,6 +1,7 @@
 //! What the benches of whole servers share: a load generator, servers to ask, and reports.
 #![allow(dead_code, reason = "each bench uses what it needs")]
 
+pub mod apiserver;
 pub mod asker;
 pub mod histogram;
 pub mod machine;
