@@ -6,7 +6,7 @@
 //!           ◄─ one JSON line for each on stdout ─────── on a core and a port of its own
 //! ```
 //!
-//! It ends when its standard input does, so it never outlives the bench. [`ApiServer`] is its handle
+//! It ends with its standard input, so it never outlives the bench. [`ApiServer`] is its handle
 //! in the bench; [`run`] is that other process: call it first thing in `main`.
 
 use std::io::{BufRead, BufReader, Write, stdin, stdout};
@@ -57,6 +57,8 @@ pub struct Churn {
     pub time: Duration,
     /// Every change of this number moves a probe; the others flip an endpoint anywhere.
     pub probe_every: u64,
+    /// How many of the probes are moved, one after the other.
+    pub probes: usize,
 }
 
 /// What a churn came to.
@@ -206,7 +208,7 @@ fn churn(store: &Store, wish: Churn) -> Churned {
         let due = wish.per_second * begun.elapsed().as_micros() as u64 / 1_000_000;
         for change in made..due.min(total) {
             if change % wish.probe_every == 0 {
-                let probe = moves.len() % store.cluster.probes;
+                let probe = moves.len() % wish.probes;
                 moves.push(store.edit(Edit::Move { probe }));
             } else {
                 let (slice, endpoint) = (mix(change) % slices, mix(!change) % 1024);

@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::objects::{Cluster, Endpoint, Role, SLICE_MAX, Slice, mix, suffix, uid};
 
 /// The end of `metadata` that tells which manager owns which fields.
@@ -48,7 +50,7 @@ pub fn write_slice(cluster: &Cluster, out: &mut String, slice: &Slice, version: 
         Role::ClusterIp => "",
         _ => r#","service.kubernetes.io/headless":"""#,
     };
-    let changed = slice.changed.map(|at| at.strftime("%FT%TZ").to_string());
+    let changed = slice.changed.map(spelled);
     let changed = changed.as_deref().unwrap_or("2026-02-11T16:02:44Z");
     let fields = fields(cluster, SLICE_FIELDS);
     write!(
@@ -67,6 +69,41 @@ pub fn write_slice(cluster: &Cluster, out: &mut String, slice: &Slice, version: 
         place.write_endpoint(out, slice.part * SLICE_MAX + at, endpoint);
     }
     out.push_str(r#"],"ports":[{"name":"http","port":8080,"protocol":"TCP"},{"name":"metrics","port":9090,"protocol":"TCP"}]}"#);
+}
+
+/// Changes what was written of a slice: the readiness of one endpoint, and what tells of a change.
+/// Ten times cheaper than to write it anew. Nothing moves, for all of this has one length.
+pub fn overwrite_slice(text: &mut String, slice: &Slice, endpoint: usize, version: u64) {
+    let conditions = conditions(slice.endpoints[endpoint].is_ready);
+    overwrite(text, VERSION, 0, &version.to_string());
+    overwrite(text, CHANGED, 0, &slice.changed.map(spelled).unwrap_or_default());
+    overwrite(text, CONDITIONS, endpoint, conditions);
+}
+
+/// Writes over what stands behind a marker, where it is for the `nth` time, from 0.
+fn overwrite(text: &mut String, marker: &str, nth: usize, value: &str) {
+    let (at, _) = text.match_indices(marker).nth(nth).expect("it was written with all markers");
+    let start = at + marker.len();
+    text.replace_range(start..start + value.len(), value);
+}
+
+/// What stands before that which changes.
+const VERSION: &str = r#""resourceVersion":""#;
+const CHANGED: &str = r#"/last-change-trigger-time":""#;
+const CONDITIONS: &str = r#""conditions":{"#;
+
+/// Both have the same length.
+fn conditions(is_ready: bool) -> &'static str {
+    if is_ready {
+        r#""ready":true ,"serving":true ,"terminating":false"#
+    } else {
+        r#""ready":false,"serving":false,"terminating":false"#
+    }
+}
+
+/// A time as Kubernetes writes it.
+fn spelled(at: Timestamp) -> String {
+    at.strftime("%FT%TZ").to_string()
 }
 
 /// The end of `metadata` that tells who owns which fields.
@@ -89,7 +126,8 @@ impl Place<'_> {
         let (suffix, uid, node) = (suffix(number), uid(4, number), mix(number) % 1000);
         let (third, fourth) = (node / 250, node % 250);
         let zone = ["a", "b", "c"][node as usize % 3];
-        write!(out, r#"{{"addresses":["{address}"],"conditions":{{"ready":{is_ready},"serving":{is_ready},"terminating":false}},"#)
+        let conditions = conditions(*is_ready);
+        write!(out, r#"{{"addresses":["{address}"],"conditions":{{{conditions}}},"#)
             .expect("a String takes all");
         let pod = if *has_hostnames {
             write!(out, r#""hostname":"{name}-{at}","#).expect("a String takes all");

@@ -178,6 +178,11 @@ impl Cluster {
         Ipv4Addr::from_bits(PROBE + change % PROBE_ADDRESSES)
     }
 
+    /// The number of the change that a probe's address came with.
+    pub fn probe_number(address: Ipv4Addr) -> u32 {
+        address.to_bits().wrapping_sub(PROBE)
+    }
+
     /// All endpoints of the cluster.
     pub fn endpoint_total(&self) -> usize {
         (0..self.all_services()).map(|n| self.endpoint_count(n)).sum()

@@ -179,13 +179,19 @@ impl Store {
     /// Changes a slice and tells all watches.
     pub fn edit(&self, edit: Edit) -> Edited {
         let mut inner = self.inner.lock();
-        let (at, address) = inner.change(&self.cluster, edit);
+        let (at, place) = inner.change(&self.cluster, edit);
         let Inner { version, floor, slices, shelves, .. } = &mut *inner;
         *version += 1;
         let shelf = &mut shelves[Kind::Slice as usize];
         let mut line = Kind::Slice.line_head("MODIFIED");
         let head = line.len();
-        json::write_slice(&self.cluster, &mut line, &slices[at], *version);
+        let slice = &slices[at];
+        if let Edit::Flip { .. } = edit {
+            line.push_str(str::from_utf8(&shelf.objects[at]).expect("it was text"));
+            json::overwrite_slice(&mut line, slice, place, *version);
+        } else {
+            json::write_slice(&self.cluster, &mut line, slice, *version);
+        }
         line.push_str("}\n");
         let line = Bytes::from(line);
         shelf.objects[at] = line.slice(head..line.len() - 2);
@@ -193,7 +199,7 @@ impl Store {
         if let Some(forgotten) = shelf.tell(*version, line) {
             *floor = forgotten;
         }
-        Edited { version: *version, address, at_us }
+        Edited { version: *version, address: slice.endpoints[place].address, at_us }
     }
 
     /// Forgets all changes and ends all watches with `last`, so that everybody lists anew.
@@ -231,8 +237,8 @@ impl Inner {
         self.shelves[Kind::Slice as usize].objects = slices.collect();
     }
 
-    /// Changes the model; answers which slice it was, and the address that it was about.
-    fn change(&mut self, cluster: &Cluster, edit: Edit) -> (usize, std::net::Ipv4Addr) {
+    /// Changes the model; answers which slice it was, and which of its endpoints.
+    fn change(&mut self, cluster: &Cluster, edit: Edit) -> (usize, usize) {
         let at = match edit {
             Edit::Flip { slice, .. } | Edit::Add { slice } | Edit::Remove { slice } => slice,
             Edit::Move { probe } => self.slices.len() - cluster.probes + probe,
@@ -260,7 +266,7 @@ impl Inner {
                 0
             }
         };
-        (at, slice.endpoints[place].address)
+        (at, place)
     }
 }
 
