@@ -33,6 +33,16 @@ pub fn cpu_time(pid: u32) -> Duration {
     total
 }
 
+/// How long the threads of a process were ready to run and something else ran instead.
+pub fn waited(pid: u32) -> Duration {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
+    let waited_ns = tasks.flatten().filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').nth(1)?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(waited_ns.sum())
+}
+
 /// CPU time of children that have ended, in ticks.
 fn ended_children(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

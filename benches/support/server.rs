@@ -1,4 +1,4 @@
-//! Which server is measured? A process pinned to CPUs, with a folder of its own, killed when dropped.
+//! Which server is measured? A process pinned to CPUs, with a folder of its own, ended with us.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, UdpSocket};
@@ -17,6 +17,8 @@ use super::packets::{Expected, is_right};
 const END_MAX: Duration = Duration::from_millis(500);
 /// Time between two probes.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
+/// Time for one reply.
+const ASK_MAX: Duration = Duration::from_secs(2);
 /// Lines of the log that are shown of a server that fails.
 const LOG_LINES: usize = 20;
 
@@ -97,20 +99,13 @@ impl Server {
     ) -> Result<Duration, String> {
         let began = Instant::now();
         loop {
-            let reply = ask(address, &probe.packet);
-            let problem = match reply {
-                Ok(reply) => match check(&reply, probe) {
-                    Ok(()) => return Ok(began.elapsed()),
-                    Err(problem) => problem,
-                },
-                Err(error) => format!("no reply: {error}"),
+            let Err(problem) = ask_and_check(address, probe) else {
+                return Ok(began.elapsed());
             };
             let ended = self.child.try_wait().ok().flatten();
             if began.elapsed() > limit || ended.is_some() {
-                let ended =
-                    ended.map(|status| format!(" (it ended, {status})")).unwrap_or_default();
-                let log = self.log();
-                return Err(format!("{}: {problem}{ended}\n{log}", self.name));
+                let ended = ended.map(|it| format!(" (it ended, {it})")).unwrap_or_default();
+                return Err(format!("{}: {problem}{ended}\n{}", self.name, self.log()));
             }
             thread::sleep(PROBE_EVERY);
         }
@@ -140,19 +135,39 @@ impl Drop for Server {
     }
 }
 
+/// Asks until the answer is right, at most `limit`.
+///
+/// # Errors
+/// What is wrong with the last one.
+pub fn until(address: SocketAddr, probe: &Probe, limit: Duration) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        match ask_and_check(address, probe) {
+            Err(_) if began.elapsed() < limit => thread::sleep(PROBE_EVERY),
+            verdict => return verdict,
+        }
+    }
+}
+
 /// Asks once over UDP.
 ///
 /// # Errors
 /// Those of the socket; there is a time-out.
 pub fn ask(address: SocketAddr, packet: &[u8]) -> std::io::Result<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
-    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.set_read_timeout(Some(ASK_MAX))?;
     socket.connect(address)?;
     socket.send(packet)?;
     let mut reply = vec![0; 65_535];
     let len = socket.recv(&mut reply)?;
     reply.truncate(len);
     Ok(reply)
+}
+
+/// Asks once, and checks the reply.
+fn ask_and_check(address: SocketAddr, probe: &Probe) -> Result<(), String> {
+    let reply = ask(address, &probe.packet).map_err(|error| format!("no reply: {error}"))?;
+    check(&reply, probe)
 }
 
 /// Whether a reply has what its probe is to see.
