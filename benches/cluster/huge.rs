@@ -1,0 +1,151 @@
+//! What does the answer with 5 000 endpoints cost, and how much of it is there?
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use crate::World;
+use crate::subject::Subject;
+use crate::support::packets::{A, Edns, Expected, NOERROR, Packets, question};
+use crate::support::report::{Cell, Table};
+use crate::support::tcp::Load;
+
+/// Answers that are compared with each other.
+const COMPARED: usize = 20;
+/// Questions in flight.
+const IN_FLIGHT: usize = 16;
+const REPLY_MAX: Duration = Duration::from_secs(2);
+const ABOUT: &str = "\
+A of a headless Service with 5 000 ready endpoints. UDP with a payload of 1232 octets: how many \
+addresses, whether TC says that there are more, how many different sets 20 answers had, and how \
+many addresses these had together. TCP: how many addresses. CPU time of the server for one answer, \
+with 16 in flight, in µs.";
+
+pub fn measure(world: &World) -> Result<Table, String> {
+    let columns = [
+        ("UDP addresses", 0),
+        ("TC", 0),
+        ("different sets of 20", 0),
+        ("addresses of 20", 0),
+        ("CPU, UDP", 1),
+        ("TCP addresses", 0),
+        ("CPU, TCP", 1),
+    ];
+    let mut table = Table::new("The huge answer", ABOUT, "server", &columns);
+    let huge =
+        world.cluster.huge().ok_or("the cluster has no huge Service; leave --services out")?;
+    let name = world.cluster.dns_name(huge);
+    let api = world.api();
+    let window = Duration::from_secs(if world.options.quick { 1 } else { 3 });
+    for program in world.programs() {
+        let subject = world.ready(&program, &api)?;
+        let udp = over_udp(&subject, &name, window).map_err(|error| error.to_string())?;
+        let (addresses, cpu_us) = over_tcp(&subject, &name, window)?;
+        let measured = |value| Cell::Measured(vec![value]);
+        let cells = vec![
+            measured(udp.addresses as f64),
+            Cell::Text(if udp.is_truncated { "yes" } else { "no" }.to_owned()),
+            measured(udp.sets as f64),
+            measured(udp.together as f64),
+            measured(udp.cpu_us),
+            measured(f64::from(addresses)),
+            measured(cpu_us),
+        ];
+        table.row(&program.name, cells);
+    }
+    Ok(table)
+}
+
+/// What came over UDP.
+struct Datagrams {
+    addresses: usize,
+    is_truncated: bool,
+    /// Different sets of addresses.
+    sets: usize,
+    /// Different addresses in all of them.
+    together: usize,
+    cpu_us: f64,
+}
+
+fn over_udp(subject: &Subject, name: &str, window: Duration) -> std::io::Result<Datagrams> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(subject.address)?;
+    socket.set_read_timeout(Some(REPLY_MAX))?;
+    let packet = question(name, A, Edns::With);
+    let mut reply = vec![0; 65_535];
+    let (mut sets, mut together) = (BTreeSet::new(), BTreeSet::new());
+    let (mut addresses, mut is_truncated) = (0, true);
+    for _ in 0..COMPARED {
+        socket.send(&packet)?;
+        let len = socket.recv(&mut reply)?;
+        let set = addresses_in(&reply[..len], packet.len() - OPT_BYTES);
+        addresses = set.len();
+        is_truncated &= reply[2] & 0x02 != 0;
+        together.extend(set.iter().copied());
+        sets.insert(set);
+    }
+    let (before, began) = (subject.server.cpu_time(), Instant::now());
+    let mut answers = 0;
+    while began.elapsed() < window {
+        for _ in 0..IN_FLIGHT {
+            socket.send(&packet)?;
+        }
+        for _ in 0..IN_FLIGHT {
+            socket.recv(&mut reply)?;
+            answers += 1;
+        }
+    }
+    let cpu_us = cpu_us(subject, before, answers);
+    Ok(Datagrams { addresses, is_truncated, sets: sets.len(), together: together.len(), cpu_us })
+}
+
+/// How many addresses there are, and what an answer costs.
+fn over_tcp(subject: &Subject, name: &str, window: Duration) -> Result<(u16, f64), String> {
+    let packet = question(name, A, Edns::Without);
+    let answers = answers_over_tcp(subject.address, &packet).map_err(|error| error.to_string())?;
+    let mut packets = Packets::default();
+    packets.ask(name, A, Edns::Without, Expected { rcode: NOERROR, answers });
+    let load = Load {
+        target: subject.address,
+        packets: &packets,
+        connections: 1,
+        in_flight: IN_FLIGHT,
+        warm_up: Duration::from_millis(200),
+        window,
+        seed: 0,
+    };
+    let outcome = load.run(|| subject.server.cpu_time())?;
+    Ok((answers, outcome.cpu_us()))
+}
+
+/// Asks once over TCP. Answers how many records there are.
+fn answers_over_tcp(server: SocketAddr, packet: &[u8]) -> std::io::Result<u16> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(REPLY_MAX))?;
+    stream.write_all(&[&(packet.len() as u16).to_be_bytes()[..], packet].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut reply)?;
+    Ok(u16::from_be_bytes([reply[6], reply[7]]))
+}
+
+/// The OPT record behind a question, in octets.
+const OPT_BYTES: usize = 11;
+/// An A record whose owner is a pointer, in octets.
+const RECORD_BYTES: usize = 16;
+
+/// The addresses of a reply that repeats no name, sorted.
+fn addresses_in(reply: &[u8], records_at: usize) -> Vec<[u8; 4]> {
+    let count = usize::from(u16::from_be_bytes([reply[6], reply[7]]));
+    let records = reply[records_at..].chunks_exact(RECORD_BYTES).take(count);
+    let mut addresses: Vec<[u8; 4]> =
+        records.map(|record| *record.last_chunk().expect("16 octets")).collect();
+    addresses.sort_unstable();
+    addresses
+}
+
+fn cpu_us(subject: &Subject, before: Duration, answers: u64) -> f64 {
+    (subject.server.cpu_time() - before).as_secs_f64() * 1e6 / answers as f64
+}

@@ -1,0 +1,93 @@
+//! How much memory does the cluster take, how much a relist on top, and how soon is it known?
+
+use crate::World;
+use crate::subject::Program;
+use crate::support::apiserver::ApiServer;
+use crate::support::apiserver::answers::Style;
+use crate::support::report::{Cell, Table};
+
+const MIB: f64 = 1024.0 * 1024.0;
+const ABOUT: &str = "\
+Resident memory once the server is at rest after its first sync; its peak while all is listed anew \
+after a 410; the time from the first octet of the first list until the name that is listed last is \
+answered, on one core. A sample of all names is checked then. Paged: the API server refuses \
+streaming lists. `of CoreDNS` is against the steady memory of CoreDNS in the same style.";
+
+/// What one start of a server came to.
+struct Sync {
+    seconds: f64,
+    steady: f64,
+    peak: f64,
+    after: f64,
+}
+
+pub fn measure(world: &World) -> Result<Table, String> {
+    let columns = [
+        ("steady, MiB", 1),
+        ("of CoreDNS", 3),
+        ("peak of a relist, MiB", 1),
+        ("peak / steady", 2),
+        ("after it, MiB", 1),
+        ("all names known, s", 2),
+    ];
+    let mut table = Table::new("Memory and sync", ABOUT, "server", &columns);
+    let mut api = world.api();
+    for (style, is_streaming) in [("streaming", true), ("paged", false)] {
+        api.set_streaming(is_streaming);
+        // CoreDNS first: the others are put in relation to it.
+        let mut coredns = None;
+        for program in world.programs().iter().rev() {
+            let rounds = if program.is_mainstay() { world.rounds() } else { 1 };
+            let syncs = (0..rounds).map(|_| sync(world, program, &mut api));
+            let syncs = syncs.collect::<Result<Vec<_>, _>>()?;
+            let cells = cells(&syncs, coredns);
+            if !program.is_mainstay() {
+                coredns = cells[0].median();
+            }
+            table.row(&format!("{}, {style}", program.name), cells);
+        }
+    }
+    Ok(table)
+}
+
+fn cells(syncs: &[Sync], coredns: Option<f64>) -> Vec<Cell> {
+    let all = |pick: fn(&Sync) -> f64| Cell::Measured(syncs.iter().map(pick).collect());
+    let of_coredns = match coredns {
+        Some(coredns) => Cell::Measured(syncs.iter().map(|it| it.steady / coredns).collect()),
+        None => Cell::Empty,
+    };
+    vec![
+        all(|it| it.steady),
+        of_coredns,
+        all(|it| it.peak),
+        all(|it| it.peak / it.steady),
+        all(|it| it.after),
+        all(|it| it.seconds),
+    ]
+}
+
+fn sync(world: &World, program: &Program, api: &mut ApiServer) -> Result<Sync, String> {
+    api.asked();
+    let subject = program.start(&api.url(), None)?;
+    let known_us = subject.wait_known(&world.cluster)?;
+    let asked = api.asked();
+    let lists = asked.iter().filter(|asked| matches!(asked.style, Style::Stream | Style::Page));
+    let begun_us = lists.map(|asked| asked.begun_us).min().ok_or("it listed nothing")?;
+    subject.wait_rest();
+    let steady = subject.memory().now as f64 / MIB;
+    subject.reset_peak();
+    api.expire();
+    subject.wait_rest();
+    let relisted = api.asked();
+    if !relisted.iter().any(|asked| matches!(asked.style, Style::Stream | Style::Page)) {
+        return Err(format!("{}: it did not list again after 410: {relisted:?}", program.name));
+    }
+    subject.wait_known(&world.cluster)?;
+    let memory = subject.memory();
+    Ok(Sync {
+        seconds: known_us.saturating_sub(begun_us) as f64 / 1e6,
+        steady,
+        peak: memory.peak as f64 / MIB,
+        after: memory.now as f64 / MIB,
+    })
+}
