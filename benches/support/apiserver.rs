@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub mod answers;
 mod json;
 pub mod objects;
+mod protobuf;
 pub mod store;
 
 use answers::{Answers, Asked, gone};
@@ -164,7 +165,9 @@ pub fn run() {
     let port: u16 = arguments.next().and_then(|port| port.parse().ok()).expect("a port");
     let cluster = arguments.next().expect("a cluster");
     let cluster = serde_json::from_str(&cluster).expect("a cluster as JSON");
-    let answers = Answers::new(Arc::new(Store::new(cluster)));
+    let store = Store::new(cluster);
+    store.prepare();
+    let answers = Answers::new(Arc::new(store));
     let router = answers.router();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {

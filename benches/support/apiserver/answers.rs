@@ -1,7 +1,7 @@
 //! What does the stand-in API server answer? Lists in pages, watches with bookmarks, streaming
 //! lists, and what client-go wants to know before it asks for any of them.
 //!
-//! All answers are JSON, whatever `Accept` says: clients read what Content-Type tells.
+//! Objects are JSON, or protobuf for those who ask for it, as client-go does; all else is JSON.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{Request, Response, Uri};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{Request, Response};
 use futures_util::stream;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::store::{Kind, Opened, Store, now_us};
+use super::protobuf::{self, MEDIA_TYPE};
+use super::store::{Kind, Object, Opened, Store, now_us};
 
 /// The server: what it holds, how it answers, and what it was asked.
 pub struct Answers {
@@ -52,11 +54,11 @@ pub enum Style {
 struct Watch {
     kind: Kind,
     answers: Arc<Answers>,
-    first: std::vec::IntoIter<Bytes>,
-    /// What each of the first objects needs to be a line; empty when they are lines.
-    head: String,
-    /// The bookmark that ends a streaming list.
-    mark: Option<Bytes>,
+    query: Parameters,
+    /// The objects that there are.
+    first: std::vec::IntoIter<Object>,
+    /// Lines that come next: what was missed, and the bookmark that ends a streaming list.
+    told: Vec<Bytes>,
     events: mpsc::Receiver<Bytes>,
     ends_at: Instant,
     bookmark_at: Instant,
@@ -85,13 +87,14 @@ impl Answers {
     pub fn router(self: &Arc<Self>) -> Router {
         let answers = Arc::clone(self);
         Router::new().fallback_service(tower::service_fn(move |request: Request<Body>| {
-            let response = answers.answer(request.uri());
+            let response = answers.answer(&request);
             async move { Ok::<_, Infallible>(response) }
         }))
     }
 
-    fn answer(self: &Arc<Self>, uri: &Uri) -> Response<Body> {
-        let query = Parameters::of(uri);
+    fn answer(self: &Arc<Self>, request: &Request<Body>) -> Response<Body> {
+        let uri = request.uri();
+        let query = Parameters::of(request);
         let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.path() == uri.path()) else {
             return discovery(uri.path());
         };
@@ -123,7 +126,7 @@ impl Answers {
             r#","annotations":{"k8s.io/initial-events-end":"true"}"#,
         );
         self.note(kind, Style::Stream);
-        self.follow(kind, opened, kind.line_head("ADDED"), Some(mark), query)
+        self.follow(kind, opened, Some(mark), query)
     }
 
     /// Changes after a version.
@@ -131,8 +134,8 @@ impl Answers {
         self.note(kind, Style::Watch);
         let after = query.number("resourceVersion").unwrap_or_else(|| self.store.version());
         match self.store.resume(kind, after) {
-            Ok(opened) => self.follow(kind, opened, String::new(), None, query),
-            Err(_) => json(200, gone()),
+            Ok(opened) => self.follow(kind, opened, None, query),
+            Err(_) => query.pieces(query.lines(&[gone()])),
         }
     }
 
@@ -140,7 +143,6 @@ impl Answers {
         self: &Arc<Self>,
         kind: Kind,
         opened: Opened,
-        head: String,
         mark: Option<Bytes>,
         query: &Parameters,
     ) -> Response<Body> {
@@ -149,9 +151,9 @@ impl Answers {
         let watch = Watch {
             kind,
             answers: Arc::clone(self),
+            query: query.clone(),
             first: opened.objects.into_iter(),
-            head,
-            mark,
+            told: opened.missed.into_iter().chain(mark).collect(),
             events: opened.events,
             ends_at: now + longest.unwrap_or(WATCH_MAX),
             bookmark_at: now + BOOKMARK_EVERY,
@@ -160,7 +162,7 @@ impl Answers {
             let piece = watch.next().await?;
             Some((Ok::<_, Infallible>(piece), watch))
         });
-        json(200, Body::from_stream(pieces))
+        query.pieces(Body::from_stream(pieces))
     }
 
     /// A page of a list. The whole list has the version of its first page: what happens between two
@@ -183,19 +185,15 @@ impl Answers {
                 from + objects.len()
             ),
         };
-        let (name, api_version) = kind.names();
-        let mut body = format!(
-            r#"{{"kind":"{name}List","apiVersion":"{api_version}","metadata":{{"resourceVersion":"{version}"{token}}},"items":["#
-        )
-        .into_bytes();
-        body.reserve(objects.iter().map(|object| object.len() + 2).sum());
-        for (at, object) in objects.iter().enumerate() {
-            body.extend_from_slice(if at == 0 { b"{" } else { b",{" });
-            body.extend_from_slice(object);
-        }
-        body.extend_from_slice(b"]}");
         self.note(kind, Style::Page);
-        json(200, body)
+        let meta = format!(r#"{{"resourceVersion":"{version}"{token}}}"#);
+        match query.is_protobuf {
+            true => {
+                let objects = objects.iter().map(|object| &object.protobuf(kind)[..]);
+                answer(200, MEDIA_TYPE, protobuf::list(kind, &meta, objects))
+            }
+            false => json(200, list(kind, &meta, &objects)),
+        }
     }
 }
 
@@ -205,32 +203,34 @@ impl Watch {
         if let Some(piece) = self.first_piece() {
             return Some(piece);
         }
-        if let Some(mark) = self.mark.take() {
-            return Some(mark);
+        if !self.told.is_empty() {
+            return Some(self.query.lines(&std::mem::take(&mut self.told)));
         }
         let mut lines = Vec::new();
         let until = self.ends_at.min(self.bookmark_at);
         match timeout_at(until, self.events.recv_many(&mut lines, LINES_MAX)).await {
             Ok(0) => None,
-            Ok(1) => lines.pop(),
-            Ok(_) => Some(lines.concat().into()),
+            Ok(_) => Some(self.query.lines(&lines)),
             Err(_) if Instant::now() >= self.ends_at => None,
             Err(_) => {
                 self.bookmark_at += BOOKMARK_EVERY;
-                Some(bookmark(self.kind, self.answers.store.version(), ""))
+                let mark = bookmark(self.kind, self.answers.store.version(), "");
+                Some(self.query.lines(&[mark]))
             }
         }
     }
 
     /// Some of the objects that the watch begins with.
     fn first_piece(&mut self) -> Option<Bytes> {
-        let mut piece = Vec::new();
+        let (mut piece, head) = (Vec::new(), self.kind.line_head("ADDED"));
         while piece.len() < PIECE_BYTES
             && let Some(object) = self.first.next()
         {
-            piece.extend_from_slice(self.head.as_bytes());
-            piece.extend_from_slice(&object);
-            if !self.head.is_empty() {
+            if self.query.is_protobuf {
+                piece.extend(protobuf::frame(self.kind, "ADDED", object.protobuf(self.kind)));
+            } else {
+                piece.extend_from_slice(head.as_bytes());
+                piece.extend_from_slice(&object.json);
                 piece.extend_from_slice(b"}\n");
             }
         }
@@ -238,18 +238,47 @@ impl Watch {
     }
 }
 
-/// The parameters of a URL. None that counts here needs its escapes resolved.
-struct Parameters(HashMap<String, String>);
+/// What a request says: the parameters of its URL, none of which needs its escapes resolved here,
+/// and the encoding that it accepts.
+#[derive(Clone)]
+struct Parameters {
+    values: HashMap<String, String>,
+    is_protobuf: bool,
+}
 
 impl Parameters {
-    fn of(uri: &Uri) -> Self {
-        let pairs = uri.query().unwrap_or_default().split('&');
+    fn of(request: &Request<Body>) -> Self {
+        let pairs = request.uri().query().unwrap_or_default().split('&');
         let pairs = pairs.filter_map(|pair| pair.split_once('='));
-        Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+        let values = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let accepted = request.headers().get(ACCEPT).and_then(|it| it.to_str().ok());
+        // Clients name first what they want most.
+        let is_protobuf = accepted.is_some_and(|accepted| accepted.starts_with(MEDIA_TYPE));
+        Self { values, is_protobuf }
+    }
+
+    /// Lines of a watch in the encoding that is accepted.
+    fn lines(&self, lines: &[Bytes]) -> Bytes {
+        match (self.is_protobuf, lines) {
+            (true, _) => {
+                let frames: Vec<_> = lines.iter().map(|it| protobuf::frame_of_line(it)).collect();
+                frames.concat().into()
+            }
+            (false, [line]) => line.clone(),
+            (false, _) => lines.concat().into(),
+        }
+    }
+
+    /// The answer that is a watch.
+    fn pieces(&self, body: impl Into<Body>) -> Response<Body> {
+        match self.is_protobuf {
+            true => answer(200, &format!("{MEDIA_TYPE};stream=watch"), body),
+            false => json(200, body),
+        }
     }
 
     fn text(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str).filter(|text| !text.is_empty())
+        self.values.get(key).map(String::as_str).filter(|text| !text.is_empty())
     }
 
     fn number(&self, key: &str) -> Option<u64> {
@@ -279,8 +308,27 @@ fn bookmark(kind: Kind, version: u64, more: &str) -> Bytes {
     format!("{head}\"metadata\":{{\"resourceVersion\":\"{version}\"{more}}}}}}}\n").into()
 }
 
+/// A list as JSON.
+fn list(kind: Kind, meta: &str, objects: &[Object]) -> Vec<u8> {
+    let (name, version) = kind.names();
+    let head =
+        format!(r#"{{"kind":"{name}List","apiVersion":"{version}","metadata":{meta},"items":["#);
+    let mut body = head.into_bytes();
+    body.reserve(objects.iter().map(|object| object.json.len() + 2).sum());
+    for (at, object) in objects.iter().enumerate() {
+        body.extend_from_slice(if at == 0 { b"{" } else { b",{" });
+        body.extend_from_slice(&object.json);
+    }
+    body.extend_from_slice(b"]}");
+    body
+}
+
 fn json(status: u16, body: impl Into<Body>) -> Response<Body> {
-    let response = Response::builder().status(status).header("content-type", "application/json");
+    answer(status, "application/json", body)
+}
+
+fn answer(status: u16, media_type: &str, body: impl Into<Body>) -> Response<Body> {
+    let response = Response::builder().status(status).header(CONTENT_TYPE, media_type);
     response.body(body.into()).expect("its parts are valid")
 }
 

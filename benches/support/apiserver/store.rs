@@ -5,6 +5,7 @@
 //! changes in order. A watch that does not keep up is ended, as a real API server does.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
@@ -13,8 +14,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::json;
 use super::objects::{Cluster, Endpoint, Slice};
+use super::{json, protobuf};
 
 /// The kinds that are served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -64,11 +65,19 @@ struct Inner {
     moves: u32,
 }
 
+/// One object, as the octets of both encodings.
+#[derive(Clone)]
+pub struct Object {
+    /// From `"metadata"` to the closing brace.
+    pub json: Bytes,
+    /// Made when somebody wants it.
+    protobuf: Arc<OnceLock<Bytes>>,
+}
+
 /// The objects of one kind.
 #[derive(Default)]
 struct Shelf {
-    /// From `"metadata"` to the closing brace.
-    objects: Vec<Bytes>,
+    objects: Vec<Object>,
     /// Lines of a watch, by version.
     history: VecDeque<(u64, Bytes)>,
     watches: Vec<mpsc::Sender<Bytes>>,
@@ -77,7 +86,9 @@ struct Shelf {
 /// What a list or a watch begins with.
 pub struct Opened {
     pub version: u64,
-    pub objects: Vec<Bytes>,
+    pub objects: Vec<Object>,
+    /// Lines of what happened since.
+    pub missed: Vec<Bytes>,
     pub events: mpsc::Receiver<Bytes>,
 }
 
@@ -121,6 +132,18 @@ impl Kind {
     }
 }
 
+impl Object {
+    fn new(json: Bytes) -> Self {
+        Self { json, protobuf: Arc::default() }
+    }
+
+    /// The octets of the object as protobuf, without an envelope.
+    pub fn protobuf(&self, kind: Kind) -> &Bytes {
+        let whole = || [b"{", &self.json[..]].concat();
+        self.protobuf.get_or_init(|| protobuf::object(kind, &whole()).into())
+    }
+}
+
 impl Store {
     /// All objects of a cluster, at the first version.
     pub fn new(cluster: Cluster) -> Self {
@@ -134,6 +157,16 @@ impl Store {
         };
         inner.fill(&cluster);
         Self { cluster, inner: Mutex::new(inner) }
+    }
+
+    /// Makes the protobuf of all objects, so that the first who wants it does not wait.
+    pub fn prepare(&self) {
+        for kind in Kind::ALL {
+            let objects = self.inner.lock().shelves[kind as usize].objects.clone();
+            objects.iter().for_each(|object| {
+                object.protobuf(kind);
+            });
+        }
     }
 
     /// The version of the latest change.
@@ -151,7 +184,7 @@ impl Store {
         let mut inner = self.inner.lock();
         let events = inner.shelves[kind as usize].watch();
         let objects = inner.shelves[kind as usize].objects.clone();
-        Opened { version: inner.version, objects, events }
+        Opened { version: inner.version, objects, missed: Vec::new(), events }
     }
 
     /// Takes the changes after a version: what has happened, and what will.
@@ -162,13 +195,13 @@ impl Store {
         }
         let shelf = &mut inner.shelves[kind as usize];
         let missed = shelf.history.iter().filter(|(version, _)| *version > after);
-        let objects = missed.map(|(_, line)| line.clone()).collect();
+        let missed = missed.map(|(_, line)| line.clone()).collect();
         let events = shelf.watch();
-        Ok(Opened { version: inner.version, objects, events })
+        Ok(Opened { version: inner.version, objects: Vec::new(), missed, events })
     }
 
     /// Objects `from..from + limit` of a kind, the version, and how many are left.
-    pub fn page(&self, kind: Kind, from: usize, limit: usize) -> (Vec<Bytes>, u64, usize) {
+    pub fn page(&self, kind: Kind, from: usize, limit: usize) -> (Vec<Object>, u64, usize) {
         let inner = self.inner.lock();
         let objects = &inner.shelves[kind as usize].objects;
         let from = from.min(objects.len());
@@ -187,14 +220,14 @@ impl Store {
         let head = line.len();
         let slice = &slices[at];
         if let Edit::Flip { .. } = edit {
-            line.push_str(str::from_utf8(&shelf.objects[at]).expect("it was text"));
+            line.push_str(str::from_utf8(&shelf.objects[at].json).expect("it was text"));
             json::overwrite_slice(&mut line, slice, place, *version);
         } else {
             json::write_slice(&self.cluster, &mut line, slice, *version);
         }
         line.push_str("}\n");
         let line = Bytes::from(line);
-        shelf.objects[at] = line.slice(head..line.len() - 2);
+        shelf.objects[at] = Object::new(line.slice(head..line.len() - 2));
         let at_us = now_us();
         if let Some(forgotten) = shelf.tell(*version, line) {
             *floor = forgotten;
@@ -222,7 +255,7 @@ impl Inner {
         let object = |write: &dyn Fn(&mut String)| {
             let mut text = String::new();
             write(&mut text);
-            Bytes::from(text)
+            Object::new(text.into())
         };
         let namespaces = (0..cluster.namespaces)
             .map(|at| object(&|out| json::write_namespace(out, at, version)));
