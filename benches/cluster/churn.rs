@@ -82,8 +82,11 @@ pub fn measure_many(world: &World) -> Result<Table, String> {
         let quiet = quiet(world, &subject)?;
         for (per_second, seconds) in [(1_000, 20), (10_000, 60)] {
             let seconds = if world.options.quick { seconds / 5 } else { seconds };
-            let storm = storm(world, &subject, &mut api, per_second, seconds)?;
-            table.row(&format!("{}, {per_second}/s", program.name), storm.cells(&quiet));
+            let cells = match storm(world, &subject, &mut api, per_second, seconds) {
+                Ok(storm) => storm.cells(&quiet),
+                Err(problem) => vec![Cell::Text(format!("failed: {problem}"))],
+            };
+            table.row(&format!("{}, {per_second}/s", program.name), cells);
             subject.wait_rest();
         }
     }

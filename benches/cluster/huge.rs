@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::World;
 use crate::subject::Subject;
-use crate::support::packets::{A, Edns, Expected, NOERROR, Packets, question};
+use crate::support::packets::{A, Edns, question};
 use crate::support::report::{Cell, Table};
-use crate::support::tcp::Load;
 
 /// Answers that are compared with each other.
 const COMPARED: usize = 20;
@@ -41,7 +40,8 @@ pub fn measure(world: &World) -> Result<Table, String> {
     for program in world.programs() {
         let subject = world.ready(&program, &api)?;
         let udp = over_udp(&subject, &name, window).map_err(|error| error.to_string())?;
-        let (addresses, cpu_us) = over_tcp(&subject, &name, window)?;
+        let tcp = over_tcp(&subject, &name, window).map_err(|error| error.to_string())?;
+        let (addresses, cpu_us) = tcp;
         let measured = |value| Cell::Measured(vec![value]);
         let cells = vec![
             measured(udp.addresses as f64),
@@ -100,35 +100,27 @@ fn over_udp(subject: &Subject, name: &str, window: Duration) -> std::io::Result<
     Ok(Datagrams { addresses, is_truncated, sets: sets.len(), together: together.len(), cpu_us })
 }
 
-/// How many addresses there are, and what an answer costs.
-fn over_tcp(subject: &Subject, name: &str, window: Duration) -> Result<(u16, f64), String> {
+/// How many addresses there are, and what an answer costs. Servers may set TC: not all have room.
+fn over_tcp(subject: &Subject, name: &str, window: Duration) -> std::io::Result<(u16, f64)> {
     let packet = question(name, A, Edns::Without);
-    let answers = answers_over_tcp(subject.address, &packet).map_err(|error| error.to_string())?;
-    let mut packets = Packets::default();
-    packets.ask(name, A, Edns::Without, Expected { rcode: NOERROR, answers });
-    let load = Load {
-        target: subject.address,
-        packets: &packets,
-        connections: 1,
-        in_flight: IN_FLIGHT,
-        warm_up: Duration::from_millis(200),
-        window,
-        seed: 0,
-    };
-    let outcome = load.run(|| subject.server.cpu_time())?;
-    Ok((answers, outcome.cpu_us()))
-}
-
-/// Asks once over TCP. Answers how many records there are.
-fn answers_over_tcp(server: SocketAddr, packet: &[u8]) -> std::io::Result<u16> {
-    let mut stream = TcpStream::connect(server)?;
+    let framed = [&(packet.len() as u16).to_be_bytes()[..], &packet].concat();
+    let all = framed.repeat(IN_FLIGHT);
+    let mut stream = TcpStream::connect(subject.address)?;
     stream.set_read_timeout(Some(REPLY_MAX))?;
-    stream.write_all(&[&(packet.len() as u16).to_be_bytes()[..], packet].concat())?;
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut reply)?;
-    Ok(u16::from_be_bytes([reply[6], reply[7]]))
+    let (before, began) = (subject.server.cpu_time(), Instant::now());
+    let (mut answers, mut addresses, mut reply) = (0, 0, vec![0; 65_535]);
+    while began.elapsed() < window {
+        stream.write_all(&all)?;
+        for _ in 0..IN_FLIGHT {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length)?;
+            let reply = &mut reply[..usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(reply)?;
+            addresses = u16::from_be_bytes([reply[6], reply[7]]);
+            answers += 1;
+        }
+    }
+    Ok((addresses, cpu_us(subject, before, answers)))
 }
 
 /// The OPT record behind a question, in octets.

@@ -27,7 +27,7 @@ use support::machine::pin;
 use support::report::{Report, Table};
 
 /// Where the API server and the clients run.
-const CLIENT_CPU: usize = 1;
+pub const CLIENT_CPU: usize = 1;
 
 /// What all tables share.
 pub struct World {

@@ -11,8 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::CLIENT_CPU;
+use crate::subject::SERVER_CPU;
 use crate::support::apiserver::objects::mix;
 use crate::support::histogram::Histogram;
+use crate::support::machine::pin;
 use crate::support::packets::{Packets, id, is_right};
 use crate::support::server::shown;
 
@@ -23,11 +26,15 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// Longest wait for a reply before a look at whether it is over.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// What is shown of a wrong reply, in octets.
+const SHOWN_BYTES: usize = 200;
+
 /// A client at work.
 pub struct Steady {
     is_over: Arc<AtomicBool>,
     sender: JoinHandle<u64>,
     receiver: JoinHandle<Tally>,
+    awake: [JoinHandle<()>; 2],
 }
 
 /// What came of it.
@@ -68,7 +75,11 @@ impl Steady {
         let sending = receiving.clone();
         let sender = thread::spawn(move || sending.send(per_second));
         let receiver = thread::spawn(move || receiving.receive());
-        Ok(Self { is_over, sender, receiver })
+        let awake = [SERVER_CPU, CLIENT_CPU].map(|cpu| {
+            let over = is_over.clone();
+            thread::spawn(move || keep_awake(cpu, &over))
+        });
+        Ok(Self { is_over, sender, receiver, awake })
     }
 
     /// Ends, and tells what came of it.
@@ -79,6 +90,9 @@ impl Steady {
         self.is_over.store(true, Ordering::Relaxed);
         let sent = self.sender.join().expect("the sender does not panic");
         let tally = self.receiver.join().expect("the receiver does not panic");
+        for thread in self.awake {
+            thread.join().expect("it does not panic");
+        }
         match tally.first_wrong {
             Some(reply) => Err(format!("{} wrong replies, the first: {reply}", tally.wrong)),
             None => Ok(Tally { sent, ..tally }),
@@ -139,7 +153,7 @@ impl Shared {
             let expected = self.packets.expected(self.chosen(number));
             if !is_right(&reply[..len], expected) {
                 tally.wrong += 1;
-                tally.first_wrong.get_or_insert_with(|| shown(&reply[..len]));
+                tally.first_wrong.get_or_insert_with(|| shown(&reply[..len.min(SHOWN_BYTES)]));
             }
             if now > WARM_UP {
                 tally.latency.record((now.as_nanos() as u64).saturating_sub(sent_ns));
@@ -155,8 +169,23 @@ impl Shared {
 
 /// Puts the calling thread before all others of its CPU. Without the right to do so it shares.
 pub fn run_first() {
+    schedule(&["--fifo", "--pid", "10"]);
+}
+
+/// Keeps a CPU from halting, with a thread that runs when no other one wants to: to wake a halted
+/// CPU of a virtual machine takes up to milliseconds, which are not the server's.
+fn keep_awake(cpu: usize, is_over: &AtomicBool) {
+    if pin(&[cpu]).is_ok() && schedule(&["--idle", "--pid", "0"]) {
+        while !is_over.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Has the calling thread scheduled otherwise, if we may.
+fn schedule(wish: &[&str]) -> bool {
     let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
     let mut chrt = Command::new("chrt");
-    chrt.args(["--fifo", "--pid", "10", &thread]);
-    let _ = chrt.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    chrt.args(wish).arg(thread).stdout(Stdio::null()).stderr(Stdio::null());
+    chrt.status().is_ok_and(|status| status.success())
 }

@@ -15,7 +15,7 @@ use crate::support::packets::{A, Edns, Expected, NOERROR, PTR, is_right, questio
 use crate::support::server::{Probe, Server, Start, ask, check};
 
 /// Where servers run.
-const SERVER_CPU: &str = "0";
+pub const SERVER_CPU: usize = 0;
 /// Longest time until a cluster is known.
 const KNOWN_MAX: Duration = Duration::from_secs(60);
 /// Time between two looks at a server that does not know the cluster yet.
@@ -78,7 +78,7 @@ impl Program {
         std::fs::write(folder.path().join("Corefile"), corefile).map_err(fails)?;
         let server = Server::start(Start {
             name: &self.name,
-            cpus: SERVER_CPU,
+            cpus: &SERVER_CPU.to_string(),
             program: &self.path,
             arguments: ["-conf", "Corefile"].map(str::to_owned).to_vec(),
             folder,

@@ -1,11 +1,19 @@
 //! How much memory does the cluster take, how much a relist on top, and how soon is it known?
 
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use crate::World;
 use crate::subject::Program;
 use crate::support::apiserver::ApiServer;
 use crate::support::apiserver::answers::Style;
 use crate::support::report::{Cell, Table};
 
+/// Kinds that are watched.
+const KINDS: usize = 3;
+/// Longest wait for a relist to begin.
+const RELIST_MAX: Duration = Duration::from_secs(60);
 const MIB: f64 = 1024.0 * 1024.0;
 const ABOUT: &str = "\
 Resident memory once the server is at rest after its first sync; its peak while all is listed anew \
@@ -77,11 +85,8 @@ fn sync(world: &World, program: &Program, api: &mut ApiServer) -> Result<Sync, S
     let steady = subject.memory().now as f64 / MIB;
     subject.reset_peak();
     api.expire();
+    wait_relist(program, api)?;
     subject.wait_rest();
-    let relisted = api.asked();
-    if !relisted.iter().any(|asked| matches!(asked.style, Style::Stream | Style::Page)) {
-        return Err(format!("{}: it did not list again after 410: {relisted:?}", program.name));
-    }
     subject.wait_known(&world.cluster)?;
     let memory = subject.memory();
     Ok(Sync {
@@ -90,4 +95,19 @@ fn sync(world: &World, program: &Program, api: &mut ApiServer) -> Result<Sync, S
         peak: memory.peak as f64 / MIB,
         after: memory.now as f64 / MIB,
     })
+}
+
+/// Waits until all kinds are asked for anew: clients pause for a random time before they do.
+fn wait_relist(program: &Program, api: &mut ApiServer) -> Result<(), String> {
+    let (began, mut kinds) = (Instant::now(), BTreeSet::new());
+    while kinds.len() < KINDS {
+        if began.elapsed() > RELIST_MAX {
+            return Err(format!("{}: it did not list all anew after 410", program.name));
+        }
+        sleep(Duration::from_millis(100));
+        let asked = api.asked();
+        let lists = asked.iter().filter(|it| matches!(it.style, Style::Stream | Style::Page));
+        kinds.extend(lists.map(|it| it.kind as usize));
+    }
+    Ok(())
 }
