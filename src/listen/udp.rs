@@ -48,6 +48,8 @@ struct Worker {
     pens: Vec<Pen>,
     /// Replies of the batch at hand, to be counted when they are sent.
     sent: Vec<Served>,
+    /// Packets of the batch at hand that become errands.
+    later: Vec<(usize, Client, Lane, Purpose)>,
 }
 
 /// Starts a worker. It ends soon after `stop` is set.
@@ -76,7 +78,8 @@ impl Worker {
     fn new(exchange: Arc<Exchange>, socket: Arc<UdpSocket>, port: u16) -> Self {
         let (batch, desk) = (Batch::new(), Desk::new());
         let sent = Vec::with_capacity(BATCH_MAX);
-        Self { exchange, socket, port, batch, desk, plan: None, pens: Vec::new(), sent }
+        let (pens, later) = (Vec::new(), Vec::new());
+        Self { exchange, socket, port, batch, desk, plan: None, pens, sent, later }
     }
 
     /// Answers what has arrived before the end.
@@ -94,6 +97,7 @@ impl Worker {
                 if answered.is_err() {
                     self.desk = Desk::new();
                     self.sent.clear();
+                    self.later.clear();
                 }
                 return count;
             }
@@ -146,7 +150,7 @@ impl Worker {
             read_ahead(port, packets, &mut self.desk);
         }
         for index in 0..count {
-            self.answer_one(plan, port, index, began);
+            self.answer_one(port, index, began);
         }
         let lost = self.batch.send(&self.socket);
         if lost > 0 {
@@ -158,9 +162,15 @@ impl Worker {
             self.pens[served[0].block.map_or(0, |number| number + 1)].count(served, elapsed);
         }
         self.sent.clear();
+        // An errand costs more than an answer, so those set out when the answers have left.
+        let mut later = std::mem::take(&mut self.later);
+        for (index, client, lane, purpose) in later.drain(..) {
+            self.send_later(plan, index, client, lane, purpose);
+        }
+        self.later = later;
     }
 
-    fn answer_one(&mut self, plan: &Arc<Plan>, port: &Port, index: usize, now: Instant) {
+    fn answer_one(&mut self, port: &Port, index: usize, now: Instant) {
         let Some(is_ipv6) = self.batch.is_from_ipv6(index) else { return self.ignore(1) };
         let client = Client { proto: Proto::Udp, is_ipv6 };
         let (packet, reply) = self.batch.slot(index);
@@ -169,10 +179,10 @@ impl Worker {
                 self.batch.queue(index, served.reply_bytes);
                 self.sent.push(served);
                 if refresh {
-                    self.send_later(plan, index, client, Lane::Upstream, Purpose::Refresh);
+                    self.later.push((index, client, Lane::Upstream, Purpose::Refresh));
                 }
             }
-            Now::Later(lane) => self.send_later(plan, index, client, lane, Purpose::Reply),
+            Now::Later(lane) => self.later.push((index, client, lane, Purpose::Reply)),
             Now::Ignore => self.ignore(1),
         }
     }
