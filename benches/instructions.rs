@@ -1,8 +1,8 @@
 //! How many instructions does `answer_now` take for one query: a packet in, a reply out?
 //!
 //! Time is noise on a shared machine; instructions are not. valgrind counts them, and the counts
-//! are compared with those on file: more than 3 % above is a failure, and so is more than 3 % below,
-//! because a gain that is not written down can be lost unseen. A change that is worth more
+//! are compared with those on file: more than 3 % above is a failure, and so is more than 3 %
+//! below, because a gain that is not written down can be lost unseen. A change that is worth more
 //! instructions, and another compiler, write the file anew, in a commit of its own.
 
 use std::collections::BTreeMap;

@@ -76,6 +76,13 @@ pub struct Options {
     pub workers: usize,
 }
 
+impl Options {
+    /// UDP workers of one port: without `bind`, one address of each family or of both.
+    fn workers_in_all(&self) -> usize {
+        self.workers * self.bind.len().max(2)
+    }
+}
+
 /// The running server.
 pub struct Server {
     options: Options,
@@ -105,7 +112,7 @@ impl Server {
         counters: ops::Counters,
     ) -> Result<Self, Error> {
         let setting =
-            Setting { workers: options.workers, own_addresses: local::addresses().into() };
+            Setting { workers: options.workers_in_all(), own_addresses: local::addresses().into() };
         let (plan, parts) = compile(&corefile, &Parts::default(), &setting)?;
         let exchange = Exchange::new(plan.clone(), Handle::current());
         let scene = Arc::new(ArcSwap::from_pointee(Scene::default()));

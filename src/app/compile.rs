@@ -15,7 +15,7 @@ use crate::resolve::step::Step;
 
 /// What a compilation needs besides the Corefile.
 pub struct Setting {
-    /// Shards of the counters.
+    /// UDP workers that count: each gets a shard of the counters.
     pub workers: usize,
     /// Addresses of this host.
     pub own_addresses: Arc<[IpAddr]>,

@@ -5,11 +5,12 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 
-/// Nice value of every thread that is no UDP worker. A worker that wakes up for a packet is then
+/// Nice value of every thread of the runtime. A UDP worker that wakes up for a packet is then
 /// let onto its core at once, where it would wait for the time slice of a thread that reads a list
 /// of Services: with one core and 1 000 changes/s, p99 of cluster names was 6 times that of a quiet
 /// server, and with this it is the same (2026-11). Where the workers want every core whole, what
-/// is behind them keeps some 15 ms of each second.
+/// is behind them keeps some 15 ms of each second. Threads inherit it and cannot take it back, so
+/// workers are started from the main thread only.
 const BACKGROUND_NICE: i32 = 19;
 
 /// Below this many files a busy server may run out: room for the errands of a node.

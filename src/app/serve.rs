@@ -17,7 +17,8 @@ use crate::ops::{self, log};
 /// Corefile that is read when none is named (as CoreDNS).
 const COREFILE_DEFAULT: &str = "Corefile";
 /// Most UDP workers unless more are asked for: without a CPU limit a Pod sees all cores of its
-/// node, and each worker holds half a MiB.
+/// node, and each worker holds half a MiB, and up to 4 MiB more where it is asked for very many
+/// foreign names.
 const WORKERS_MAX: usize = 16;
 /// Largest Corefile from standard input, in octets.
 const STDIN_MAX: u64 = 1 << 20;

@@ -9,7 +9,7 @@
 //! Slices are united, whatever their ports and families are (row 19): one Host per label. The
 //! thousands of endpoints of a large Service mostly share their ports and take 4 octets each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -163,8 +163,9 @@ pub fn sorted_ports(ports: impl IntoIterator<Item = Port>) -> Arc<[Port]> {
 /// Endpoints on their way into Hosts.
 #[derive(Default)]
 struct Collected {
-    /// The different sets of ports.
+    /// The different sets of ports, and where each is.
     ports: Vec<Arc<[Port]>>,
+    numbers: HashMap<Arc<[Port]>, usize>,
     /// Endpoints without hostname, and the number of their ports.
     unnamed: Vec<(IpAddr, usize)>,
     named: Vec<Named>,
@@ -190,11 +191,12 @@ impl Collected {
 
     /// The number of a set of ports.
     fn set(&mut self, ports: Arc<[Port]>) -> usize {
-        let known = self.ports.iter().position(|known| *known == ports);
-        known.unwrap_or_else(|| {
+        let next = self.ports.len();
+        let number = *self.numbers.entry(ports.clone()).or_insert(next);
+        if number == next {
             self.ports.push(ports);
-            self.ports.len() - 1
-        })
+        }
+        number
     }
 
     /// Leaves each address once, with all its ports, and none whose label is also a hostname.
@@ -205,11 +207,8 @@ impl Collected {
         unnamed.sort_unstable();
         unnamed.dedup();
         for same in unnamed.chunk_by(|a, b| a.0 == b.0) {
-            let (address, mut set) = same[0];
-            for (_, other) in &same[1..] {
-                let both = [&self.ports[set], &self.ports[*other]];
-                set = self.set(sorted_ports(both.into_iter().flat_map(|ports| ports.to_vec())));
-            }
+            let (address, first) = same[0];
+            let set = if same.len() == 1 { first } else { self.union(same) };
             if taken.contains(&address) {
                 let label = schema::dashed(&address, &mut [0; 64]).into();
                 self.name(label, [address].into(), set);
@@ -217,6 +216,12 @@ impl Collected {
                 self.unnamed.push((address, set));
             }
         }
+    }
+
+    /// The number of the ports that an address has in several slices.
+    fn union(&mut self, same: &[(IpAddr, usize)]) -> usize {
+        let all = same.iter().flat_map(|(_, set)| self.ports[*set].to_vec());
+        self.set(sorted_ports(all))
     }
 
     /// One Group for each set of ports, in an order that does not depend on that of the slices.

@@ -113,8 +113,8 @@ impl Draft {
             FoundBy::Hosts => Kind::Hosts,
             FoundBy::Name(_) => Kind::Name,
         };
-        // Some ten thousand endpoints are far from this limit of a Service's addresses.
-        let v4_octets = u32::try_from(v4.len()).ok()?;
+        // 4 GiB of addresses do not fit the machine that would tell us of them.
+        let v4_octets = u32::try_from(v4.len()).expect("a Service has fewer than 2^30 addresses");
         let head = ServiceHead { kind, v4_octets, rest: Box::new(Rest { found_by, hosts }) };
         Some(Self { head, addresses: [v4, v6].concat() })
     }

@@ -49,7 +49,16 @@ struct Worker {
     /// Replies of the batch at hand, to be counted when they are sent.
     sent: Vec<Served>,
     /// Packets of the batch at hand that become errands.
-    later: Vec<(usize, Client, Lane, Purpose)>,
+    later: Vec<Waiting>,
+}
+
+/// A packet that has to wait for somebody.
+struct Waiting {
+    /// Its slot of the batch.
+    index: usize,
+    client: Client,
+    lane: Lane,
+    purpose: Purpose,
 }
 
 /// Starts a worker. It ends soon after `stop` is set.
@@ -104,7 +113,7 @@ impl Worker {
             // Nothing came: what is not needed any more must not be held by an idle worker.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.plan = Some(self.newest_plan());
-                self.desk.hot.tidy(Instant::now());
+                self.desk.hot.tidy_idle(Instant::now());
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Such as ECONNREFUSED of a client that has gone: not ours, and not lasting.
@@ -164,8 +173,8 @@ impl Worker {
         self.sent.clear();
         // An errand costs more than an answer, so those set out when the answers have left.
         let mut later = std::mem::take(&mut self.later);
-        for (index, client, lane, purpose) in later.drain(..) {
-            self.send_later(plan, index, client, lane, purpose);
+        for waiting in later.drain(..) {
+            self.send_later(plan, waiting, began.into());
         }
         self.later = later;
     }
@@ -179,10 +188,13 @@ impl Worker {
                 self.batch.queue(index, served.reply_bytes);
                 self.sent.push(served);
                 if refresh {
-                    self.later.push((index, client, Lane::Upstream, Purpose::Refresh));
+                    let (lane, purpose) = (Lane::Upstream, Purpose::Refresh);
+                    self.later.push(Waiting { index, client, lane, purpose });
                 }
             }
-            Now::Later(lane) => self.later.push((index, client, lane, Purpose::Reply)),
+            Now::Later(lane) => {
+                self.later.push(Waiting { index, client, lane, purpose: Purpose::Reply });
+            }
             Now::Ignore => self.ignore(1),
         }
     }
@@ -191,17 +203,10 @@ impl Worker {
         self.exchange.counters.ignored.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    fn send_later(
-        &mut self,
-        plan: &Arc<Plan>,
-        index: usize,
-        client: Client,
-        lane: Lane,
-        purpose: Purpose,
-    ) {
+    fn send_later(&mut self, plan: &Arc<Plan>, waiting: Waiting, arrived: tokio::time::Instant) {
+        let Waiting { index, client, lane, purpose } = waiting;
         let envelope = self.batch.envelope(index);
         let (socket, exchange, port) = (self.socket.clone(), self.exchange.clone(), self.port);
-        let arrived = tokio::time::Instant::now();
         let packet = self.batch.slot(index).0;
         let errand = || Errand {
             plan: plan.clone(),

@@ -31,9 +31,11 @@ const LEASE_S: u32 = 5;
 /// Sets per second of lease: a large table asks the shared cache some 8 000 times a second for
 /// leases, and not for every name each [`LEASE_S`].
 const SETS_PER_LEASE_S: usize = 1 << 11;
-/// Sets that are looked through at most at once for leases that have run out: an idle worker, which
-/// wakes twice a second, is through the largest table in about a minute.
-const SWEEP_MAX: usize = 1 << 9;
+/// Sets that are looked through with each batch: each Entry is touched, so these are few.
+const SWEEP_BATCH: usize = 1 << 4;
+/// Sets that are looked through when nothing came: an idle worker, which wakes twice a second, is
+/// through the largest table in eight seconds.
+const SWEEP_IDLE: usize = 1 << 12;
 
 /// Entries from which on [`Hot::read_ahead`] pays: with their octets some 800 KiB.
 const LARGE_MIN: usize = 1 << 11;
@@ -142,7 +144,8 @@ impl Hot {
         answer
     }
 
-    /// Gives an Entry a slot: a free one, or that of the lease which ends first.
+    /// Gives an Entry a slot: a free one, that of an Entry which was dropped, or that of the lease
+    /// which ends first.
     fn keep(&mut self, cache: &Cache, slot: Slot) {
         let slots = self.sets.len() * WAYS;
         let slots_max = usize::try_from(cache.capacity()).unwrap_or(usize::MAX).saturating_mul(2);
@@ -150,7 +153,8 @@ impl Hot {
             self.resize(self.sets.len() * 2);
         }
         let Set(slots) = self.set(slot.tag);
-        let order = |slot: &&mut Slot| (slot.entry.is_some(), slot.until_s);
+        let is_used = |slot: &Slot| slot.entry.as_ref().is_some_and(|entry| !entry.is_retired());
+        let order = |slot: &&mut Slot| (is_used(slot), slot.until_s);
         let Some(place) = slots.iter_mut().min_by_key(order) else { return };
         let is_new = place.entry.is_none();
         *place = slot;
@@ -167,21 +171,33 @@ impl Hot {
         self.held -= gone;
     }
 
-    /// Lets Entries go whose lease has run out, in some sets, and in the end room that nobody
-    /// needs. To be called with each batch and each idle wake; a round begins once a second at
-    /// most.
+    /// Lets Entries go in some sets, with each batch. A round begins once a second at most.
     pub fn tidy(&mut self, now: Instant) {
+        self.tidy_some(now, SWEEP_BATCH);
+    }
+
+    /// The same in many sets, when nothing else is to be done.
+    pub fn tidy_idle(&mut self, now: Instant) {
+        self.tidy_some(now, SWEEP_IDLE);
+    }
+
+    fn tidy_some(&mut self, now: Instant, sets: usize) {
         let now_s = self.seconds(now);
         if self.swept > 0 || now_s > self.swept_s {
-            self.sweep(now_s);
+            self.sweep(now_s, sets);
         }
     }
 
-    fn sweep(&mut self, now_s: u32) {
+    /// Lets Entries go whose lease has run out, and those that the shared cache has dropped: what
+    /// is left is bounded there, in octets. In the end of a round, lets room go that nobody needs.
+    fn sweep(&mut self, now_s: u32, sets: usize) {
         self.swept_s = now_s;
-        let end = (self.swept + SWEEP_MAX).min(self.sets.len());
+        let end = (self.swept + sets).min(self.sets.len());
         for Set(slots) in &mut self.sets[self.swept..end] {
-            let is_over = |slot: &Slot| slot.until_s <= now_s && slot.entry.is_some();
+            let is_over = |slot: &Slot| {
+                let is_dropped = |entry: &Arc<Entry>| slot.until_s <= now_s || entry.is_retired();
+                slot.entry.as_ref().is_some_and(is_dropped)
+            };
             let gone = slots.iter_mut().filter(|slot| is_over(slot)).map(std::mem::take).count();
             self.held -= gone;
         }
@@ -362,7 +378,7 @@ mod tests {
 
     #[test]
     fn the_table_grows_with_what_is_asked_within_the_capacity_of_the_cache() {
-        let (large, small, now) = (cache(100_000), cache(0), Instant::now());
+        let (large, now) = (cache(100_000), Instant::now());
         let mut hot = Hot::new();
         for n in 0..3_000 {
             large.store(&question(n), &found(), now);
@@ -371,8 +387,31 @@ mod tests {
             assert!(look(&mut hot, &large, &question(n), now).is_some());
         }
         assert!(hot.held > 2_900 && hot.sets.len() * WAYS >= 2 * hot.held, "{}", hot.held);
-        let sets_max = (small.capacity() as usize * 2).next_power_of_two() / WAYS;
-        assert!(sets_max < SETS_MAX && large.capacity() as usize > hot.sets.len());
+    }
+
+    #[test]
+    fn the_table_of_a_small_cache_stays_small() {
+        let mut config = CacheConfig::default();
+        (config.success.capacity, config.denial.capacity) = (200, 200);
+        let (small, now, mut hot) =
+            (Cache::new(config, vec![Name::root()]), Instant::now(), Hot::new());
+        for n in 0..3_000 {
+            small.store(&question(n), &found(), now);
+            look(&mut hot, &small, &question(n), now);
+        }
+        let slots_max = (small.capacity() as usize * 2).next_power_of_two();
+        assert!(hot.sets.len() * WAYS <= slots_max, "{} of {slots_max}", hot.sets.len() * WAYS);
+    }
+
+    #[test]
+    fn what_the_shared_cache_dropped_is_let_go_before_its_lease_ends() {
+        let (cache, now, mut hot) = (cache(1_000), Instant::now(), Hot::new());
+        cache.store(&question(1), &found(), now);
+        assert!(look(&mut hot, &cache, &question(1), now).is_some());
+        cache.store(&question(1), &denied(), now);
+        assert_eq!(hot.held, 1);
+        hot.tidy_idle(now + Duration::from_secs(1));
+        assert_eq!(hot.held, 0);
     }
 
     #[test]
@@ -385,7 +424,7 @@ mod tests {
         // One holds the test, one moka.
         let pinned = || entries.iter().filter(|entry| Arc::strong_count(entry) > 2).count();
         assert!(pinned() > 1_800 && hot.sets.len() > SETS_MIN, "{} of {}", pinned(), hot.held);
-        (0..60).for_each(|s| hot.tidy(now + Duration::from_secs(s)));
+        (0..60).for_each(|s| hot.tidy_idle(now + Duration::from_secs(s)));
         assert_eq!((hot.held, pinned()), (0, 0));
         assert_eq!(hot.sets.len(), SETS_MIN);
     }

@@ -49,10 +49,13 @@ impl Kubernetes {
         Some(self.published.zone()).filter(|zone| zone.is_large())
     }
 
-    /// Notes what a Query will look up. Answers whether no later Step will see it.
-    pub fn foresee(&self, query: &Query<'_>, zone: &Zone, ahead: &mut Ahead) -> bool {
+    /// Notes what a Query will look up in a Zone of this directive, if that is large. Answers
+    /// whether no later Step will see the Query.
+    pub fn foresee(&self, query: &Query<'_>, zone: Option<&Zone>, ahead: &mut Ahead) -> bool {
         let Some((apex, prefix)) = self.split(query.name()) else { return false };
-        zone.foresee(apex, prefix, query.name(), ahead);
+        if let Some(zone) = zone {
+            zone.foresee(apex, prefix, query.name(), ahead);
+        }
         !self.fallthrough.covers(query.name())
     }
 

@@ -114,10 +114,9 @@ impl Block {
         for step in &self.steps {
             match step {
                 Step::Kubernetes(kubernetes) => {
-                    let Some(large) = large.filter(|it| ptr::eq(it.kubernetes, kubernetes)) else {
-                        continue;
-                    };
-                    if kubernetes.foresee(query, &large.zone, &mut desk.ahead.zone) {
+                    let large = large.filter(|it| ptr::eq(it.kubernetes, kubernetes));
+                    let zone = large.map(|it| &**it.zone);
+                    if kubernetes.foresee(query, zone, &mut desk.ahead.zone) {
                         return;
                     }
                 }

@@ -23,6 +23,8 @@ use mainstay::wire::{Answer, Name, Query, Question, RecordType, message};
 pub const PORT: u16 = 53;
 /// Ready endpoints of each headless Service.
 pub const ENDPOINTS: usize = 5;
+/// Entries that the cache has room for: more than any bench asks for.
+const CACHED_MAX: u64 = 200_000;
 /// Counters of workers.
 const WORKERS: usize = 4;
 /// Namespaces beside `shop`.
@@ -49,7 +51,8 @@ pub fn fixture(count: usize, forwarding: Option<Forwarding>) -> Fixture {
     let own_addresses = Vec::new().into();
     let kubernetes = Kubernetes::new(&config, own_addresses, published(count));
     let prefetch = Prefetch { amount: 1, window: Duration::from_secs(60), percentage: 90 };
-    let config = CacheConfig { prefetch: Some(prefetch), ..CacheConfig::default() };
+    let mut config = CacheConfig { prefetch: Some(prefetch), ..CacheConfig::default() };
+    config.success.capacity = CACHED_MAX;
     let cache = Arc::new(Cache::new(config, vec![Name::root()]));
     let mut steps = vec![Step::Kubernetes(kubernetes), Step::Cache(cache.clone())];
     steps.extend(forwarding.map(Step::Forward));
