@@ -47,6 +47,16 @@ const CHAPTERS: [Chapter; TABLES.len()] = [
     floods::measure,
 ];
 
+/// What the picture shows: the main column of each table, and its title there.
+const PICTURE: [(&str, &str, &str); TABLES.len()] = [
+    ("Memory and sync", "steady, MiB", "Resident memory at rest, in MiB"),
+    ("One change", "median", "One change, until it is seen: median, in ms"),
+    ("Churn", "visible p99, ms", "Changes under queries, until they are seen: p99, in ms"),
+    ("Cost of a change", "10 000 Services, µs", "CPU time of a change, 10 000 Services, in µs"),
+    ("The huge answer", "CPU, UDP", "CPU time of the answer with 5 000 endpoints over UDP, in µs"),
+    ("Floods", "p99", "Latency of cluster names under floods: p99, in µs"),
+];
+
 fn main() -> ExitCode {
     apiserver::run();
     match World::new(Options::parse()).and_then(|world| world.run()) {
@@ -71,15 +81,34 @@ impl World {
             versions: self.versions(),
             tables: Vec::new(),
         };
+        let mut failed = Vec::new();
         for (name, measure) in TABLES.into_iter().zip(CHAPTERS) {
             if self.options.wants(name) {
-                let table = measure(self).map_err(|problem| format!("{name}: {problem}"))?;
+                // What was measured before and comes after is not thrown away.
+                let table = measure(self).unwrap_or_else(|problem| {
+                    eprintln!("{name}: {problem}");
+                    failed.push(name);
+                    Table::failed(name, &problem)
+                });
                 println!("{}", table.markdown());
                 report.tables.push(table);
             }
         }
+        self.write(&report)?;
+        match failed.as_slice() {
+            [] => Ok(()),
+            _ => Err(format!("failed: {}", failed.join(", "))),
+        }
+    }
+
+    /// Writes the report, if a folder for it was named.
+    fn write(&self, report: &Report) -> Result<(), String> {
         let Some(out) = &self.options.out else { return Ok(()) };
-        let panels: Vec<_> = report.tables.iter().map(|table| table.panel(0, "mainstay")).collect();
+        let panels = PICTURE.into_iter().filter_map(|(table, column, title)| {
+            let table = report.tables.iter().find(|it| it.title == table)?;
+            Some(table.panel(title, column, "mainstay")).filter(|panel| !panel.bars.is_empty())
+        });
+        let panels: Vec<_> = panels.collect();
         report.write(out, "results", &panels).map_err(|error| error.to_string())
     }
 

@@ -94,7 +94,7 @@ impl Program {
         let output = std::process::Command::new(&self.path).arg(argument).output();
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         let line = text.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
-        format!("{line} ({})", self.path.display())
+        format!("{line} ({})", self.path.file_name().unwrap_or_default().display())
     }
 }
 

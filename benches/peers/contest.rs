@@ -20,6 +20,13 @@ pub struct Contest<'a> {
     pub entrants: Vec<Entrant<'a>>,
 }
 
+impl<'a> Contest<'a> {
+    /// The first Mainstay, if there is one.
+    fn ours(&self) -> Option<&Entrant<'a>> {
+        self.entrants.iter().find(|entrant| entrant.name.starts_with("Mainstay"))
+    }
+}
+
 /// How questions come.
 #[derive(Clone, Copy, Debug)]
 pub enum How {
@@ -119,60 +126,93 @@ pub const SATURATED: [(&str, usize); 5] =
     [("CPU µs/query", 2), ("× first", 2), ("kq/s", 0), ("CPU used %", 0), ("asked again", 0)];
 
 /// Columns of [`steady`].
-pub const STEADY: [(&str, usize); 7] = [
+pub const STEADY: [(&str, usize); 13] = [
     ("CPU µs/query", 2),
     ("× first", 2),
+    ("× Mainstay", 2),
     ("p50 µs", 0),
+    ("p50 × first", 2),
     ("p99 µs", 0),
     ("p99 × first", 2),
+    ("p99 × Mainstay", 2),
     ("max µs", 0),
+    ("kq/s", 2),
+    ("lost", 0),
     ("left late", 0),
+    ("verdict", 0),
 ];
+
+/// A server that answers less of a fixed rate than this part did not keep up.
+const KEPT_UP_MIN: f64 = 0.99;
 
 /// Adds rows about work at saturation.
 pub fn saturated(table: &mut Table, contests: &[Contest<'_>]) {
-    rows(table, contests, |entrant, first| {
-        vec![
+    rows(table, contests, |entrant, contest| {
+        let measured = [
             entrant.each(Outcome::cpu_us),
-            ratios(entrant, first, Outcome::cpu_us),
+            ratios(entrant, contest.entrants.first(), Outcome::cpu_us),
             entrant.each(|outcome| outcome.rate() / 1e3),
             entrant.each(|outcome| outcome.utilisation() * 100.0),
             entrant.each(|outcome| outcome.lost as f64),
-        ]
+        ];
+        measured.map(Cell::Measured).to_vec()
     });
 }
 
 /// Adds rows about work at a fixed rate.
 pub fn steady(table: &mut Table, contests: &[Contest<'_>]) {
     let quantile = |part| move |outcome: &Outcome| micros(outcome.latency.quantile(part));
-    rows(table, contests, |entrant, first| {
-        vec![
+    rows(table, contests, |entrant, contest| {
+        let (first, ours) = (contest.entrants.first(), contest.ours());
+        let measured = [
             entrant.each(Outcome::cpu_us),
             ratios(entrant, first, Outcome::cpu_us),
+            ratios(entrant, ours, Outcome::cpu_us),
             entrant.each(quantile(0.5)),
+            ratios(entrant, first, quantile(0.5)),
             entrant.each(quantile(0.99)),
             ratios(entrant, first, quantile(0.99)),
+            ratios(entrant, ours, quantile(0.99)),
             entrant.each(|outcome| micros(outcome.latency.max())),
+            entrant.each(|outcome| outcome.rate() / 1e3),
+            entrant.each(|outcome| outcome.lost as f64),
             entrant.each(|outcome| outcome.late as f64),
-        ]
+        ];
+        let mut cells = measured.map(Cell::Measured).to_vec();
+        cells.push(verdict(entrant, contest.how));
+        cells
     });
 }
 
-/// A value against that of the first server in the same round.
-fn ratios(entrant: &Entrant<'_>, first: &Entrant<'_>, value: impl Fn(&Outcome) -> f64) -> Vec<f64> {
-    let pairs = entrant.outcomes.iter().zip(&first.outcomes);
-    pairs.map(|(mine, theirs)| value(mine) / value(theirs)).collect()
+/// Whether a server answered at the rate at which it was asked, by the median of its rounds.
+fn verdict(entrant: &Entrant<'_>, how: How) -> Cell {
+    let How::Udp(Pace::PerSecond(rate)) = how else { return Cell::Empty };
+    let answered = Cell::Measured(entrant.each(Outcome::rate)).median();
+    match answered {
+        Some(answered) if answered < rate * KEPT_UP_MIN => Cell::Text("did not keep up".to_owned()),
+        Some(_) => Cell::Text("kept up".to_owned()),
+        None => Cell::Empty,
+    }
+}
+
+/// A value against that of another server in the same round.
+fn ratios(
+    entrant: &Entrant<'_>,
+    other: Option<&Entrant<'_>>,
+    value: impl Fn(&Outcome) -> f64,
+) -> Vec<f64> {
+    let others = other.into_iter().flat_map(|other| &other.outcomes);
+    entrant.outcomes.iter().zip(others).map(|(mine, theirs)| value(mine) / value(theirs)).collect()
 }
 
 fn rows(
     table: &mut Table,
     contests: &[Contest<'_>],
-    measured: impl Fn(&Entrant<'_>, &Entrant<'_>) -> Vec<Vec<f64>>,
+    measured: impl Fn(&Entrant<'_>, &Contest<'_>) -> Vec<Cell>,
 ) {
     for contest in contests {
         for entrant in &contest.entrants {
-            let mut cells: Vec<Cell> =
-                measured(entrant, &contest.entrants[0]).into_iter().map(Cell::Measured).collect();
+            let mut cells = measured(entrant, contest);
             if let Err(why) = &entrant.peer {
                 cells.fill(Cell::Empty);
                 cells[0] = Cell::Skipped(why.clone());

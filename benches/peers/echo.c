@@ -35,7 +35,7 @@ static int listen_on(int port) {
     return fd;
 }
 
-static int receive(int fd) {
+static void set_up(void) {
     for (int i = 0; i < BATCH; i++) {
         rooms[i] = (struct iovec){packets[i], ROOM};
         headers[i].msg_hdr = (struct msghdr){
@@ -43,15 +43,23 @@ static int receive(int fd) {
             .msg_iov = &rooms[i], .msg_iovlen = 1,
         };
     }
-    return recvmmsg(fd, headers, BATCH, MSG_WAITFORONE, NULL);
+}
+
+/* What receiving and sending have changed in those that were used. */
+static void renew(int count) {
+    for (int i = 0; i < count; i++) {
+        rooms[i].iov_len = ROOM;
+        headers[i].msg_hdr.msg_namelen = sizeof peers[i];
+    }
 }
 
 int main(int argc, char **argv) {
     int fd = listen_on(argc > 1 ? atoi(argv[1]) : 0);
     size_t octets = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
     if (octets > ROOM) fail("OCTETS");
+    set_up();
     for (;;) {
-        int count = receive(fd);
+        int count = recvmmsg(fd, headers, BATCH, MSG_WAITFORONE, NULL);
         if (count < 0 && errno != EINTR) fail("recvmmsg");
         for (int i = 0; i < count; i++) {
             packets[i][2] |= (char)0x80;
@@ -59,5 +67,6 @@ int main(int argc, char **argv) {
         }
         for (int sent = 0, next; sent < count; sent += next > 0 ? next : 1)
             next = sendmmsg(fd, headers + sent, count - sent, 0);
+        renew(count);
     }
 }

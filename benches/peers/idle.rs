@@ -15,19 +15,22 @@ use crate::support::report::{Cell, Table};
 
 const IDLE: &str = "\
 CPU time of servers that nobody asks, with 10 000 Services, in per cent of one core; and their \
-resident memory.";
+resident memory. All have rested for the same time when it begins.";
 
 pub fn idle(world: &World, sites: &[Site]) -> Result<Table, String> {
     let site = &sites[0];
     let (coredns, bare) = (site.coredns(world), echo(&world.echo, None)?);
     let peers: Vec<&Peer> = site.mainstays.iter().chain(&coredns).chain([&bare]).collect();
+    // A server that has just read its cluster still tidies up.
+    eprintln!("all rest for {:?}", world.times.rest);
+    thread::sleep(world.times.rest);
     let before: Vec<_> = peers.iter().map(|peer| peer.server.cpu_time()).collect();
     eprintln!("idle for {:?}", world.times.idle);
     thread::sleep(world.times.idle);
     let columns = [("CPU %", 3), ("resident MiB", 1)];
     let mut table = Table::new("Idle", IDLE, "server", &columns);
     for (peer, before) in peers.iter().zip(before) {
-        let used = peer.server.cpu_time() - before;
+        let used = peer.server.cpu_time().saturating_sub(before);
         let percent = used.as_secs_f64() / world.times.idle.as_secs_f64() * 100.0;
         let mib = memory(peer.server.pid()).now as f64 / f64::from(1 << 20);
         table.row(peer.name(), vec![Cell::Measured(vec![percent]), Cell::Measured(vec![mib])]);
@@ -41,7 +44,8 @@ pub fn idle(world: &World, sites: &[Site]) -> Result<Table, String> {
 const SCALING: &str = "\
 ClusterIP A, 1 000 names. Client and server share both CPUs, so throughput cannot double here; \
 what can be seen is whether a query costs more CPU time when there are two workers. *Scaling* is \
-twice the CPU time per query with one worker, divided by that with two: 2 would be no loss at all.";
+2 × CPU time per query with one worker ÷ that with two, with the client on the same CPUs: a proxy \
+for the throughput of two cores, not a measurement of it. 2 would be no loss at all.";
 
 /// Sockets of the client: the kernel spreads them over the workers.
 const SOCKETS: usize = 64;

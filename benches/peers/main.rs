@@ -118,13 +118,28 @@ impl World {
             versions: versions::all(self),
             tables: Vec::new(),
         };
+        let mut failed = Vec::new();
         for (name, measure) in CHAPTERS {
             if self.options.wants_table(name) {
-                let table = measure(self, &sites)?;
+                // What was measured before and comes after is not thrown away.
+                let table = measure(self, &sites).unwrap_or_else(|problem| {
+                    eprintln!("{name}: {problem}");
+                    failed.push(name);
+                    Table::failed(name, &problem)
+                });
                 println!("{}", table.markdown());
                 report.tables.push(table);
             }
         }
+        self.write(report)?;
+        match failed.as_slice() {
+            [] => Ok(()),
+            _ => Err(format!("failed: {}", failed.join(", "))),
+        }
+    }
+
+    /// Writes the report, if a folder for it was named.
+    fn write(&self, mut report: Report) -> Result<(), String> {
         let disturbed = self.disturbed.get().to_string();
         report.versions.push(("measured again, because something else ran".into(), disturbed));
         let Some(out) = &self.options.out else { return Ok(()) };

@@ -60,6 +60,8 @@ pub struct Times {
     pub window: Duration,
     /// At a fixed rate.
     pub steady: Duration,
+    /// Before idle servers are measured.
+    pub rest: Duration,
     pub idle: Duration,
 }
 
@@ -72,6 +74,7 @@ impl Options {
                 warm_up: ms(80),
                 window: ms(400),
                 steady: ms(1000),
+                rest: ms(10_000),
                 idle: ms(5000),
             },
             false => Times {
@@ -79,6 +82,7 @@ impl Options {
                 warm_up: ms(100),
                 window: ms(600),
                 steady: ms(3000),
+                rest: ms(20_000),
                 idle: ms(10_000),
             },
         };

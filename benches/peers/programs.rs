@@ -86,7 +86,7 @@ pub fn compile_echo(folder: &Path) -> Result<PathBuf, String> {
     let status = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(ECHO).status();
     match status {
         Ok(status) if status.success() => Ok(program),
-        Ok(status) => Err(format!("cc {ECHO}: {status}")),
+        Ok(status) => Err(format!("cc echo.c: {status}")),
         Err(error) => Err(format!("cannot run cc: {error}; install a C compiler")),
     }
 }
@@ -187,7 +187,7 @@ pub fn folder_with(files: &[(&str, &str)]) -> Result<TempDir, String> {
     let folder = folder()?;
     for (name, text) in files {
         let path = folder.path().join(name);
-        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        std::fs::write(path, text).map_err(|error| format!("{name}: {error}"))?;
     }
     Ok(folder)
 }

@@ -145,6 +145,8 @@ impl Recursor {
 /// # Errors
 /// The program is not there.
 pub fn installed(program: &str) -> Result<(), String> {
-    let is_there = Path::new(program).exists();
-    is_there.then_some(()).ok_or(format!("{program} is not installed; `run` does it as root"))
+    let path = Path::new(program);
+    let name = path.file_name().unwrap_or_default().display();
+    let why = || format!("{name} is not installed; `run` does it as root");
+    path.exists().then_some(()).ok_or_else(why)
 }

@@ -119,8 +119,11 @@ pub fn tcp(world: &World, sites: &[Site]) -> Result<Table, String> {
 
 const RATES: &str = "\
 ClusterIP A, 1 000 names, at a fixed rate. Latency counts from when a question was due, over all \
-questions of a round. *× first* is against the echo in the same round. *Left late* counts \
-questions that left the client more than 100 µs after they were due.";
+questions of a round. *× first* is against the echo in the same round, *× Mainstay* against \
+Mainstay: for CoreDNS that is how many times as much CPU time and latency it has. *kq/s* were \
+answered; below 99 % of the rate a server did not keep up. *Lost* counts questions without a reply \
+for 100 ms, which were asked again; *left late* those that left the client more than 100 µs after \
+they were due.";
 
 /// Fixed rates.
 pub fn rates(world: &World, sites: &[Site]) -> Result<Table, String> {

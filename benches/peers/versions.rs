@@ -8,8 +8,7 @@ use crate::{authorities, recursors};
 
 /// Names and versions of all programs, as they tell them.
 pub fn all(world: &World) -> Vec<(String, String)> {
-    let mut versions =
-        vec![("command".to_owned(), std::env::args().skip(1).collect::<Vec<_>>().join(" "))];
+    let mut versions = vec![("command".to_owned(), command())];
     for (label, program) in &world.binaries {
         versions.push((label.clone(), version(program, "--version")));
     }
@@ -23,6 +22,20 @@ pub fn all(world: &World) -> Vec<(String, String)> {
         versions.push((name.to_owned(), version(Path::new(program), argument)));
     }
     versions
+}
+
+/// The arguments, with file names in place of paths.
+fn command() -> String {
+    let argument = |text: String| {
+        let (label, value) = text.rsplit_once('=').unwrap_or(("", &text));
+        let path = Path::new(value);
+        match path.file_name().filter(|_| path.is_absolute() || path.exists()) {
+            Some(file) if label.is_empty() => file.display().to_string(),
+            Some(file) => format!("{label}={}", file.display()),
+            None => text,
+        }
+    };
+    std::env::args().skip(1).map(argument).collect::<Vec<_>>().join(" ")
 }
 
 /// The first line with a digit of what a program says of itself.

@@ -91,6 +91,12 @@ impl Outcome {
         self.cpu.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 
+    /// That of a warm-up, of which only wrong replies are kept: they are wrong at any time.
+    pub fn only_wrong(&mut self) -> Self {
+        let Self { wrong, first_wrong, .. } = std::mem::take(self);
+        Self { wrong, first_wrong, ..Self::default() }
+    }
+
     /// Fails when a reply was wrong or nothing was answered.
     ///
     /// # Errors
@@ -115,7 +121,7 @@ impl Load<'_> {
         let began = Instant::now();
         asker.run_until(began, began + self.warm_up);
         // Those in flight over the edge count where they are answered.
-        asker.outcome = Outcome::default();
+        asker.outcome = asker.outcome.only_wrong();
         let (before, start) = (cpu_time(), Instant::now());
         asker.run_until(began, start + self.window);
         let (after, end) = (cpu_time(), Instant::now());

@@ -77,8 +77,8 @@ impl Cell {
                 Some(it) => format!("{:.decimals$}", it.median),
                 None => "SKIPPED".to_owned(),
             },
-            Self::Text(text) => text.clone(),
-            Self::Skipped(why) => format!("SKIPPED: {}", why.lines().next().unwrap_or_default()),
+            Self::Text(text) => told(text),
+            Self::Skipped(why) => format!("SKIPPED: {}", told(why)),
             Self::Empty => String::new(),
         }
     }
@@ -91,8 +91,8 @@ impl Cell {
                 }),
                 None => Value::Null,
             },
-            Self::Text(text) => json!(text),
-            Self::Skipped(why) => json!({ "skipped": why }),
+            Self::Text(text) => json!(told(text)),
+            Self::Skipped(why) => json!({ "skipped": told(why) }),
             Self::Empty => Value::Null,
         }
     }
@@ -103,6 +103,13 @@ impl Table {
         let columns = columns.iter().map(|(name, decimals)| Column::new(name, *decimals)).collect();
         let [title, about, of] = [title, about, of].map(str::to_owned);
         Self { title, about, of, columns, rows: Vec::new() }
+    }
+
+    /// What a table is that could not be measured at all.
+    pub fn failed(title: &str, problem: &str) -> Self {
+        let mut table = Self::new(title, "It could not be measured.", "table", &[("problem", 0)]);
+        table.row(title, vec![Cell::Skipped(format!("failed: {problem}"))]);
+        table
     }
 
     /// Adds a row.
@@ -136,15 +143,23 @@ impl Table {
         json!({ "title": self.title, "about": self.about, "rows": rows.collect::<Vec<_>>() })
     }
 
+    /// What was measured in a row, in the column of this name.
+    pub fn measured<'a>(&self, row: &'a Row, column: &str) -> Option<&'a [f64]> {
+        let place = self.columns.iter().position(|it| it.name == column)?;
+        match row.cells.get(place)? {
+            Cell::Measured(values) => Some(values),
+            _ => None,
+        }
+    }
+
     /// A panel of bars, one for each row that was measured; `ours` begins the names of our bars.
-    pub fn panel(&self, column: usize, ours: &str) -> Panel {
+    pub fn panel(&self, title: &str, column: &str, ours: &str) -> Panel {
         let bars = self.rows.iter().filter_map(|row| {
-            let Cell::Measured(values) = row.cells.get(column)? else { return None };
             let (name, is_ours) = (row.name.clone(), row.name.starts_with(ours));
-            Some(Bar { name, spread: spread(values)?, is_ours })
+            Some(Bar { name, spread: spread(self.measured(row, column)?)?, is_ours })
         });
-        let Column { name, decimals } = self.columns[column].clone();
-        let title = format!("{}: {name}", self.title);
+        let decimals = self.columns.iter().find(|it| it.name == column).map(|it| it.decimals);
+        let (title, decimals) = (title.to_owned(), decimals.unwrap_or_default());
         Panel { title, decimals, bars: bars.collect() }
     }
 }
@@ -160,7 +175,7 @@ impl Report {
         )
         .expect("memory");
         for (name, version) in &self.versions {
-            writeln!(text, "- {name}: {version}").expect("memory");
+            writeln!(text, "- {name}: {}", told(version)).expect("memory");
         }
         for table in &self.tables {
             text += "\n";
@@ -173,7 +188,7 @@ impl Report {
     pub fn json(&self) -> Value {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let versions: serde_json::Map<String, Value> =
-            self.versions.iter().map(|(name, text)| (name.clone(), json!(text))).collect();
+            self.versions.iter().map(|(name, text)| (name.clone(), json!(told(text)))).collect();
         let tables: Vec<Value> = self.tables.iter().map(Table::json).collect();
         json!({
             "title": self.title, "unix_time_s": now.as_secs(), "machine": description(),
@@ -191,4 +206,18 @@ impl Report {
         std::fs::write(folder.join(format!("{name}.json")), json)?;
         std::fs::write(folder.join(format!("{name}.svg")), plot::svg(&self.title, panels))
     }
+}
+
+/// The first line of a text, with file names in place of absolute paths: reports are published, and
+/// neither logs nor the folders of one machine belong there.
+fn told(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let ends = |it: char| it.is_whitespace() || "\"'`=:,([{<".contains(it);
+    line.split_inclusive(ends).map(file_name).collect()
+}
+
+/// A word, or the last part of a path.
+fn file_name(word: &str) -> &str {
+    let is_path = word.starts_with('/') && word[1..].starts_with(|it: char| it.is_alphanumeric());
+    if is_path { word.rsplit('/').next().unwrap_or(word) } else { word }
 }

@@ -56,7 +56,8 @@ impl Server {
     /// The program cannot be run.
     pub fn start(start: Start<'_>) -> Result<Self, String> {
         let Start { name, cpus, program, arguments, folder, environment } = start;
-        let fails = |error| format!("{name}: cannot run {}: {error}", program.display());
+        let file = program.file_name().unwrap_or_default().display();
+        let fails = |error| format!("{name}: cannot run {file}: {error}");
         let log = File::create(folder.path().join("log")).map_err(fails)?;
         let child = Command::new("taskset")
             .args(["-c", cpus])

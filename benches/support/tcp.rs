@@ -46,7 +46,7 @@ impl Load<'_> {
             connections.map_err(|error| format!("cannot connect to {}: {error}", self.target))?;
         let mut outcome = Outcome::default();
         self.run_until(&mut connections, &mut random, &mut outcome, self.warm_up);
-        let mut outcome = Outcome { first_wrong: outcome.first_wrong, ..Outcome::default() };
+        let mut outcome = outcome.only_wrong();
         let (before, start) = (cpu_time(), Instant::now());
         self.run_until(&mut connections, &mut random, &mut outcome, self.window);
         let (after, end) = (cpu_time(), Instant::now());
