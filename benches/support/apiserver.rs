@@ -39,8 +39,6 @@ const TICK: Duration = Duration::from_millis(1);
 /// An order to the server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Order {
-    /// Answers [`Edited`].
-    Edit(Edit),
     /// Answers [`Churned`] when it is over.
     Churn(Churn),
     /// Ends all watches with 410.
@@ -102,15 +100,6 @@ impl ApiServer {
     /// What a Corefile or a kubeconfig calls it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Makes one change.
-    pub fn edit(&mut self, edit: Edit) -> Edited {
-        self.tell(&Order::Edit(edit))
     }
 
     /// Begins a churn; [`Self::end_churn`] waits for its end.
@@ -186,7 +175,6 @@ fn obey(answers: &Answers, address: SocketAddr) {
     write_line(&mut replies, &address);
     for order in stdin().lines().map_while(Result::ok) {
         match serde_json::from_str(&order).expect("an order") {
-            Order::Edit(edit) => write_line(&mut replies, &answers.store.edit(edit)),
             Order::Churn(wish) => write_line(&mut replies, &churn(&answers.store, wish)),
             Order::Asked => write_line(&mut replies, &answers.take_asked()),
             Order::Expire => {

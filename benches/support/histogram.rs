@@ -31,11 +31,6 @@ impl Histogram {
         self.max_ns = self.max_ns.max(ns);
     }
 
-    /// How many were counted.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
     /// The longest.
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max_ns)

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::objects::{Cluster, Endpoint, Slice};
+use super::objects::{Cluster, Slice};
 use super::{json, protobuf};
 
 /// The kinds that are served.
@@ -28,14 +28,10 @@ pub enum Kind {
 }
 
 /// A change of one EndpointSlice.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub enum Edit {
     /// The endpoint becomes ready, or not ready.
     Flip { slice: usize, endpoint: usize },
-    /// One endpoint more.
-    Add { slice: usize },
-    /// One endpoint less, as long as one is left.
-    Remove { slice: usize },
     /// The endpoint of a probe gets an address that it did not have before.
     Move { probe: usize },
 }
@@ -273,7 +269,7 @@ impl Inner {
     /// Changes the model; answers which slice it was, and which of its endpoints.
     fn change(&mut self, cluster: &Cluster, edit: Edit) -> (usize, usize) {
         let at = match edit {
-            Edit::Flip { slice, .. } | Edit::Add { slice } | Edit::Remove { slice } => slice,
+            Edit::Flip { slice, .. } => slice,
             Edit::Move { probe } => self.slices.len() - cluster.probes + probe,
         };
         let slice = &mut self.slices[at];
@@ -283,15 +279,6 @@ impl Inner {
                 let place = endpoint % slice.endpoints.len();
                 slice.endpoints[place].is_ready ^= true;
                 place
-            }
-            Edit::Add { .. } => {
-                let address = cluster.endpoint(slice.service, slice.endpoints.len());
-                slice.endpoints.push(Endpoint { address, is_ready: true });
-                slice.endpoints.len() - 1
-            }
-            Edit::Remove { .. } => {
-                slice.endpoints.truncate((slice.endpoints.len() - 1).max(1));
-                slice.endpoints.len() - 1
             }
             Edit::Move { .. } => {
                 slice.endpoints[0].address = Cluster::probe_address(self.moves);
