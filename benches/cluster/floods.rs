@@ -1,11 +1,13 @@
 //! Do cluster names suffer from floods? Of other names, of garbage, and of silent connections.
 
+use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use crate::World;
@@ -25,13 +27,17 @@ const FLOOD: u64 = 5_000;
 const CONNECTIONS: u64 = 2_000;
 /// Connections that a flood keeps: beyond the limit of all clients together.
 const CONNECTIONS_MAX: usize = 4_500;
+/// Open files that a flood of connections needs, here and in the server.
+const FILES_MIN: u64 = CONNECTIONS_MAX as u64 + 500;
 /// Addresses that connections come from: the limit of one client is reached by each of them.
 const CLIENTS: u8 = 70;
 const MIB: f64 = 1024.0 * 1024.0;
 const ABOUT: &str = "\
-5 000 q/s for ClusterIPs while one flood runs: 5 000 datagrams or 2 000 connections a second. \
-Latency of the cluster names in µs, and against the time before the floods. `grown`: peak of the \
-resident memory over that time. The counters are those of /metrics, by how much they rose.";
+5 000 q/s for ClusterIPs while one flood runs: 5 000 datagrams or 2 000 connections a second, of \
+which the latest 4 500 stay open on the client's side. Latency of the cluster names in µs, timed \
+from the send, and against the time before the floods; both CPUs are kept awake by idle-class \
+spinners. `grown`: peak of the resident memory over that time. `flood`: what was sent or opened. \
+The counters are those of /metrics, by how much they rose.";
 
 /// What is counted of refusals, with the label that tells it apart.
 const COUNTERS: [(&str, &str); 7] = [
@@ -76,8 +82,10 @@ pub fn measure(world: &World) -> Result<Table, String> {
         ("p99 / quiet", 2),
         ("lost, %", 2),
         ("grown, MiB", 1),
+        ("flood", 0),
         ("counters", 0),
     ];
+    let files = raise_open_files();
     let mut table = Table::new("Floods", ABOUT, "server and flood", &columns);
     let api = world.api();
     for program in world.programs() {
@@ -86,9 +94,14 @@ pub fn measure(world: &World) -> Result<Table, String> {
         table.row(&format!("{}, quiet", program.name), quiet.cells(quiet_p99));
         for (kind, name) in KINDS {
             // A server that fails under one flood is still asked under the next.
-            let cells = match flood(world, &program, &api, Some(kind)) {
-                Ok(endured) => endured.cells(quiet_p99),
-                Err(problem) => vec![Cell::Text(format!("failed: {problem}"))],
+            let cells = if kind.connects() && files < FILES_MIN {
+                let why = format!("{files} open files are allowed, {FILES_MIN} are needed");
+                vec![Cell::Skipped(why)]
+            } else {
+                match flood(world, &program, &api, Some(kind)) {
+                    Ok(endured) => endured.cells(quiet_p99),
+                    Err(problem) => vec![Cell::Text(format!("failed: {problem}"))],
+                }
             };
             table.row(&format!("{}, {name}", program.name), cells);
         }
@@ -102,6 +115,7 @@ struct Endured {
     p99: f64,
     lost: f64,
     grown: f64,
+    flood: String,
     counters: String,
 }
 
@@ -109,9 +123,25 @@ impl Endured {
     fn cells(self, quiet_p99: f64) -> Vec<Cell> {
         let numbers = [self.p50, self.p99, self.p99 / quiet_p99, self.lost, self.grown];
         let mut cells = numbers.map(|it| Cell::Measured(vec![it])).to_vec();
-        cells.push(Cell::Text(self.counters));
+        cells.extend([self.flood, self.counters].map(Cell::Text));
         cells
     }
+}
+
+impl Kind {
+    /// Whether it opens connections.
+    fn connects(self) -> bool {
+        matches!(self, Self::SilentClient | Self::SilentClients)
+    }
+}
+
+/// Raises the soft limit of open files to the hard one. Tells how many may be open.
+fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = setrlimit(Resource::Nofile, raised).map_or(limit.current, |()| limit.maximum);
+    // None is no limit.
+    files.unwrap_or(u64::MAX)
 }
 
 /// Asks a fresh server for names of the cluster, while a flood runs.
@@ -131,16 +161,17 @@ fn flood(
     let steady = Steady::start(subject.address, questions(&world.cluster), QUERIES)?;
     let flood = kind.map(|kind| Flood::start(kind, subject.address));
     sleep(Duration::from_secs(if world.options.quick { 4 } else { 10 }));
-    let tally = steady.stop()?;
+    let tally = steady.stop();
     let counters = told(&counted, &counts(&subject));
-    if let Some(flood) = flood {
-        flood.stop();
-    }
+    // Also when an answer was wrong: the flood would go on beside the next server.
+    let flood = flood.map_or(String::new(), Flood::stop);
+    let tally = tally?;
     Ok(Endured {
         p50: tally.quantile_us(0.5),
         p99: tally.quantile_us(0.99),
         lost: tally.lost_percent(),
         grown: subject.memory().peak.saturating_sub(before) as f64 / MIB,
+        flood,
         counters,
     })
 }
@@ -162,7 +193,23 @@ fn told(before: &[f64], after: &[f64]) -> String {
 /// A flood under way.
 struct Flood {
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Tries>,
+}
+
+/// What a flood tried.
+#[derive(Default)]
+struct Tries {
+    made: u64,
+    failed: u64,
+}
+
+impl Tries {
+    /// Counts one, and gives back what came of it.
+    fn count<T>(&mut self, outcome: Option<T>) -> Option<T> {
+        self.made += 1;
+        self.failed += u64::from(outcome.is_none());
+        outcome
+    }
 }
 
 impl Flood {
@@ -177,9 +224,11 @@ impl Flood {
         Self { is_over, thread }
     }
 
-    fn stop(self) {
+    /// Ends it, and tells what it tried.
+    fn stop(self) -> String {
         self.is_over.store(true, Ordering::Relaxed);
-        let _ = self.thread.join();
+        let Tries { made, failed } = self.thread.join().expect("it does not panic");
+        format!("{made}, of which {failed} failed")
     }
 }
 
@@ -196,7 +245,8 @@ fn pace(per_second: u64, is_over: &AtomicBool, mut once: impl FnMut(u64)) {
     }
 }
 
-fn datagrams(kind: Kind, target: SocketAddr, is_over: &AtomicBool) {
+fn datagrams(kind: Kind, target: SocketAddr, is_over: &AtomicBool) -> Tries {
+    let mut tries = Tries::default();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.connect(target).expect("loopback");
     pace(FLOOD, is_over, |number| {
@@ -206,8 +256,9 @@ fn datagrams(kind: Kind, target: SocketAddr, is_over: &AtomicBool) {
             _ => question(&format!("x{number}.flood.example."), A, Edns::With),
         };
         // Whatever comes back is dropped by the kernel when the buffer is full.
-        let _ = socket.send(&packet);
+        tries.count(socket.send(&packet).ok());
     });
+    tries
 }
 
 /// Octets of chance: of all lengths, and every other time behind a right header.
@@ -220,15 +271,17 @@ fn garbage(number: u64) -> Vec<u8> {
     octets
 }
 
-/// Opens connections from so many addresses, says nothing, and keeps them.
-fn connections(target: SocketAddr, clients: u8, is_over: &AtomicBool) {
-    let mut kept: Vec<TcpStream> = Vec::new();
+/// Opens connections from so many addresses, says nothing, and keeps the latest of them.
+fn connections(target: SocketAddr, clients: u8, is_over: &AtomicBool) -> Tries {
+    let (mut kept, mut tries) = (VecDeque::new(), Tries::default());
     pace(CONNECTIONS, is_over, |number| {
-        if kept.len() < CONNECTIONS_MAX {
-            let client = 1 + (number % u64::from(clients)) as u8;
-            kept.extend(connect(target, [127, 0, 1, client]));
+        if kept.len() == CONNECTIONS_MAX {
+            kept.pop_front();
         }
+        let client = 1 + (number % u64::from(clients)) as u8;
+        kept.extend(tries.count(connect(target, [127, 0, 1, client])));
     });
+    tries
 }
 
 fn connect(target: SocketAddr, client: [u8; 4]) -> Option<TcpStream> {
