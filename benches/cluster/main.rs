@@ -23,6 +23,7 @@ use clap::Parser;
 use options::{Options, TABLES};
 use subject::{Program, Subject, program};
 use support::apiserver::{self, ApiServer, objects::Cluster};
+use support::binaries::mainstays;
 use support::machine::pin;
 use support::report::{Report, Table};
 
@@ -124,7 +125,7 @@ impl World {
 
     /// The servers to measure: ours first.
     pub fn programs(&self) -> Vec<Program> {
-        let ours = self.options.mainstays();
+        let ours = mainstays(&self.options.mainstay, "mainstay");
         let mut programs: Vec<_> = ours.iter().map(|(name, path)| program(name, path)).collect();
         programs.extend(self.options.coredns.as_ref().map(|path| program("CoreDNS", path)));
         programs

@@ -56,22 +56,4 @@ impl Options {
     pub fn wants(&self, table: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == table)
     }
-
-    /// Labels and paths of the Mainstays to measure.
-    pub fn mainstays(&self) -> Vec<(String, PathBuf)> {
-        if self.mainstay.is_empty() {
-            return vec![("mainstay".to_owned(), env!("CARGO_BIN_EXE_mainstay").into())];
-        }
-        let binary = |(number, text): (usize, &String)| match text.split_once('=') {
-            Some((label, path)) => (format!("mainstay {label}"), absolute(path)),
-            None if number == 0 => ("mainstay".to_owned(), absolute(text)),
-            None => (format!("mainstay {}", number + 1), absolute(text)),
-        };
-        self.mainstay.iter().enumerate().map(binary).collect()
-    }
-}
-
-/// Servers run in folders of their own.
-fn absolute(path: &str) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.into())
 }

@@ -38,6 +38,7 @@ use programs::{CLIENT_CPU, Peer, compile_echo, folder};
 use site::Site;
 use support::apiserver;
 use support::asker::{Load, Outcome, Pace};
+use support::binaries::mainstays;
 use support::machine::{pin, waited};
 use support::packets::Packets;
 use support::report::{Report, Table};
@@ -97,7 +98,8 @@ fn main() -> ExitCode {
 impl World {
     fn new(options: Options) -> Result<Self, String> {
         pin(&[CLIENT_CPU])?;
-        let (times, binaries, folder) = (options.times(), options.binaries(), folder()?);
+        let (times, folder) = (options.times(), folder()?);
+        let binaries = mainstays(&options.mainstay, "Mainstay");
         let echo = compile_echo(folder.path())?;
         let upstream = upstream::start().map_err(|error| format!("no upstream: {error}"))?;
         Ok(Self {

@@ -114,22 +114,4 @@ impl Options {
         };
         self.only.is_empty() || self.only.iter().any(is_named)
     }
-
-    /// Labels and paths of the binaries to measure.
-    pub fn binaries(&self) -> Vec<(String, PathBuf)> {
-        if self.mainstay.is_empty() {
-            return vec![("Mainstay".to_owned(), env!("CARGO_BIN_EXE_mainstay").into())];
-        }
-        let binary = |(number, text): (usize, &String)| match text.split_once('=') {
-            Some((label, path)) => (format!("Mainstay {label}"), absolute(path)),
-            None if number == 0 => ("Mainstay".to_owned(), absolute(text)),
-            None => (format!("Mainstay {}", number + 1), absolute(text)),
-        };
-        self.mainstay.iter().enumerate().map(binary).collect()
-    }
-}
-
-/// Servers run in folders of their own.
-fn absolute(path: &str) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.into())
 }

@@ -3,6 +3,7 @@
 
 pub mod apiserver;
 pub mod asker;
+pub mod binaries;
 pub mod histogram;
 pub mod machine;
 pub mod packets;
