@@ -1,8 +1,11 @@
 //! What a `kubernetes` directive says.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::object::Kind;
 use super::schema;
+use super::selector::Selector;
 use crate::wire::{Name, NameRef};
 
 /// TTL of cluster records, in seconds (CoreDNS `ttl`): default 5, at most 3600.
@@ -10,18 +13,112 @@ pub const TTL_DEFAULT_S: u32 = 5;
 /// Largest TTL of cluster records, in seconds.
 pub const TTL_MAX_S: u32 = 3600;
 
-/// One `kubernetes` directive. Those of equal source and Namespaces share one Index.
+/// How long a cluster may stay unknown before that is told (CoreDNS `startup_timeout`). Nothing
+/// waits for it: names of the cluster are held for a moment, all others are answered.
+pub const STARTUP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// One `kubernetes` directive. Those of equal source and scope share one Index.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// The zones that it serves, forward and reverse; at least one is not a reverse zone.
     pub zones: Vec<Name>,
+    /// Those of them that hold the Services of a cluster set (`multicluster`).
+    pub multicluster: Vec<Name>,
     pub source: Source,
-    /// The only Namespaces to expose; empty exposes all.
-    pub namespaces: Vec<String>,
+    pub scope: Scope,
     pub pods: Pods,
     /// TTL of all records, in seconds.
     pub ttl_s: u32,
     pub fallthrough: Fallthrough,
+    /// Whether a Service with a cluster IP and no ready endpoint has no name
+    /// (`ignore empty_service`).
+    pub ignores_empty: bool,
+}
+
+/// What of a cluster is watched, and what is kept of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Scope {
+    /// The only Namespaces to expose; empty exposes all.
+    pub namespaces: Vec<String>,
+    /// Which Namespaces are exposed (`namespace_labels`).
+    pub namespace_labels: Option<Selector>,
+    /// Which Services, EndpointSlices, Pods and ServiceImports count (`labels`).
+    pub labels: Option<Selector>,
+    /// Whether EndpointSlices are watched; `noendpoints` turns that off.
+    pub endpoints: bool,
+    /// Whether Pods are watched (`pods verified`).
+    pub pods: bool,
+    /// Whether ServiceImports are watched (`multicluster`).
+    pub imports: bool,
+    pub kept: Kept,
+    pub api: ApiLimits,
+    /// How long the cluster may stay unknown before that is told.
+    pub startup_timeout: Duration,
+}
+
+// The rates are numbers from a file and never NaN.
+impl Eq for Scope {}
+
+/// What is kept of an object beyond the rule.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Kept {
+    /// The zone of each endpoint (`zonal`).
+    pub zones: bool,
+    /// The names of Pods, as names of endpoints without hostname (`endpoint_pod_names`).
+    pub pod_names: bool,
+    /// The addresses outside of the cluster (`k8s_external`).
+    pub externals: bool,
+}
+
+/// How hard the API server may be asked. 0 is no limit.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct ApiLimits {
+    /// Requests per second (`apiserver_qps`).
+    pub qps: f32,
+    /// Requests at once, after a pause (`apiserver_burst`).
+    pub burst: u32,
+    /// Requests without an answer yet (`apiserver_max_inflight`).
+    pub in_flight: u32,
+}
+
+impl Default for Scope {
+    /// Everything that a directive without options watches.
+    fn default() -> Self {
+        Self {
+            namespaces: Vec::new(),
+            namespace_labels: None,
+            labels: None,
+            endpoints: true,
+            pods: false,
+            imports: false,
+            kept: Kept::default(),
+            api: ApiLimits::default(),
+            startup_timeout: STARTUP_TIMEOUT_DEFAULT,
+        }
+    }
+}
+
+impl Scope {
+    /// Whether objects of this kind are watched.
+    pub fn watches(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Namespace | Kind::Service => true,
+            // The slices of imported Services are among the others.
+            Kind::Slice => self.endpoints,
+            Kind::Pod => self.pods,
+            Kind::Import => self.imports,
+        }
+    }
+
+    /// The kinds that are watched, in the order in which a source lists them.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().filter(|kind| self.watches(*kind))
+    }
+
+    /// Which objects of a kind count.
+    pub fn selector(&self, kind: Kind) -> Option<&Selector> {
+        if kind == Kind::Namespace { self.namespace_labels.as_ref() } else { self.labels.as_ref() }
+    }
 }
 
 impl Config {
@@ -63,6 +160,8 @@ pub enum Pods {
     Disabled,
     /// Every address is answered in a Namespace that exists, whether or not such a Pod runs.
     Insecure,
+    /// Only the addresses of Pods that run in the Namespace are answered.
+    Verified,
 }
 
 /// Which missing names are left to the Steps that follow.

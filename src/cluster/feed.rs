@@ -10,12 +10,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::cluster::config::Scope;
 use crate::cluster::object::Kind;
 
 /// The state of one source. Outlives it: a source that starts again goes on counting.
 #[derive(Debug)]
 pub struct Feed {
     started: Instant,
+    watched: Vec<Kind>,
     kinds: [KindFeed; Kind::ALL.len()],
     pub requests: Requests,
 }
@@ -91,9 +93,15 @@ pub const METHOD: &str = "GET";
 pub const BUCKETS_S: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 impl Feed {
-    /// A Feed that tells ages from `started` on.
-    pub fn new(started: Instant) -> Self {
-        Self { started, kinds: Default::default(), requests: Requests::default() }
+    /// A Feed of the kinds in `scope` that tells ages from `started` on.
+    pub fn new(started: Instant, scope: &Scope) -> Self {
+        let (watched, kinds) = (scope.kinds().collect(), Default::default());
+        Self { started, watched, kinds, requests: Requests::default() }
+    }
+
+    /// The kinds that are watched.
+    pub fn watched(&self) -> &[Kind] {
+        &self.watched
     }
 
     /// The state of `kind`.
@@ -101,9 +109,9 @@ impl Feed {
         &self.kinds[kind as usize]
     }
 
-    /// Whether all kinds were listed once.
+    /// Whether all watched kinds were listed once.
     pub fn is_synced(&self) -> bool {
-        self.kinds.iter().all(KindFeed::is_synced)
+        self.watched.iter().all(|kind| self.kind(*kind).is_synced())
     }
 
     /// When something was last heard of `kind`.
@@ -264,8 +272,8 @@ mod tests {
 
     #[test]
     fn a_feed_is_synced_when_every_kind_is() {
-        let feed = Feed::new(Instant::now());
-        for kind in Kind::ALL {
+        let feed = Feed::new(Instant::now(), &Scope::default());
+        for kind in [Kind::Namespace, Kind::Service, Kind::Slice] {
             assert!(!feed.is_synced());
             feed.kind(kind).listed();
         }
@@ -275,7 +283,7 @@ mod tests {
     #[test]
     fn an_event_at_the_very_start_counts_as_heard() {
         let start = Instant::now();
-        let feed = Feed::new(start);
+        let feed = Feed::new(start, &Scope::default());
         assert_eq!(feed.heard_at(Kind::Slice), None);
         feed.hear(Kind::Slice, start);
         assert_eq!(feed.heard_at(Kind::Slice), Some(start));

@@ -13,8 +13,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::object::{Endpoints, Port};
+use super::endpoints::{Endpoints, Packed};
+use super::object::Port;
 use super::schema::{self, LabelRoom};
+
+/// Endpoints of one slice that have the same ports.
+#[derive(Clone, Copy)]
+pub struct Part<'s> {
+    pub endpoints: &'s Endpoints,
+    pub ports: &'s [Port],
+    /// Where imported endpoints come from, which stands behind their label; else empty.
+    pub cluster: &'s str,
+}
 
 /// All ready endpoints of a Service; at least one.
 #[derive(PartialEq, Eq, Debug)]
@@ -66,10 +76,13 @@ enum Own<'z> {
 }
 
 impl Hosts {
-    /// Unites slices; `None` when no endpoint is ready.
-    pub fn of<'s>(slices: impl Iterator<Item = (&'s Endpoints, &'s [Port])>) -> Option<Self> {
+    /// Unites the ready endpoints of slices that `counts`; `None` when there is none.
+    pub fn of<'s>(
+        parts: impl Iterator<Item = Part<'s>>,
+        counts: impl Fn(&Packed<'_>) -> bool,
+    ) -> Option<Self> {
         let mut collected = Collected::default();
-        slices.for_each(|(endpoints, ports)| collected.add(endpoints, ports));
+        parts.for_each(|part| collected.add(part, &counts));
         collected.settle();
         let named = united(std::mem::take(&mut collected.named));
         let hosts = Self { groups: collected.groups(), named };
@@ -81,7 +94,8 @@ impl Hosts {
         self.groups.iter().flat_map(Group::iter).chain(self.named.iter().map(Host::from))
     }
 
-    /// The host with this label, which comes with its length octet.
+    /// The host with this label, which comes with its length octet. That of an imported endpoint has
+    /// a second label, its cluster.
     pub fn host(&self, label: &[u8]) -> Option<Host<'_>> {
         if let Ok(at) = self.named.binary_search_by(|named| (*named.label).cmp(label)) {
             return Some(Host::from(&self.named[at]));
@@ -172,15 +186,22 @@ struct Collected {
 }
 
 impl Collected {
-    fn add(&mut self, endpoints: &Endpoints, ports: &[Port]) {
-        let set = self.set(sorted_ports(ports.iter().cloned()));
-        for endpoint in endpoints.iter().filter(|endpoint| endpoint.ready) {
-            match endpoint.hostname {
-                Some(hostname) => {
+    fn add(&mut self, part: Part<'_>, counts: &impl Fn(&Packed<'_>) -> bool) {
+        let set = self.set(sorted_ports(part.ports.iter().cloned()));
+        let ready = part.endpoints.iter().filter(|endpoint| endpoint.ready);
+        for endpoint in ready.filter(counts) {
+            match (endpoint.hostname, part.cluster) {
+                (Some(hostname), cluster) => {
                     let Some(label) = schema::label_key(hostname) else { continue };
-                    self.name(label, endpoint.addresses().collect(), set);
+                    self.name(within(&label, cluster), endpoint.addresses().collect(), set);
                 }
-                None => self.unnamed.extend(endpoint.addresses().map(|address| (address, set))),
+                (None, "") => {
+                    self.unnamed.extend(endpoint.addresses().map(|address| (address, set)));
+                }
+                (None, cluster) => endpoint.addresses().for_each(|address| {
+                    let label = within(schema::dashed(&address, &mut [0; 64]), cluster);
+                    self.name(label, [address].into(), set);
+                }),
             }
         }
     }
@@ -247,6 +268,12 @@ impl Collected {
     }
 }
 
+/// A label with that of its cluster, if it has one.
+fn within(label: &[u8], cluster: &str) -> Box<[u8]> {
+    let cluster = schema::label_key(cluster).unwrap_or_default();
+    [label, &cluster].concat().into()
+}
+
 /// One Named for each label.
 fn united(mut named: Vec<Named>) -> Box<[Named]> {
     named.sort_by(|a, b| a.label.cmp(&b.label));
@@ -275,7 +302,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cluster::object::{Endpoint, Protocol};
+    use crate::cluster::endpoints::Endpoint;
+    use crate::cluster::object::Protocol;
 
     /// Addresses and port numbers by label.
     type Model = BTreeMap<Vec<u8>, (BTreeSet<IpAddr>, BTreeSet<u16>)>;
@@ -315,6 +343,7 @@ mod tests {
             addresses,
             ready,
             hostname: hostname.map(Into::into),
+            zone: None,
         })
     }
 
@@ -334,7 +363,9 @@ mod tests {
                 .into_iter()
                 .map(|(endpoints, ports)| (endpoints.into_iter().collect(), ports))
                 .collect();
-            let hosts = Hosts::of(packed.iter().map(|(endpoints, ports)| (endpoints, &**ports)));
+            let part = |(endpoints, ports)| Part { endpoints, ports, cluster: "" };
+            let parts = packed.iter().map(|(endpoints, ports)| part((endpoints, &**ports)));
+            let hosts = Hosts::of(parts, |_| true);
             prop_assert_eq!(hosts.is_none(), model.is_empty());
             let Some(hosts) = hosts else { return Ok(()) };
             prop_assert_eq!(hosts.iter().count(), model.len());

@@ -12,24 +12,33 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::hosts::HostName;
-use super::object::{Change, Endpoints, Kind, Object, ObjectKey, Port, Service, Slice};
+use super::config::Scope;
+use super::hosts::{self, HostName};
+use super::object::{Change, Kind, Object, ObjectKey, Part, Service, Slice};
 use super::records::{self, AddressRecords, Draft, ServiceRecords};
 use super::schema;
-use super::zone::{Zone, octets_of};
+use super::zone::{POD_KEY_MAX, Zone, octets_of, pod_key};
 
 /// Everything known of the cluster, and the Zone that it makes.
 pub struct Index {
-    /// The only Namespaces to expose; empty exposes all.
-    exposed: BTreeSet<Box<str>>,
+    scope: Scope,
     namespaces: BTreeSet<Box<str>>,
+    local: Side,
+    imported: Side,
+    /// The addresses of each Pod.
+    pods: HashMap<ObjectKey, Box<[IpAddr]>>,
+    lists: HashMap<Kind, List>,
+    is_touched: bool,
+    zone: Zone,
+}
+
+/// The Services of the cluster, or those of the cluster set.
+#[derive(Default)]
+struct Side {
     services: BTreeMap<ObjectKey, Held>,
     /// The Service of each slice.
     owners: HashMap<ObjectKey, Box<str>>,
-    lists: HashMap<Kind, List>,
     touched: BTreeSet<ObjectKey>,
-    is_touched: bool,
-    zone: Zone,
 }
 
 /// A Service with its slices. Either may come first.
@@ -44,8 +53,19 @@ struct Held {
 #[derive(PartialEq, Eq)]
 struct HeldSlice {
     name: Box<str>,
-    endpoints: Endpoints,
-    ports: Box<[Port]>,
+    /// Where the endpoints of an imported Service are; else empty.
+    cluster: Box<str>,
+    parts: Box<[Part]>,
+}
+
+impl HeldSlice {
+    fn parts(&self) -> impl Iterator<Item = hosts::Part<'_>> + Clone {
+        self.parts.iter().map(|part| hosts::Part {
+            endpoints: &part.endpoints,
+            ports: &part.ports,
+            cluster: &self.cluster,
+        })
+    }
 }
 
 /// How far the lists of a kind have come.
@@ -58,16 +78,16 @@ struct List {
 
 impl Index {
     /// An Index that knows nothing yet, and publishes after `last`: generation and serial go on.
-    pub fn after(last: &Zone, exposed: impl IntoIterator<Item = Box<str>>) -> Self {
+    pub fn after(last: &Zone, scope: &Scope) -> Self {
         let (generation, serial) = (last.generation, last.serial);
         let zone = Zone { generation, serial, ..Zone::unsynced() };
         Self {
-            exposed: exposed.into_iter().collect(),
+            scope: scope.clone(),
             namespaces: BTreeSet::new(),
-            services: BTreeMap::new(),
-            owners: HashMap::new(),
+            local: Side::default(),
+            imported: Side::default(),
+            pods: HashMap::new(),
             lists: HashMap::new(),
-            touched: BTreeSet::new(),
             is_touched: false,
             zone,
         }
@@ -80,7 +100,7 @@ impl Index {
 
     /// The role of a Service, for the metrics of its slices.
     pub fn service(&self, key: &ObjectKey) -> Option<&Service> {
-        self.services.get(key)?.service.as_ref()
+        self.local.services.get(key)?.service.as_ref()
     }
 
     /// Takes one change in. [`Index::publish`] makes it visible.
@@ -96,32 +116,22 @@ impl Index {
     }
 
     fn apply(&mut self, object: Object) {
-        let (kind, key) = match &object {
-            Object::Namespace(name) => {
-                (Kind::Namespace, ObjectKey { namespace: "".into(), name: name.clone() })
-            }
-            Object::Service(service) => (Kind::Service, service.key.clone()),
-            Object::Slice(slice) => (Kind::Slice, slice.key.clone()),
-        };
+        let kind = object.kind();
         if let Some(seen) = self.lists.get_mut(&kind).and_then(|list| list.seen.as_mut()) {
-            seen.insert(key.clone());
+            seen.insert(object.key());
         }
         match object {
             Object::Namespace(name) => self.apply_namespace(name),
-            Object::Service(service) => {
-                let held = self.services.entry(key.clone()).or_default();
-                // A full list brings what is known already; that costs no records.
-                if held.service.as_ref() != Some(&service) {
-                    held.service = Some(service);
-                    self.touched.insert(key);
-                }
-            }
+            Object::Service(service) => self.local.apply(service),
+            Object::Import(service) => self.imported.apply(service),
             Object::Slice(slice) => self.apply_slice(slice),
+            Object::Pod(pod) => self.change_pod(pod.key, pod.addresses),
         }
     }
 
     fn apply_namespace(&mut self, name: Box<str>) {
-        let is_exposed = self.exposed.is_empty() || self.exposed.contains(&name);
+        let exposed = &self.scope.namespaces;
+        let is_exposed = exposed.is_empty() || exposed.iter().any(|it| **it == *name);
         if is_exposed && self.namespaces.insert(name.clone()) {
             if let Some(label) = schema::label_key(&name) {
                 self.zone.namespaces.insert(&label, (), b"");
@@ -131,16 +141,43 @@ impl Index {
     }
 
     fn apply_slice(&mut self, slice: Slice) {
-        let owner = self.owners.get(&slice.key);
-        if owner.is_some_and(|owner| *owner != slice.service) {
-            self.delete(Kind::Slice, &slice.key.clone());
+        let Slice { key, service, import, parts, .. } = slice;
+        let import = import.filter(|_| self.scope.imports);
+        let (imported, cluster) = import.map(|it| (it.service, it.cluster)).unzip();
+        let imported = imported.map(|service| {
+            let cluster = cluster.unwrap_or_default();
+            (service, HeldSlice { name: key.name.clone(), cluster, parts: parts.clone() })
+        });
+        let local = service.map(|service| {
+            (service, HeldSlice { name: key.name.clone(), cluster: "".into(), parts })
+        });
+        self.local.apply_slice(&key, local);
+        self.imported.apply_slice(&key, imported);
+    }
+
+    /// Gives a Pod these addresses, or none.
+    fn change_pod(&mut self, key: ObjectKey, addresses: Box<[IpAddr]>) {
+        let Some(namespace) = schema::label_key(&key.namespace) else { return };
+        let old = self.pods.remove(&key).unwrap_or_default();
+        if old != addresses {
+            addresses.iter().for_each(|address| self.count_pod(&namespace, address, 1));
+            old.iter().for_each(|address| self.count_pod(&namespace, address, -1));
+            self.is_touched = true;
         }
-        let key = ObjectKey { namespace: slice.key.namespace.clone(), name: slice.service.clone() };
-        let Slice { key: slice_key, service, endpoints, ports, .. } = slice;
-        let slice = HeldSlice { name: slice_key.name.clone(), endpoints, ports: ports.into() };
-        self.owners.entry(slice_key).or_insert(service);
-        if self.services.entry(key.clone()).or_default().hold(slice) {
-            self.touched.insert(key);
+        if !addresses.is_empty() {
+            self.pods.insert(key, addresses);
+        }
+    }
+
+    /// Counts the Pods of a Namespace that have an address: those in the network of the host share
+    /// it.
+    fn count_pod(&mut self, namespace: &[u8], address: &IpAddr, change: i32) {
+        let mut room = [0; POD_KEY_MAX];
+        let key = pod_key(namespace, address, &mut room);
+        let count = self.zone.pods.get(key).map_or(0, |leaf| *leaf.value());
+        match count.saturating_add_signed(change) {
+            0 => self.zone.pods.remove(key),
+            count => self.zone.pods.insert(key, count, b""),
         }
     }
 
@@ -154,31 +191,20 @@ impl Index {
                     self.touch_namespace(&key.name);
                 }
             }
-            Kind::Service => self.change_held(key, |held| held.service = None),
+            Kind::Service => self.local.change(key, |held| held.service = None),
+            Kind::Import => self.imported.change(key, |held| held.service = None),
             Kind::Slice => {
-                let Some(service) = self.owners.remove(key) else { return };
-                let owner = ObjectKey { namespace: key.namespace.clone(), name: service };
-                self.change_held(&owner, |held| held.slices.retain(|held| held.name != key.name));
+                self.local.apply_slice(key, None);
+                self.imported.apply_slice(key, None);
             }
+            Kind::Pod => self.change_pod(key.clone(), Box::default()),
         }
-    }
-
-    /// Changes what is held of a Service, and forgets it when nothing is left.
-    fn change_held(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Held)) {
-        let Some(held) = self.services.get_mut(key) else { return };
-        change(held);
-        if held.service.is_none() && held.slices.is_empty() {
-            self.services.remove(key);
-        }
-        self.touched.insert(key.clone());
     }
 
     fn touch_namespace(&mut self, namespace: &str) {
         self.is_touched = true;
-        let first = ObjectKey { namespace: namespace.into(), name: "".into() };
-        let keys = self.services.range(first..).map(|(key, _)| key);
-        let keys = keys.take_while(|key| *key.namespace == *namespace).cloned();
-        self.touched.extend(keys);
+        self.local.touch_namespace(namespace);
+        self.imported.touch_namespace(namespace);
     }
 
     /// Sweeps what a complete list did not bring.
@@ -187,6 +213,11 @@ impl Index {
         let Some(seen) = list.seen.take() else { return };
         self.is_touched |= !list.was_complete;
         list.was_complete = true;
+        match kind {
+            Kind::Pod => self.zone.knows_pods = true,
+            Kind::Import => self.zone.knows_imports = true,
+            Kind::Namespace | Kind::Service | Kind::Slice => {}
+        }
         for key in self.keys(kind).into_iter().filter(|key| !seen.contains(key)) {
             self.delete(kind, &key);
         }
@@ -198,30 +229,39 @@ impl Index {
                 let key = |name: Box<str>| ObjectKey { namespace: "".into(), name };
                 self.namespaces.iter().cloned().map(key).collect()
             }
-            Kind::Service => {
-                let with_service = self.services.iter().filter(|(_, held)| held.service.is_some());
-                with_service.map(|(key, _)| key.clone()).collect()
+            Kind::Service => self.local.known(),
+            Kind::Import => self.imported.known(),
+            Kind::Slice => {
+                let imported = self.imported.owners.keys();
+                let only_imported = imported.filter(|key| !self.local.owners.contains_key(*key));
+                self.local.owners.keys().chain(only_imported).cloned().collect()
             }
-            Kind::Slice => self.owners.keys().cloned().collect(),
+            Kind::Pod => self.pods.keys().cloned().collect(),
         }
     }
 
-    /// Whether every kind has been listed at least once.
+    /// Whether every kind that names of Services depend on has been listed at least once. Pods and
+    /// imports come when they come: a missing permission for them costs only their names.
     pub fn is_synced(&self) -> bool {
-        [Kind::Namespace, Kind::Service, Kind::Slice]
-            .iter()
-            .all(|kind| self.lists.get(kind).is_some_and(|list| list.was_complete))
+        let needed = [Kind::Namespace, Kind::Service, Kind::Slice].into_iter();
+        needed
+            .filter(|kind| self.scope.watches(*kind))
+            .all(|kind| self.lists.get(&kind).is_some_and(|list| list.was_complete))
     }
 
     /// The next Zone, if anything changed and every kind is known: a partial picture is never
     /// published. `now_unix_s` becomes the serial, which only grows.
     pub fn publish(&mut self, now_unix_s: u32) -> Option<Arc<Zone>> {
-        if !self.is_synced() || self.touched.is_empty() && !self.is_touched {
+        let is_touched = self.is_touched || self.local.is_touched() || self.imported.is_touched();
+        if !self.is_synced() || !is_touched {
             return None;
         }
         let mut is_changed = std::mem::take(&mut self.is_touched);
-        for key in std::mem::take(&mut self.touched) {
+        for key in std::mem::take(&mut self.local.touched) {
             is_changed |= self.renew(&key);
+        }
+        for key in std::mem::take(&mut self.imported.touched) {
+            is_changed |= self.renew_import(&key);
         }
         if !is_changed {
             return None;
@@ -235,7 +275,7 @@ impl Index {
     /// Builds the records of one Service anew. Answers whether they have changed.
     fn renew(&mut self, key: &ObjectKey) -> bool {
         let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
-        let new = self.draft(key);
+        let new = self.draft(&self.local, key);
         let new_records = new.as_ref().map(|draft| draft.records(&zone_key));
         let old = self.zone.services.get(&zone_key).cloned();
         let old_records = old.as_ref().map(ServiceRecords::from);
@@ -250,13 +290,27 @@ impl Index {
         true
     }
 
-    fn draft(&self, key: &ObjectKey) -> Option<Draft> {
+    /// The same for an imported Service, which has no PTR names.
+    fn renew_import(&mut self, key: &ObjectKey) -> bool {
+        let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
+        let new = self.draft(&self.imported, key);
+        let new_records = new.as_ref().map(|draft| draft.records(&zone_key));
+        if self.zone.imports.get(&zone_key).map(ServiceRecords::from) == new_records {
+            return false;
+        }
+        match new {
+            Some(new) => self.zone.imports.insert(&zone_key, new.head, &new.addresses),
+            None => self.zone.imports.remove(&zone_key),
+        }
+        true
+    }
+
+    fn draft(&self, side: &Side, key: &ObjectKey) -> Option<Draft> {
         if !self.namespaces.contains(&key.namespace) {
             return None;
         }
-        let held = self.services.get(key)?;
-        let slices = held.slices.iter().map(|slice| (&slice.endpoints, &*slice.ports));
-        Draft::of(held.service.as_ref()?, slices)
+        let held = side.services.get(key)?;
+        Draft::of(held.service.as_ref()?, held.slices.iter().flat_map(HeldSlice::parts))
     }
 
     /// Moves the PTR names of a Service from its old addresses to its new ones.
@@ -287,6 +341,64 @@ impl Index {
         } else {
             self.zone.addresses.insert(octets.as_ref(), head, &tail);
         }
+    }
+}
+
+impl Side {
+    /// Takes a Service in.
+    fn apply(&mut self, service: Service) {
+        let key = service.key.clone();
+        let held = self.services.entry(key.clone()).or_default();
+        // A full list brings what is known already; that costs no records.
+        if held.service.as_ref() != Some(&service) {
+            held.service = Some(service);
+            self.touched.insert(key);
+        }
+    }
+
+    /// Gives a slice to its Service, and takes it from the one that it belonged to before.
+    fn apply_slice(&mut self, key: &ObjectKey, slice: Option<(Box<str>, HeldSlice)>) {
+        let owner = slice.as_ref().map(|(service, _)| service);
+        if let Some(old) = self.owners.get(key)
+            && Some(old) != owner
+        {
+            let old = ObjectKey { namespace: key.namespace.clone(), name: old.clone() };
+            self.owners.remove(key);
+            self.change(&old, |held| held.slices.retain(|held| held.name != key.name));
+        }
+        let Some((service, slice)) = slice else { return };
+        let owner = ObjectKey { namespace: key.namespace.clone(), name: service.clone() };
+        self.owners.entry(key.clone()).or_insert(service);
+        if self.services.entry(owner.clone()).or_default().hold(slice) {
+            self.touched.insert(owner);
+        }
+    }
+
+    /// Changes what is held of a Service, and forgets it when nothing is left.
+    fn change(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Held)) {
+        let Some(held) = self.services.get_mut(key) else { return };
+        change(held);
+        if held.service.is_none() && held.slices.is_empty() {
+            self.services.remove(key);
+        }
+        self.touched.insert(key.clone());
+    }
+
+    fn touch_namespace(&mut self, namespace: &str) {
+        let first = ObjectKey { namespace: namespace.into(), name: "".into() };
+        let keys = self.services.range(first..).map(|(key, _)| key);
+        let keys = keys.take_while(|key| *key.namespace == *namespace).cloned();
+        self.touched.extend(keys);
+    }
+
+    fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// The Services that are there, and not only their slices.
+    fn known(&self) -> Vec<ObjectKey> {
+        let with_service = self.services.iter().filter(|(_, held)| held.service.is_some());
+        with_service.map(|(key, _)| key.clone()).collect()
     }
 }
 

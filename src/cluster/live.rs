@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::config::{Config, Source};
+use super::config::{Config, Scope, Source};
 use super::feed::Feed;
 use super::index::Index;
 use super::object::{CHANGES_MAX, Change, Object, ObjectKey, Role};
@@ -45,8 +45,7 @@ pub struct Cluster {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
     pub source: Source,
-    /// The only Namespaces to expose; empty exposes all.
-    pub namespaces: Vec<String>,
+    pub scope: Scope,
 }
 
 /// What the tasks of a cluster share.
@@ -61,7 +60,7 @@ struct Shared {
 impl Identity {
     /// The cluster that a directive shows.
     pub fn of(config: &Config) -> Self {
-        Self { source: config.source.clone(), namespaces: config.namespaces.clone() }
+        Self { source: config.source.clone(), scope: config.scope.clone() }
     }
 }
 
@@ -79,7 +78,7 @@ impl Cluster {
 
     fn with(identity: Identity, start: impl FnOnce(Shared) -> JoinHandle<()>) -> Self {
         let published = Arc::new(Published::new());
-        let feed = Arc::new(Feed::new(Instant::now()));
+        let feed = Arc::new(Feed::new(Instant::now(), &identity.scope));
         let programming = Arc::new(Programming::default());
         let shared = Shared {
             identity: identity.clone(),
@@ -117,8 +116,8 @@ async fn live(shared: Shared) {
 async fn open(shared: &Shared, sender: Sender<Change>) -> source::Running {
     let mut told: Option<Instant> = None;
     loop {
-        let Identity { source, namespaces } = &shared.identity;
-        match source::start(source, namespaces, sender.clone(), shared.feed.clone()).await {
+        let Identity { source, scope } = &shared.identity;
+        match source::start(source, scope, sender.clone(), shared.feed.clone()).await {
             Ok(running) => return running,
             Err(error) if told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) => {
                 tracing::error!(plugin = "kubernetes", "{error}; trying again");
@@ -132,8 +131,7 @@ async fn open(shared: &Shared, sender: Sender<Change>) -> source::Running {
 
 /// Owns the Index: takes changes in and publishes, until the source is gone.
 async fn keep(shared: Shared, mut changes: Receiver<Change>) {
-    let exposed = shared.identity.namespaces.iter().map(|name| name.as_str().into());
-    let mut index = Index::after(&shared.published.zone(), exposed);
+    let mut index = Index::after(&shared.published.zone(), &shared.identity.scope);
     let mut batch = Vec::with_capacity(PUBLISH_MAX);
     let mut triggers = Vec::new();
     while changes.recv_many(&mut batch, PUBLISH_MAX).await > 0 {
@@ -161,8 +159,8 @@ async fn keep(shared: Shared, mut changes: Receiver<Change>) {
 /// The Service and the time of the change behind a slice.
 fn trigger(change: &Change) -> Option<(ObjectKey, u64)> {
     let Change::Apply(Object::Slice(slice)) = change else { return None };
-    let key = ObjectKey { namespace: slice.key.namespace.clone(), name: slice.service.clone() };
-    Some((key, slice.triggered_ms?))
+    let name = slice.service.clone()?;
+    Some((ObjectKey { namespace: slice.key.namespace.clone(), name }, slice.triggered_ms?))
 }
 
 fn kind_of(index: &Index, key: &ObjectKey) -> ServiceKind {

@@ -1,6 +1,7 @@
 //! Kubernetes → Zone.
 pub mod config;
 mod connect;
+pub mod endpoints;
 pub mod error;
 pub mod feed;
 mod flaws;
@@ -18,6 +19,7 @@ pub mod schema;
 #[cfg(test)]
 #[path = "../../tests/support/api.rs"]
 mod scripted_api;
+pub mod selector;
 pub mod source;
 pub mod trie;
 mod watch;

@@ -1,9 +1,9 @@
-//! The slim objects: what of a Namespace, Service or EndpointSlice can change an answer.
+//! The slim objects: what of a Namespace, Service, EndpointSlice, Pod or ServiceImport can change an
+//! answer.
 
-use std::fmt;
 use std::net::IpAddr;
 
-use crate::wire::name::LABEL_MAX;
+pub use super::endpoints::{ENDPOINT_ADDRESSES_MAX, Endpoint, Endpoints};
 
 /// Namespace and name of an object; the namespace of a Namespace is empty.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -18,11 +18,15 @@ pub enum Kind {
     Namespace,
     Service,
     Slice,
+    Pod,
+    /// A Service of a cluster set.
+    Import,
 }
 
 impl Kind {
     /// All kinds, in the order in which a source lists them.
-    pub const ALL: [Self; 3] = [Self::Namespace, Self::Service, Self::Slice];
+    pub const ALL: [Self; 5] =
+        [Self::Namespace, Self::Service, Self::Slice, Self::Pod, Self::Import];
 
     /// The resource in URLs, RBAC rules, logs and labels of metrics.
     pub fn resource(self) -> &'static str {
@@ -30,6 +34,8 @@ impl Kind {
             Self::Namespace => "namespaces",
             Self::Service => "services",
             Self::Slice => "endpointslices",
+            Self::Pod => "pods",
+            Self::Import => "serviceimports",
         }
     }
 }
@@ -40,6 +46,9 @@ pub enum Object {
     Namespace(Box<str>),
     Service(Service),
     Slice(Slice),
+    Pod(Pod),
+    /// A ServiceImport, which is found as a Service is: by addresses or by endpoints.
+    Import(Service),
 }
 
 impl Object {
@@ -49,6 +58,18 @@ impl Object {
             Self::Namespace(_) => Kind::Namespace,
             Self::Service(_) => Kind::Service,
             Self::Slice(_) => Kind::Slice,
+            Self::Pod(_) => Kind::Pod,
+            Self::Import(_) => Kind::Import,
+        }
+    }
+
+    /// The key; the namespace of a Namespace is empty.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Namespace(name) => ObjectKey { namespace: "".into(), name: name.clone() },
+            Self::Service(service) | Self::Import(service) => service.key.clone(),
+            Self::Slice(slice) => slice.key.clone(),
+            Self::Pod(pod) => pod.key.clone(),
         }
     }
 
@@ -56,8 +77,9 @@ impl Object {
     pub fn namespace(&self) -> &str {
         match self {
             Self::Namespace(name) => name,
-            Self::Service(service) => &service.key.namespace,
+            Self::Service(service) | Self::Import(service) => &service.key.namespace,
             Self::Slice(slice) => &slice.key.namespace,
+            Self::Pod(pod) => &pod.key.namespace,
         }
     }
 }
@@ -84,117 +106,42 @@ pub enum Role {
     ExternalName(Box<str>),
 }
 
-/// An EndpointSlice of a Service.
+/// An EndpointSlice, or an object `Endpoints`, whose subsets are the parts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Slice {
     pub key: ObjectKey,
     /// The Service (label `kubernetes.io/service-name`), in the Namespace of the slice.
-    pub service: Box<str>,
-    pub endpoints: Endpoints,
-    pub ports: Vec<Port>,
+    pub service: Option<Box<str>>,
+    /// The imported Service that it also, or only, belongs to.
+    pub import: Option<Import>,
+    pub parts: Box<[Part]>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`, in milliseconds since the epoch.
     pub triggered_ms: Option<u64>,
 }
 
-/// One ready or not ready endpoint, as it is read.
+/// What a slice says of the cluster set.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Endpoint {
-    pub addresses: Vec<IpAddr>,
-    /// `conditions.ready`, where absent means true.
-    pub ready: bool,
-    pub hostname: Option<Box<str>>,
+pub struct Import {
+    /// The ServiceImport (label `multicluster.kubernetes.io/service-name`).
+    pub service: Box<str>,
+    /// The cluster of the endpoints (label `multicluster.kubernetes.io/source-cluster`); empty
+    /// when it is not told.
+    pub cluster: Box<str>,
 }
 
-/// The endpoints of a slice, packed: a large cluster has some hundred thousand, and each takes 8
-/// octets here that would take 80 as an [`Endpoint`].
-///
-/// ```text
-/// is ready │ IPv4 count │ IPv6 count │ hostname length │ addresses … │ hostname …
-/// ```
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Endpoints(Box<[u8]>);
-
-/// One endpoint where it lies.
-#[derive(Clone, Copy)]
-pub struct Packed<'e> {
-    pub ready: bool,
-    pub hostname: Option<&'e str>,
-    v4: &'e [u8],
-    v6: &'e [u8],
+/// Endpoints that have the same ports.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    pub endpoints: Endpoints,
+    pub ports: Box<[Port]>,
 }
 
-impl Endpoints {
-    /// All of them, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = Packed<'_>> {
-        let mut rest = &*self.0;
-        std::iter::from_fn(move || {
-            let ([ready, v4, v6, hostname], octets) = rest.split_first_chunk()?;
-            let (v4, octets) = octets.split_at_checked(usize::from(*v4) * 4)?;
-            let (v6, octets) = octets.split_at_checked(usize::from(*v6) * 16)?;
-            let hostname = octets.split_at_checked(usize::from(*hostname))?;
-            rest = hostname.1;
-            let hostname = std::str::from_utf8(hostname.0).ok().filter(|name| !name.is_empty());
-            Some(Packed { ready: *ready != 0, hostname, v4, v6 })
-        })
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.iter().count()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Packed<'_> {
-    /// The addresses, those of IPv4 first.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let v4 = self.v4.as_chunks::<4>().0.iter().map(|octets| IpAddr::from(*octets));
-        v4.chain(self.v6.as_chunks::<16>().0.iter().map(|octets| IpAddr::from(*octets)))
-    }
-}
-
-impl From<Packed<'_>> for Endpoint {
-    fn from(packed: Packed<'_>) -> Self {
-        Self {
-            addresses: packed.addresses().collect(),
-            ready: packed.ready,
-            hostname: packed.hostname.map(Into::into),
-        }
-    }
-}
-
-impl FromIterator<Endpoint> for Endpoints {
-    /// Packs endpoints, each with at most [`ENDPOINT_ADDRESSES_MAX`] addresses.
-    fn from_iter<I: IntoIterator<Item = Endpoint>>(endpoints: I) -> Self {
-        let mut octets = Vec::new();
-        for endpoint in endpoints {
-            let hostname = endpoint.hostname.as_deref().filter(|name| name.len() <= LABEL_MAX);
-            let hostname = hostname.unwrap_or_default();
-            let (mut v4, mut v6) = (Vec::new(), Vec::new());
-            for address in endpoint.addresses.iter().take(ENDPOINT_ADDRESSES_MAX) {
-                match address {
-                    IpAddr::V4(address) => v4.push(address.octets()),
-                    IpAddr::V6(address) => v6.push(address.octets()),
-                }
-            }
-            let counts = [v4.len() as u8, v6.len() as u8, hostname.len() as u8];
-            octets.extend([u8::from(endpoint.ready)].iter().chain(&counts));
-            octets.extend_from_slice(v4.as_flattened());
-            octets.extend_from_slice(v6.as_flattened());
-            octets.extend_from_slice(hostname.as_bytes());
-        }
-        Self(octets.into())
-    }
-}
-
-impl fmt::Debug for Endpoints {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().map(Endpoint::from)).finish()
-    }
+/// A Pod that runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pod {
+    pub key: ObjectKey,
+    /// `status.podIPs`, of both families.
+    pub addresses: Box<[IpAddr]>,
 }
 
 /// A named or unnamed port.
@@ -229,9 +176,6 @@ pub enum Change {
     /// The list is complete.
     ListEnd(Kind),
 }
-
-/// Most addresses of one endpoint (as the API server has it); further ones are left out.
-pub const ENDPOINT_ADDRESSES_MAX: usize = 100;
 
 /// Changes that may wait for the task that owns the Index; a source that is faster waits too.
 pub const CHANGES_MAX: usize = 4096;

@@ -1,16 +1,18 @@
 //! The way from a source to the task that owns the Index: waits when that task is busy, and lets
 //! only the exposed Namespaces through.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc::Sender;
 
+use crate::cluster::config::Scope;
 use crate::cluster::object::{Change, Kind, Object, ObjectKey};
 
 /// Sends Changes.
 #[derive(Clone, Debug)]
 pub(super) struct Outlet {
     changes: Sender<Change>,
-    /// The only Namespaces to expose; empty exposes all.
-    namespaces: Box<[Box<str>]>,
+    scope: Arc<Scope>,
 }
 
 /// The task that owns the Index has ended, so the source ends too.
@@ -18,15 +20,19 @@ pub(super) struct Outlet {
 pub(super) struct Hangup;
 
 impl Outlet {
-    /// An Outlet for the exposed `namespaces`; none exposes all.
-    pub(super) fn new(changes: Sender<Change>, namespaces: &[String]) -> Self {
-        let namespaces = namespaces.iter().map(|name| name.as_str().into()).collect();
-        Self { changes, namespaces }
+    /// An Outlet for what is in `scope`.
+    pub(super) fn new(changes: Sender<Change>, scope: &Scope) -> Self {
+        Self { changes, scope: Arc::new(scope.clone()) }
+    }
+
+    /// What is watched.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// The one exposed Namespace, if it is one: the API server can then choose for us.
     pub(super) fn only_namespace(&self) -> Option<&str> {
-        match &*self.namespaces {
+        match &self.scope.namespaces[..] {
             [only] => Some(only),
             _ => None,
         }
@@ -66,7 +72,8 @@ impl Outlet {
 
     /// Whether objects of the Namespace may pass.
     fn exposes(&self, namespace: &str) -> bool {
-        self.namespaces.is_empty() || self.namespaces.iter().any(|name| **name == *namespace)
+        let namespaces = &self.scope.namespaces;
+        namespaces.is_empty() || namespaces.iter().any(|name| **name == *namespace)
     }
 
     /// Waits until there is room in the queue.

@@ -32,11 +32,21 @@ impl Published {
         self.generation.send_replace(generation);
     }
 
+    /// The generation of the newest Zone.
+    pub fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
     /// Waits until something has been published.
     pub async fn synced(&self) {
+        self.newer_than(0).await;
+    }
+
+    /// Waits for a Zone after that of a generation.
+    pub async fn newer_than(&self, seen: u64) {
         let mut generation = self.generation.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = generation.wait_for(|generation| *generation > 0).await;
+        let _ = generation.wait_for(|generation| *generation > seen).await;
     }
 }
 

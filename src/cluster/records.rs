@@ -9,11 +9,13 @@
 //! look-up that has found its Leaf has found its answer. SRV and PTR records are composed while
 //! the reply is written, because their targets repeat the zone as the client spelled it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::hosts::{Host, Hosts, sorted_ports};
-use super::object::{Endpoints, Port, Role, Service};
+use super::hosts::{Host, Hosts, Part, sorted_ports};
+use super::object::{Port, Role, Service};
+use super::schema;
 use super::trie::Leaf;
 use crate::wire::{Name, RecordType};
 
@@ -44,6 +46,10 @@ struct Rest {
     found_by: FoundBy,
     /// `None` without ready endpoints.
     hosts: Option<Hosts>,
+    /// Endpoints that are not ready, counted where none is.
+    unready: u32,
+    /// The hosts of each zone, by its labels in wire form, sorted; kept for `zonal` only.
+    zones: Box<[(Box<[u8]>, Hosts)]>,
 }
 
 /// How clients reach a Service.
@@ -92,15 +98,16 @@ impl Draft {
     /// The records of a Service with its slices; `None` when no name of it exists.
     pub fn of<'s>(
         service: &Service,
-        slices: impl Iterator<Item = (&'s Endpoints, &'s [Port])>,
+        parts: impl Iterator<Item = Part<'s>> + Clone,
     ) -> Option<Self> {
-        let (found_by, hosts) = match &service.role {
-            Role::ExternalName(target) => (external(target)?, None),
-            Role::Headless => (FoundBy::Hosts, Hosts::of(slices)),
+        let hosts = || Hosts::of(parts.clone(), |_| true);
+        let (found_by, hosts, zones) = match &service.role {
+            Role::ExternalName(target) => (external(target)?, None, Box::default()),
+            Role::Headless => (FoundBy::Hosts, hosts(), by_zone(parts.clone())),
             Role::ClusterIp(addresses) if addresses.is_empty() => return None,
             Role::ClusterIp(_) => {
                 let ports = sorted_ports(service.ports.iter().cloned());
-                (FoundBy::ClusterIp(ports), Hosts::of(slices))
+                (FoundBy::ClusterIp(ports), hosts(), Box::default())
             }
         };
         let (v4, v6) = match (&service.role, &hosts) {
@@ -115,7 +122,9 @@ impl Draft {
         };
         // 4 GiB of addresses do not fit the machine that would tell us of them.
         let v4_octets = u32::try_from(v4.len()).expect("a Service has fewer than 2^30 addresses");
-        let head = ServiceHead { kind, v4_octets, rest: Box::new(Rest { found_by, hosts }) };
+        let unready = if hosts.is_some() { 0 } else { count_unready(parts) };
+        let rest = Box::new(Rest { found_by, hosts, unready, zones });
+        let head = ServiceHead { kind, v4_octets, rest };
         Some(Self { head, addresses: [v4, v6].concat() })
     }
 
@@ -123,6 +132,27 @@ impl Draft {
     pub fn records<'z>(&'z self, key: &'z [u8]) -> ServiceRecords<'z> {
         ServiceRecords { key, head: &self.head, addresses: &self.addresses }
     }
+}
+
+/// How many endpoints are not ready.
+fn count_unready<'s>(parts: impl Iterator<Item = Part<'s>>) -> u32 {
+    let endpoints = parts.flat_map(|part| part.endpoints.iter());
+    endpoints.filter(|endpoint| !endpoint.ready).count() as u32
+}
+
+/// The hosts of each zone that is told.
+fn by_zone<'s>(parts: impl Iterator<Item = Part<'s>> + Clone) -> Box<[(Box<[u8]>, Hosts)]> {
+    let told = parts.clone().flat_map(|part| part.endpoints.iter().filter_map(|it| it.zone));
+    let zones: BTreeSet<&str> = told.collect();
+    let mut by_zone: Vec<_> = zones
+        .into_iter()
+        .filter_map(|zone| {
+            let hosts = Hosts::of(parts.clone(), |endpoint| endpoint.zone == Some(zone))?;
+            Some((schema::labels_key(zone)?, hosts))
+        })
+        .collect();
+    by_zone.sort_by(|a, b| a.0.cmp(&b.0));
+    by_zone.into()
 }
 
 /// The octets of all IPv4 addresses, and those of all IPv6 addresses.
@@ -194,6 +224,23 @@ impl<'z> ServiceRecords<'z> {
     /// The ready endpoints.
     pub fn hosts(&self) -> impl Iterator<Item = Host<'z>> + Clone + use<'z> {
         self.head.rest.hosts.iter().flat_map(Hosts::iter)
+    }
+
+    /// Whether an endpoint is ready.
+    pub fn has_hosts(&self) -> bool {
+        self.head.rest.hosts.is_some()
+    }
+
+    /// Endpoints that are not ready; 0 where another one is.
+    pub fn unready(&self) -> u32 {
+        self.head.rest.unready
+    }
+
+    /// The ready endpoints in the zone with these labels.
+    pub fn hosts_in(&self, zone: &[u8]) -> Option<&'z Hosts> {
+        let zones = &self.head.rest.zones;
+        let at = zones.binary_search_by(|(labels, _)| (**labels).cmp(zone)).ok()?;
+        Some(&zones[at].1)
     }
 
     /// The host with this label, which comes with its length octet.

@@ -8,6 +8,8 @@
 //! <svc>.<ns>.svc                   a Service
 //! <endpoint>.<svc>.<ns>.svc        an endpoint
 //! <port>.<proto>.<svc>.<ns>.svc    a port; the underscores may be left out (as CoreDNS)
+//! <endpoint>.<cluster>.<svc>.<ns>.svc           an imported endpoint, in a zone of a cluster set
+//! <zone>.pin|prefer._zone.<svc>.<ns>.svc        the endpoints in a zone, which may have dots
 //! <address>.<ns>.pod               a Pod by address; labels in front are ignored (as CoreDNS)
 //! dns-version | ns.dns             the specification's version, the server itself
 //! ```
@@ -44,6 +46,16 @@ pub enum Meaning<'n> {
     Port {
         port: &'n [u8],
         protocol: &'n [u8],
+        /// Both labels, with their length octets.
+        labels: &'n [u8],
+        service: &'n [u8],
+    },
+    /// The endpoints of a Service in one zone.
+    Zonal {
+        /// The labels of the zone, with their length octets.
+        zone: &'n [u8],
+        /// Whether all endpoints stand in where the zone has none (`prefer`, not `pin`).
+        prefers: bool,
         service: &'n [u8],
     },
     Pod {
@@ -65,7 +77,7 @@ pub fn meaning(prefix: &[u8]) -> Meaning<'_> {
     let mut at = 0;
     while at < prefix.len() {
         if count == LABELS_MAX {
-            return Meaning::Impossible;
+            return zonal(prefix).unwrap_or(Meaning::Impossible);
         }
         starts[count] = at;
         count += 1;
@@ -86,8 +98,10 @@ pub fn meaning(prefix: &[u8]) -> Meaning<'_> {
         (b"svc", 4) => Meaning::Port {
             port: without_underscore(label(0)),
             protocol: without_underscore(label(1)),
+            labels: &prefix[..starts[2]],
             service: tail(2),
         },
+        (b"svc", 5) => zonal(prefix).unwrap_or(Meaning::Impossible),
         (b"pod", 1) => Meaning::PodNamespace(tail(0)),
         (b"pod", 2..=4) => pod(label(last - 2), tail(last - 1)),
         (b"dns-version", 0) => Meaning::Version,
@@ -98,6 +112,43 @@ pub fn meaning(prefix: &[u8]) -> Meaning<'_> {
 
 fn pod<'n>(label: &[u8], namespace: &'n [u8]) -> Meaning<'n> {
     dashed_address(label).map_or(Meaning::Impossible, |address| Meaning::Pod { address, namespace })
+}
+
+/// Reads a name with a zone, whose labels may be many (as CoreDNS).
+fn zonal(prefix: &[u8]) -> Option<Meaning<'_>> {
+    let mut zone_octets = 0;
+    loop {
+        let rest = &prefix[zone_octets..];
+        zone_octets += usize::from(*rest.first()?) + 1;
+        let behind = &prefix[zone_octets..];
+        let (prefers, behind) = match behind.strip_prefix(b"\x03pin\x05_zone") {
+            Some(behind) => (false, behind),
+            None => match behind.strip_prefix(b"\x06prefer\x05_zone") {
+                Some(behind) => (true, behind),
+                None => continue,
+            },
+        };
+        // The zone ends at the last such pair: what is behind it is a Service.
+        if let Meaning::Service(service) = short(behind) {
+            return Some(Meaning::Zonal { zone: &prefix[..zone_octets], prefers, service });
+        }
+    }
+}
+
+/// The meaning of three labels; others are Impossible here.
+fn short(prefix: &[u8]) -> Meaning<'_> {
+    let mut labels = Labels::of(prefix);
+    let three = [labels.next(), labels.next(), labels.next(), labels.next()];
+    match three {
+        [Some(_), Some(_), Some(b"svc"), None] => Meaning::Service(&prefix[..prefix.len() - 4]),
+        _ => Meaning::Impossible,
+    }
+}
+
+/// Whether one of these labels begins with an underscore, which a port and a protocol may do and an
+/// endpoint and its cluster do not.
+pub fn has_underscore(labels: &[u8]) -> bool {
+    Labels::of(labels).any(|label| label.starts_with(b"_"))
 }
 
 fn without_underscore(label: &[u8]) -> &[u8] {
@@ -162,6 +213,13 @@ pub fn label_key(label: &str) -> Option<Box<[u8]>> {
     Some(key.into())
 }
 
+/// Labels with dots between, in wire form, lower-cased.
+pub fn labels_key(labels: &str) -> Option<Box<[u8]>> {
+    let mut key = Vec::with_capacity(labels.len() + 1);
+    labels.split('.').try_for_each(|label| push_label(&mut key, label))?;
+    Some(key.into())
+}
+
 fn push_label(key: &mut Vec<u8>, label: &str) -> Option<()> {
     let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
     key.push(length);
@@ -221,7 +279,13 @@ mod tests {
                 String::from_utf8_lossy(&label[1..]),
                 String::from_utf8_lossy(service)
             ),
-            Meaning::Port { port, protocol, service } => format!(
+            Meaning::Zonal { zone, prefers, service } => format!(
+                "zone {}{} of {}",
+                String::from_utf8_lossy(zone),
+                if prefers { " or all" } else { "" },
+                String::from_utf8_lossy(service)
+            ),
+            Meaning::Port { port, protocol, service, .. } => format!(
                 "port {} {} of {}",
                 String::from_utf8_lossy(port),
                 String::from_utf8_lossy(protocol),
@@ -245,6 +309,16 @@ mod tests {
             ("_http._tcp.web.shop.svc", "port http tcp of \u{3}web\u{4}shop"),
             ("http.tcp.web.shop.svc", "port http tcp of \u{3}web\u{4}shop"),
             ("a.b.c.web.shop.svc", "Impossible"),
+            ("a.pin._zone.web.shop.svc", "zone \u{1}a of \u{3}web\u{4}shop"),
+            ("b.a.prefer._zone.web.shop.svc", "zone \u{1}b\u{1}a or all of \u{3}web\u{4}shop"),
+            (
+                "a.pin._zone.b.pin._zone.web.shop.svc",
+                "zone \u{1}a\u{3}pin\u{5}_zone\u{1}b of \u{3}web\u{4}shop",
+            ),
+            ("pin._zone.web.shop.svc", "port pin zone of \u{3}web\u{4}shop"),
+            ("a.stay._zone.web.shop.svc", "Impossible"),
+            ("a.pin._zone.web.shop.pod", "Impossible"),
+            ("a.pin._zone.x.web.shop.svc", "Impossible"),
             ("a.b.c.d.e.f.g.h.svc", "Impossible"),
             ("10-1-2-3.shop.pod", "pod 10.1.2.3"),
             ("x.10-1-2-3.shop.pod", "pod 10.1.2.3"),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
-use crate::cluster::config::Source;
+use crate::cluster::config::{Scope, Source};
 use crate::cluster::connect::ApiServer;
 use crate::cluster::error::Error;
 use crate::cluster::feed::Feed;
 use crate::cluster::manifest;
-use crate::cluster::object::{Change, Kind};
+use crate::cluster::object::Change;
 use crate::cluster::outlet::Outlet;
 use crate::cluster::watch::{self, Timing};
 
@@ -28,18 +28,17 @@ impl Running {
     }
 }
 
-/// Starts to send Changes from `source`. `namespaces` are the only ones to expose; none exposes
-/// all. A server that is away is no error: it is tried until it answers.
+/// Starts to send Changes of what `scope` watches of `source`. A server that is away is no error: it is tried until it answers.
 ///
 /// # Errors
 /// Credentials and settings that are missing or wrong.
 pub async fn start(
     source: &Source,
-    namespaces: &[String],
+    scope: &Scope,
     changes: Sender<Change>,
     feed: Arc<Feed>,
 ) -> Result<Running, Error> {
-    let outlet = Outlet::new(changes, namespaces);
+    let outlet = Outlet::new(changes, scope);
     let mut tasks = JoinSet::new();
     match source {
         Source::Manifests(paths) => {
@@ -65,7 +64,7 @@ pub(super) fn watch_all(
     timing: Timing,
     tasks: &mut JoinSet<()>,
 ) {
-    for kind in Kind::ALL {
+    for kind in outlet.scope().kinds() {
         let (server, feed) = (Arc::clone(&server), Arc::clone(feed));
         tasks.spawn(watch::run(kind, server, outlet.clone(), feed, timing));
     }
@@ -83,17 +82,17 @@ mod tests {
     use super::*;
     use crate::cluster::config::Tls;
     use crate::cluster::feed::Fault;
-    use crate::cluster::object::CHANGES_MAX;
+    use crate::cluster::object::{CHANGES_MAX, Kind};
     use crate::cluster::scripted_api::{Ask, Reply, Script, Step};
 
     fn feed() -> Arc<Feed> {
-        Arc::new(Feed::new(Instant::now()))
+        Arc::new(Feed::new(Instant::now(), &Scope::default()))
     }
 
     /// The text of the error of a source that must not start.
     async fn refusal(source: Source) -> String {
         let (sender, _changes) = channel(CHANGES_MAX);
-        start(&source, &[], sender, feed()).await.unwrap_err().to_string()
+        start(&source, &Scope::default(), sender, feed()).await.unwrap_err().to_string()
     }
 
     fn kubeconfig(path: &Path, context: Option<&str>) -> Source {
@@ -119,7 +118,7 @@ users: [{{name: u, user: {user}}}]
         let end = format!(
             r#"{{"type":"BOOKMARK","object":{{"metadata":{{"resourceVersion":"1","annotations":{annotations}}}}}}}"#
         );
-        for kind in Kind::ALL {
+        for kind in Scope::default().kinds() {
             let reply = Reply::lines([end.clone()]).then(Step::Hold);
             script.on(Ask::Stream, kind.resource(), reply);
         }
@@ -129,9 +128,9 @@ users: [{{name: u, user: {user}}}]
     async fn assert_syncs(source: Source) -> Arc<Feed> {
         let (sender, mut changes) = channel(CHANGES_MAX);
         let feed = feed();
-        let running = start(&source, &[], sender, Arc::clone(&feed)).await.unwrap();
+        let running = start(&source, &Scope::default(), sender, Arc::clone(&feed)).await.unwrap();
         let mut ends = 0;
-        while ends < Kind::ALL.len() {
+        while ends < Scope::default().kinds().count() {
             ends += usize::from(matches!(changes.recv().await, Some(Change::ListEnd(_))));
         }
         running.stop().await;
@@ -168,7 +167,7 @@ users: [{{name: u, user: {user}}}]
         let (sender, _changes) = channel(CHANGES_MAX);
         let feed = feed();
         let source = Source::Endpoint { url, tls: None };
-        let running = start(&source, &[], sender, Arc::clone(&feed)).await.unwrap();
+        let running = start(&source, &Scope::default(), sender, Arc::clone(&feed)).await.unwrap();
         while feed.kind(Kind::Slice).errors(Fault::Unreachable) == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

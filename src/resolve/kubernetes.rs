@@ -16,19 +16,36 @@ use crate::wire::{Class, Name, NameRef, Query, Rcode, RecordType, Reply, Section
 /// A `kubernetes` directive at run time.
 pub struct Kubernetes {
     /// Longest first.
-    zones: Vec<Name>,
+    zones: Vec<Shown>,
     fallthrough: Fallthrough,
     view: View,
     pub published: Arc<Published>,
 }
 
+/// A zone of the directive.
+struct Shown {
+    name: Name,
+    /// Whether it holds the Services of a cluster set.
+    is_clusterset: bool,
+}
+
 impl Kubernetes {
     /// A Step that shows `published` as the directive says.
     pub fn new(config: &Config, own_addresses: Arc<[IpAddr]>, published: Arc<Published>) -> Self {
-        let mut zones = config.zones.clone();
-        zones.sort_by_key(|zone| std::cmp::Reverse(zone.octets().len()));
-        let primary = config.primary_zone().clone();
-        let view = View { ttl_s: config.ttl_s, pods: config.pods, primary, own_addresses };
+        let shown = |name: &Name| Shown {
+            name: name.clone(),
+            is_clusterset: config.multicluster.contains(name),
+        };
+        let mut zones: Vec<Shown> = config.zones.iter().map(shown).collect();
+        zones.sort_by_key(|zone| std::cmp::Reverse(zone.name.octets().len()));
+        let view = View {
+            ttl_s: config.ttl_s,
+            pods: config.pods,
+            is_zonal: config.scope.kept.zones,
+            ignores_empty: config.ignores_empty,
+            primary: config.primary_zone().clone(),
+            own_addresses,
+        };
         Self { zones, fallthrough: config.fallthrough.clone(), view, published }
     }
 
@@ -38,10 +55,10 @@ impl Kubernetes {
     }
 
     /// The zone that holds `name`, and what stands before it.
-    fn split<'s, 'n>(&'s self, name: NameRef<'n>) -> Option<(NameRef<'s>, &'n [u8])> {
-        self.zones.iter().find_map(|zone| {
-            name.without_suffix(zone.as_ref()).map(|prefix| (zone.as_ref(), prefix))
-        })
+    fn split<'s, 'n>(&'s self, name: NameRef<'n>) -> Option<(&'s Shown, &'n [u8])> {
+        self.zones
+            .iter()
+            .find_map(|zone| name.without_suffix(zone.name.as_ref()).map(|prefix| (zone, prefix)))
     }
 
     /// The newest Zone, if it is so large that reading ahead pays.
@@ -52,9 +69,9 @@ impl Kubernetes {
     /// Notes what a Query will look up in a Zone of this directive, if that is large. Answers
     /// whether no later Step will see the Query.
     pub fn foresee(&self, query: &Query<'_>, zone: Option<&Zone>, ahead: &mut Ahead) -> bool {
-        let Some((apex, prefix)) = self.split(query.name()) else { return false };
-        if let Some(zone) = zone {
-            zone.foresee(apex, prefix, query.name(), ahead);
+        let Some((shown, prefix)) = self.split(query.name()) else { return false };
+        if let Some(zone) = zone.filter(|_| !shown.is_clusterset) {
+            zone.foresee(shown.name.as_ref(), prefix, query.name(), ahead);
         }
         !self.fallthrough.covers(query.name())
     }
@@ -62,16 +79,19 @@ impl Kubernetes {
     /// Answers from the newest Zone.
     pub fn answer_now(&self, query: &Query<'_>, turn: u32, reply: &mut Reply<'_>) -> Verdict {
         let name = query.name();
-        let Some((zone, prefix)) = self.split(name).filter(|_| query.class == Class::IN) else {
+        let Some((shown, prefix)) = self.split(name).filter(|_| query.class == Class::IN) else {
             return Verdict::Next;
         };
-        let asked = Asked { view: &self.view, zone, prefix, query, turn };
+        let (zone, in_clusterset) = (shown.name.as_ref(), shown.is_clusterset);
+        let asked = Asked { view: &self.view, zone, in_clusterset, prefix, query, turn };
         let published = self.published.zone();
         match published.lookup(&asked, reply) {
             Outcome::Found => {}
             Outcome::NotReady => return Verdict::Ask(Wait::Cluster),
-            Outcome::NxDomain if self.fallthrough.covers(name) => return Verdict::Next,
-            Outcome::NxDomain => {
+            Outcome::NxDomain | Outcome::NoneReady(_) if self.fallthrough.covers(name) => {
+                return Verdict::Next;
+            }
+            Outcome::NxDomain | Outcome::NoneReady(_) => {
                 reply.set_rcode(Rcode::NXDOMAIN);
                 published.deny(&asked, reply);
             }

@@ -129,6 +129,7 @@ impl Errand {
     ) -> Option<Written> {
         let deadline = self.arrived + HOLD_MAX;
         loop {
+            let seen = kubernetes.published.generation();
             let mut verdict = Verdict::Next;
             let written = self.write(query, Author::Kubernetes, |reply| {
                 verdict = kubernetes.answer_now(query, turn, reply);
@@ -140,7 +141,7 @@ impl Errand {
                     return Some(self.follow(query, &target, kubernetes.ttl_s()).await);
                 }
                 Verdict::Ask(Wait::Cluster) => {
-                    let wait = timeout_at(deadline, kubernetes.published.synced());
+                    let wait = timeout_at(deadline, kubernetes.published.newer_than(seen));
                     if wait.await.is_err() {
                         return Some(self.fail(query, Author::Kubernetes, Some(Ede::NOT_READY)));
                     }

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mainstay::cluster::config::{Config, Fallthrough, Pods, Source};
+use mainstay::cluster::config::{Config, Fallthrough, Pods, Scope, Source};
 use mainstay::cluster::index::Index;
 use mainstay::cluster::object::{
-    Change, Endpoint, Kind, Object, ObjectKey, Port as ServicePort, Protocol, Role, Service, Slice,
+    Change, Endpoint, Kind, Object, ObjectKey, Part, Port as ServicePort, Protocol, Role, Service,
+    Slice,
 };
 use mainstay::cluster::published::Published;
 use mainstay::resolve::cache::Cache;
@@ -44,9 +45,11 @@ pub fn fixture(count: usize, forwarding: Option<Forwarding>) -> Fixture {
         fallthrough: Fallthrough::Zones(vec![zones[1].clone()]),
         zones,
         source: Source::Embedded(&[]),
-        namespaces: Vec::new(),
+        multicluster: Vec::new(),
+        scope: Scope::default(),
         pods: Pods::Insecure,
         ttl_s: 30,
+        ignores_empty: false,
     };
     let own_addresses = Vec::new().into();
     let kubernetes = Kubernetes::new(&config, own_addresses, published(count));
@@ -89,7 +92,7 @@ fn name(text: &str) -> Name {
 /// The published Zone of the cluster.
 fn published(count: usize) -> Arc<Published> {
     let published = Published::new();
-    let mut index = Index::after(&published.zone(), []);
+    let mut index = Index::after(&published.zone(), &Scope::default());
     Kind::ALL.iter().for_each(|kind| index.take(Change::ListBegin(*kind)));
     objects(count).for_each(|object| index.take(Change::Apply(object)));
     Kind::ALL.iter().for_each(|kind| index.take(Change::ListEnd(*kind)));
@@ -134,12 +137,14 @@ fn slice(namespace: &str, service: &str, base: [u8; 4], has_hostnames: bool) -> 
         addresses: vec![IpAddr::V4(Ipv4Addr::from(u32::from_be_bytes(base) + n as u32))],
         ready: true,
         hostname: has_hostnames.then(|| format!("{service}-{n}").into()),
+        zone: None,
     };
+    let endpoints = (1..=ENDPOINTS).map(endpoint).collect();
     Object::Slice(Slice {
         key: ObjectKey { namespace: namespace.into(), name: format!("{service}-1").into() },
-        service: service.into(),
-        endpoints: (1..=ENDPOINTS).map(endpoint).collect(),
-        ports: vec![port()],
+        service: Some(service.into()),
+        import: None,
+        parts: [Part { endpoints, ports: [port()].into() }].into(),
         triggered_ms: None,
     })
 }

@@ -6,13 +6,17 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::object::{Endpoint, Port, Protocol, Role};
+use crate::cluster::object::{Endpoint, Import, Pod, Port, Protocol, Role};
 use crate::cluster::trie::{Leaf, Trie};
 
-const KINDS: [Kind; 3] = [Kind::Namespace, Kind::Service, Kind::Slice];
+const KINDS: [Kind; 5] = Kind::ALL;
+
+fn scope() -> Scope {
+    Scope { imports: true, pods: true, ..Scope::default() }
+}
 
 fn empty_index() -> Index {
-    Index::after(&Zone::unsynced(), [])
+    Index::after(&Zone::unsynced(), &scope())
 }
 
 /// Feeds the objects as one full list of every kind.
@@ -29,17 +33,20 @@ fn from_scratch(objects: &BTreeMap<(Kind, ObjectKey), Object>) -> Index {
     index
 }
 
-type Picture = (BTreeMap<Vec<u8>, String>, BTreeMap<Vec<u8>, String>, BTreeSet<Vec<u8>>);
+/// Leaves of a trie as text, by key.
+type Leaves = BTreeMap<Vec<u8>, String>;
 
-fn picture(zone: &Zone) -> Picture {
-    (
+fn picture(zone: &Zone) -> [Leaves; 5] {
+    [
         pictures(&zone.services),
+        pictures(&zone.imports),
         pictures(&zone.addresses),
-        zone.namespaces.iter().map(|leaf| leaf.key().to_vec()).collect(),
-    )
+        pictures(&zone.namespaces),
+        pictures(&zone.pods),
+    ]
 }
 
-fn pictures<V: std::fmt::Debug>(trie: &Trie<V>) -> BTreeMap<Vec<u8>, String> {
+fn pictures<V: std::fmt::Debug>(trie: &Trie<V>) -> Leaves {
     let picture =
         |leaf: &Leaf<V>| (leaf.key().to_vec(), format!("{:?} {:?}", leaf.value(), leaf.tail()));
     trie.iter().map(picture).collect()
@@ -75,8 +82,13 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
             addresses,
             ready,
             hostname: hostname.map(Into::into),
+            zone: None,
         },
     )
+}
+
+fn any_owner() -> impl Strategy<Value = Option<Box<str>>> {
+    proptest::option::of((0u8..4).prop_map(|name| format!("o{name}").into()))
 }
 
 fn any_object() -> impl Strategy<Value = Object> {
@@ -91,27 +103,30 @@ fn any_object() -> impl Strategy<Value = Object> {
         .prop_map(|endpoints| endpoints.into_iter().collect());
     prop_oneof![
         (0u8..3).prop_map(|name| Object::Namespace(format!("ns{name}").into())),
-        (0u8..3, 0u8..4, role, ports()).prop_map(|(namespace, name, role, ports)| {
+        (0u8..3, 0u8..4, role.clone(), ports()).prop_map(|(namespace, name, role, ports)| {
             Object::Service(Service { key: key(namespace, name), role, ports, has_selector: true })
         }),
-        (0u8..3, 0u8..6, 0u8..4, endpoints, ports()).prop_map(
-            |(namespace, name, service, endpoints, ports)| {
-                let service = format!("o{service}").into();
+        (0u8..3, 0u8..4, role.clone(), ports()).prop_map(|(namespace, name, role, ports)| {
+            Object::Import(Service { key: key(namespace, name), role, ports, has_selector: false })
+        }),
+        (0u8..3, 0u8..6, proptest::collection::vec(any_address(), 1..3)).prop_map(
+            |(namespace, name, addresses)| {
+                Object::Pod(Pod { key: key(namespace, name), addresses: addresses.into() })
+            }
+        ),
+        (0u8..3, 0u8..6, any_owner(), any_owner(), endpoints, ports()).prop_map(
+            |(namespace, name, service, import, endpoints, ports)| {
+                let import = import.map(|service| Import { service, cluster: "c1".into() });
+                let parts = [Part { endpoints, ports: ports.into() }].into();
                 let key = key(namespace, name);
-                Object::Slice(Slice { key, service, endpoints, ports, triggered_ms: None })
+                Object::Slice(Slice { key, service, import, parts, triggered_ms: None })
             }
         ),
     ]
 }
 
 fn identity(object: &Object) -> (Kind, ObjectKey) {
-    match object {
-        Object::Namespace(name) => {
-            (Kind::Namespace, ObjectKey { namespace: "".into(), name: name.clone() })
-        }
-        Object::Service(service) => (Kind::Service, service.key.clone()),
-        Object::Slice(slice) => (Kind::Slice, slice.key.clone()),
-    }
+    (object.kind(), object.key())
 }
 
 #[derive(Clone, Debug)]
@@ -167,13 +182,33 @@ proptest! {
 #[test]
 fn nothing_is_published_before_every_kind_is_listed() {
     let mut index = empty_index();
-    for kind in KINDS {
+    for kind in [Kind::Namespace, Kind::Service, Kind::Slice] {
         assert!(index.publish(1).is_none());
         index.take(Change::ListBegin(kind));
         index.take(Change::ListEnd(kind));
     }
     assert_eq!(index.publish(7).map(|zone| (zone.generation, zone.serial)), Some((1, 7)));
     assert!(index.publish(8).is_none(), "nothing changed");
+}
+
+#[test]
+fn pods_and_imports_hold_up_only_their_own_names() {
+    let mut index = empty_index();
+    list_kinds(&mut index, &[Kind::Namespace, Kind::Service, Kind::Slice]);
+    let zone = index.publish(1).unwrap();
+    assert!(zone.is_synced && !zone.knows_pods && !zone.knows_imports);
+    list_kinds(&mut index, &[Kind::Pod]);
+    let zone = index.publish(2).unwrap();
+    assert!(zone.knows_pods && !zone.knows_imports);
+    list_kinds(&mut index, &[Kind::Import]);
+    assert!(index.publish(3).unwrap().knows_imports);
+}
+
+fn list_kinds(index: &mut Index, kinds: &[Kind]) {
+    for kind in kinds {
+        index.take(Change::ListBegin(*kind));
+        index.take(Change::ListEnd(*kind));
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::cluster::config::Scope;
 use crate::cluster::feed::{Fault, Feed};
 use crate::cluster::flaws::Flaws;
 use crate::cluster::manifest::files::{Stamp, scan};
@@ -27,7 +28,7 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// Sends the objects of `paths`, and again after each change, until nobody receives any more.
 pub(super) async fn watch_files(paths: Vec<PathBuf>, outlet: Outlet, feed: Arc<Feed>) {
-    let mut manifests = Manifests::new(paths, Arc::clone(&feed));
+    let mut manifests = Manifests::new(paths, outlet.scope().clone(), Arc::clone(&feed));
     loop {
         // Disks may hang; the threads of the runtime must not.
         let polled = tokio::task::spawn_blocking(move || {
@@ -55,7 +56,7 @@ pub(super) async fn send_embedded(
     outlet: Outlet,
     feed: Arc<Feed>,
 ) {
-    let mut manifests = Manifests::new(Vec::new(), Arc::clone(&feed));
+    let mut manifests = Manifests::new(Vec::new(), outlet.scope().clone(), Arc::clone(&feed));
     let mut objects = Vec::new();
     for (name, text) in texts {
         objects.extend(manifests.read(Path::new(name), text).unwrap_or_default());
@@ -68,16 +69,19 @@ pub(super) async fn send_embedded(
 
 /// Sends everything as full lists. A Namespace exists too when only its objects are given.
 async fn send(objects: Vec<Object>, outlet: &Outlet, feed: &Feed) -> Result<(), Hangup> {
-    let names: BTreeSet<Box<str>> =
-        objects.iter().map(|object| object.namespace().into()).collect();
-    let implied = names.into_iter().map(Object::Namespace);
-    let (services, slices): (Vec<_>, Vec<_>) = objects
-        .into_iter()
-        .filter(|object| object.kind() != Kind::Namespace)
-        .partition(|object| object.kind() == Kind::Service);
-    send_list(Kind::Namespace, implied, outlet, feed).await?;
-    send_list(Kind::Service, services, outlet, feed).await?;
-    send_list(Kind::Slice, slices, outlet, feed).await
+    let scope = outlet.scope();
+    let mut by_kind: BTreeMap<Kind, Vec<Object>> = BTreeMap::new();
+    for object in objects {
+        if scope.namespace_labels.is_none() {
+            let namespace = Object::Namespace(object.namespace().into());
+            by_kind.entry(Kind::Namespace).or_default().push(namespace);
+        }
+        by_kind.entry(object.kind()).or_default().push(object);
+    }
+    for kind in scope.kinds() {
+        send_list(kind, by_kind.remove(&kind).unwrap_or_default(), outlet, feed).await?;
+    }
+    Ok(())
 }
 
 /// Sends one kind as a full list.
@@ -101,6 +105,7 @@ async fn send_list(
 /// The files and what was last read from them.
 struct Manifests {
     roots: Vec<PathBuf>,
+    scope: Scope,
     feed: Arc<Feed>,
     files: BTreeMap<PathBuf, File>,
     /// Paths whose fault was told and still lasts.
@@ -120,9 +125,10 @@ struct File {
 
 impl Manifests {
     /// Begins without having looked yet.
-    fn new(roots: Vec<PathBuf>, feed: Arc<Feed>) -> Self {
+    fn new(roots: Vec<PathBuf>, scope: Scope, feed: Arc<Feed>) -> Self {
         Self {
             roots,
+            scope,
             feed,
             files: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -178,7 +184,7 @@ impl Manifests {
 
     /// Reads a text, counts and tells what is wrong in it; `None` when it is broken as a whole.
     fn read(&mut self, path: &Path, text: &str) -> Option<Vec<Object>> {
-        let parsed = match parse(path, text) {
+        let parsed = match parse(path, text, &self.scope) {
             Ok(parsed) => parsed,
             Err(broken) => return self.tell_broken(path, &broken),
         };
@@ -197,7 +203,7 @@ impl Manifests {
         let place = broken.line.map_or(String::new(), |line| format!(":{line}"));
         let (path, reason) = (path.display(), &broken.reason);
         tracing::warn!("{path}{place}: {reason}; its last good objects stay");
-        for kind in Kind::ALL {
+        for kind in self.scope.kinds() {
             self.feed.kind(kind).fail(Fault::Garbage);
         }
         None
@@ -214,7 +220,7 @@ impl Manifests {
     /// Paths that can be seen are as fresh as a watch that gets bookmarks.
     fn note_freshness(&self, missing: &BTreeMap<PathBuf, String>) {
         if self.roots.iter().all(|root| !missing.contains_key(root)) {
-            for kind in Kind::ALL {
+            for kind in self.scope.kinds() {
                 self.feed.hear(kind, Instant::now());
             }
         }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::text::parse;
 use super::*;
-use crate::cluster::object::{Change, Role};
+use crate::cluster::object::{Change, ObjectKey, Role};
 
 const WEB: &str = "\
 apiVersion: v1
@@ -27,22 +27,21 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 }
 
 fn manifests(folder: &TempDir) -> Manifests {
-    let feed = Arc::new(Feed::new(Instant::now()));
-    Manifests::new(vec![folder.path().to_owned()], feed)
+    let feed = Arc::new(Feed::new(Instant::now(), &Scope::default()));
+    Manifests::new(vec![folder.path().to_owned()], Scope::default(), feed)
 }
 
 /// Namespace and name of each Service and slice.
 fn names(objects: &[Object]) -> Vec<String> {
-    let name = |object: &Object| match object {
-        Object::Namespace(name) => name.to_string(),
-        Object::Service(service) => format!("{}/{}", service.key.namespace, service.key.name),
-        Object::Slice(slice) => format!("{}/{}", slice.key.namespace, slice.key.name),
+    let name = |object: &Object| {
+        let ObjectKey { namespace, name } = object.key();
+        if namespace.is_empty() { name.into() } else { format!("{namespace}/{name}") }
     };
     objects.iter().map(name).collect()
 }
 
 fn parse_yaml(text: &str) -> text::Parsed {
-    parse(Path::new("a.yaml"), text).unwrap()
+    parse(Path::new("a.yaml"), text, &Scope::default()).unwrap()
 }
 
 #[test]
@@ -78,7 +77,7 @@ endpoints: [{{addresses: [10.1.0.1, 127.0.0.1]}}]
 fn yaml_none_is_headless_and_json_reads_the_same() {
     let yaml = "{kind: Service, metadata: {name: a}, spec: {clusterIP: None}}";
     let json = r#"{"kind":"Service","metadata":{"name":"a"},"spec":{"clusterIP":"None"}}"#;
-    let from_json = parse(Path::new("a.json"), json).unwrap();
+    let from_json = parse(Path::new("a.json"), json, &Scope::default()).unwrap();
     assert_eq!(parse_yaml(yaml).objects, from_json.objects);
     let Object::Service(service) = &from_json.objects[0] else { panic!() };
     assert_eq!(service.role, Role::Headless);
@@ -104,9 +103,10 @@ fn other_kinds_are_passed_by() {
 
 #[test]
 fn a_broken_text_tells_its_line() {
-    let broken = parse(Path::new("a.yaml"), &format!("{WEB}---\nkind: [\n")).unwrap_err();
+    let broken =
+        parse(Path::new("a.yaml"), &format!("{WEB}---\nkind: [\n"), &Scope::default()).unwrap_err();
     assert!(broken.line.is_some_and(|line| line >= 6), "{broken:?}");
-    let broken = parse(Path::new("a.json"), "{\n\"kind\": \n").unwrap_err();
+    let broken = parse(Path::new("a.json"), "{\n\"kind\": \n", &Scope::default()).unwrap_err();
     assert_eq!(broken.line, Some(3), "{broken:?}");
 }
 
@@ -117,7 +117,7 @@ fn aliases_do_not_explode() {
         let before = format!("*a{}, ", level - 1).repeat(9);
         text += &format!("a{level}: &a{level} [{before}]\n");
     }
-    assert!(parse(Path::new("a.yaml"), &text).is_err());
+    assert!(parse(Path::new("a.yaml"), &text, &Scope::default()).is_err());
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn settled(manifests: &mut Manifests) -> Option<Vec<Object>> {
 fn a_path_that_is_not_there_yet_is_looked_for_and_one_that_goes_keeps_its_objects() {
     let folder = TempDir::new().unwrap();
     let late = folder.path().join("late");
-    let feed = Arc::new(Feed::new(Instant::now()));
-    let mut manifests = Manifests::new(vec![late.clone()], feed);
+    let feed = Arc::new(Feed::new(Instant::now(), &Scope::default()));
+    let mut manifests = Manifests::new(vec![late.clone()], Scope::default(), feed);
     assert_eq!(manifests.poll(), Some(Vec::new()));
     assert_eq!(manifests.feed.heard_at(Kind::Service), None);
     fs::create_dir(&late).unwrap();
@@ -246,9 +246,10 @@ fn listed(names: &[&str]) -> Vec<Change> {
 async fn a_change_sends_everything_again_as_full_lists() {
     let folder = folder(&[]);
     let (sender, mut changes) = channel(2);
-    let feed = Arc::new(Feed::new(Instant::now()));
+    let feed = Arc::new(Feed::new(Instant::now(), &Scope::default()));
     let paths = vec![folder.path().to_owned()];
-    let task = tokio::spawn(watch_files(paths, Outlet::new(sender, &[]), Arc::clone(&feed)));
+    let task =
+        tokio::spawn(watch_files(paths, Outlet::new(sender, &Scope::default()), Arc::clone(&feed)));
     assert_eq!(drain(&mut changes).await, listed(&[]));
     fs::write(folder.path().join("a.yaml"), WEB).unwrap();
     assert_eq!(drain(&mut changes).await, listed(&["web"]));
@@ -260,8 +261,8 @@ async fn a_change_sends_everything_again_as_full_lists() {
 #[tokio::test]
 async fn embedded_texts_are_sent_once() {
     let (sender, mut changes) = channel(64);
-    let feed = Arc::new(Feed::new(Instant::now()));
-    let outlet = Outlet::new(sender, &[]);
+    let feed = Arc::new(Feed::new(Instant::now(), &Scope::default()));
+    let outlet = Outlet::new(sender, &Scope::default());
     let source = tokio::spawn(send_embedded(&[("a.yaml", WEB)], outlet, Arc::clone(&feed)));
     assert_eq!(drain(&mut changes).await, listed(&["web"]));
     // A source that ends is one that broke, and everything would begin anew.

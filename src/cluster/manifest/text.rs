@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::cluster::config::{Kept, Scope};
 use crate::cluster::object::{Kind, Object};
 use crate::cluster::read::{Flaw, Found, read};
 
@@ -35,16 +36,16 @@ pub(super) struct Broken {
     pub reason: String,
 }
 
-/// Reads a text; `path` tells JSON from YAML.
+/// Reads what `scope` watches of a text; `path` tells JSON from YAML.
 ///
 /// # Errors
 /// The text is not YAML or JSON. A flawed object is no error, it is left out.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed, Broken> {
+pub(super) fn parse(path: &Path, text: &str, scope: &Scope) -> Result<Parsed, Broken> {
     let is_json = path.extension().is_some_and(|ending| ending == "json");
     let documents = if is_json { parse_json(text)? } else { parse_yaml(text)? };
     let mut parsed = Parsed::default();
     for document in documents {
-        parsed.take(document, None, 0);
+        parsed.take(document, scope, None, 0);
     }
     Ok(parsed)
 }
@@ -79,7 +80,7 @@ fn parse_yaml(text: &str) -> Result<Vec<Value>, Broken> {
 
 impl Parsed {
     /// Takes a document. `listed` is the kind that its list declares for it.
-    fn take(&mut self, mut document: Value, listed: Option<&str>, depth: usize) {
+    fn take(&mut self, mut document: Value, scope: &Scope, listed: Option<&str>, depth: usize) {
         let name = document.get("kind").and_then(Value::as_str).or(listed).map(str::to_owned);
         let Some(name) = name else { return };
         if let Some(element) = name.strip_suffix("List") {
@@ -87,19 +88,21 @@ impl Parsed {
             if let Some(Value::Array(items)) = document.get_mut("items").map(Value::take)
                 && depth < LISTS_MAX
             {
-                items.into_iter().for_each(|item| self.take(item, element, depth + 1));
+                items.into_iter().for_each(|item| self.take(item, scope, element, depth + 1));
             }
-        } else if let Some(kind) = kind(&name, document.get("apiVersion")) {
-            self.take_object(kind, document);
+        } else if let Some(kind) = kind(&name, document.get("apiVersion"))
+            && scope.watches(kind)
+        {
+            self.take_object(kind, document, scope.kept);
         }
     }
 
     /// Takes a document of a kind that we know.
-    fn take_object(&mut self, kind: Kind, mut document: Value) {
+    fn take_object(&mut self, kind: Kind, mut document: Value, kept: Kept) {
         if kind != Kind::Namespace {
             set_default_namespace(&mut document);
         }
-        match read(kind, &document.to_string()) {
+        match read(kind, kept, &document.to_string()) {
             Ok(reading) => {
                 self.dropped += u64::from(reading.dropped);
                 match reading.found {
@@ -119,6 +122,8 @@ fn kind(name: &str, api_version: Option<&Value>) -> Option<Kind> {
         ("Namespace", Some("v1") | None) => Some(Kind::Namespace),
         ("Service", Some("v1") | None) => Some(Kind::Service),
         ("EndpointSlice", Some("discovery.k8s.io/v1") | None) => Some(Kind::Slice),
+        ("Pod", Some("v1") | None) => Some(Kind::Pod),
+        ("ServiceImport", Some("multicluster.x-k8s.io/v1alpha1") | None) => Some(Kind::Import),
         _ => None,
     }
 }

@@ -1,22 +1,22 @@
-//! JSON → Object: what we keep of a Namespace, Service or EndpointSlice, and what is refused.
+//! JSON → Object: what we keep of a Namespace, Service, EndpointSlice, Pod or ServiceImport, and what
+//! is refused.
 //!
 //! Text is borrowed from the input until an Object is built. An object that does not make sense is
 //! a [`Flaw`] with its name: it costs itself and nothing else. Strings with JSON escapes are flaws
 //! too, for none of the fields that we read can hold a character that needs one.
 
 mod raw;
+mod slice;
 
 use std::net::IpAddr;
 
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::cluster::object::{
-    ENDPOINT_ADDRESSES_MAX, Endpoint, Endpoints, Kind, Object, ObjectKey, Port, Protocol, Role,
-    Service, Slice,
-};
+use crate::cluster::config::Kept;
+use crate::cluster::object::{Kind, Object, ObjectKey, Pod, Port, Protocol, Role, Service, Slice};
 use crate::cluster::read::raw::{
-    RawEndpoint, RawHead, RawMetadata, RawNamespace, RawPort, RawService, RawSlice, RawSpec,
+    RawHead, RawImport, RawMetadata, RawNamespace, RawPod, RawPort, RawService, RawSpec,
 };
 use crate::wire::Name;
 use crate::wire::name::LABEL_MAX;
@@ -36,7 +36,8 @@ pub struct Reading {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Found {
     Object(Object),
-    /// An EndpointSlice of no Service, or of host names (`addressType: FQDN`).
+    /// An EndpointSlice of no Service, or of host names (`addressType: FQDN`); a Pod without an
+    /// address, or one that has ended or is about to.
     Foreign(ObjectKey),
 }
 
@@ -71,15 +72,17 @@ pub const REASON_MAX: usize = 200;
 /// Longest object name (RFC 1123 subdomain, as Kubernetes requires of EndpointSlices).
 const SUBDOMAIN_MAX: usize = 253;
 
-/// Reads one object of `kind`.
+/// Reads one object of `kind`, and of it also what is to be kept beyond the rule.
 ///
 /// # Errors
 /// A Flaw when the object is not what the API server would accept.
-pub fn read(kind: Kind, json: &str) -> Result<Reading, Flaw> {
+pub fn read(kind: Kind, kept: Kept, json: &str) -> Result<Reading, Flaw> {
     let reading = match kind {
         Kind::Namespace => parse(json).and_then(read_namespace),
         Kind::Service => parse(json).and_then(read_service),
-        Kind::Slice => parse(json).and_then(read_slice),
+        Kind::Slice => parse(json).and_then(|raw| slice::read(raw, kept)),
+        Kind::Pod => parse(json).and_then(read_pod),
+        Kind::Import => parse(json).and_then(read_import),
     };
     reading.map_err(|reason| Flaw::new(kind, json, &reason))
 }
@@ -109,7 +112,10 @@ impl Found {
         match self {
             Self::Object(Object::Namespace(name)) => ("", name),
             Self::Object(
-                Object::Service(Service { key, .. }) | Object::Slice(Slice { key, .. }),
+                Object::Service(Service { key, .. })
+                | Object::Import(Service { key, .. })
+                | Object::Slice(Slice { key, .. })
+                | Object::Pod(Pod { key, .. }),
             )
             | Self::Foreign(key) => (&key.namespace, &key.name),
         }
@@ -159,13 +165,17 @@ fn role(spec: &RawSpec<'_>) -> Result<Role, String> {
     if listed.contains(&"None") {
         return Ok(Role::Headless);
     }
+    Ok(Role::ClusterIp(cluster_ips(listed)?))
+}
+
+/// Reads addresses, each once; an empty one is not allocated yet.
+fn cluster_ips(listed: &[&str]) -> Result<Vec<IpAddr>, String> {
     let mut addresses = Vec::with_capacity(listed.len());
-    // An empty address is one that is not allocated yet.
     for text in listed.iter().filter(|text| !text.is_empty()) {
         let address: IpAddr = text.parse().map_err(|_| format!("\"{text}\" is no cluster IP"))?;
         push_unique(&mut addresses, address);
     }
-    Ok(Role::ClusterIp(addresses))
+    Ok(addresses)
 }
 
 /// Checks a name outside of the cluster; its spelling stays.
@@ -200,68 +210,43 @@ fn port(raw: &RawPort<'_>) -> Result<Option<Port>, String> {
     }
 }
 
-/// Checks an EndpointSlice, and whether any name depends on it.
-fn read_slice(raw: RawSlice<'_>) -> Result<Reading, String> {
+/// Checks a Pod. One that has ended, or is about to, has no name (as CoreDNS).
+fn read_pod(raw: RawPod<'_>) -> Result<Reading, String> {
     let namespace = label("metadata.namespace", raw.metadata.namespace.unwrap_or_default())?;
     let key = ObjectKey { namespace, name: subdomain(raw.metadata.name.unwrap_or_default())? };
-    let service = raw.metadata.labels.as_ref().and_then(|labels| labels.service_name);
-    let is_v6 = match raw.address_type {
-        Some("IPv4") => false,
-        Some("IPv6") => true,
-        Some("FQDN") => return Ok(raw.metadata.reading(Found::Foreign(key), 0)),
-        other => return Err(format!("addressType is {:?}", other.unwrap_or_default())),
-    };
-    let Some(service) = service.filter(|service| !service.is_empty()) else {
-        return Ok(raw.metadata.reading(Found::Foreign(key), 0));
-    };
-    let (endpoints, dropped) = endpoints(raw.endpoints.as_deref().unwrap_or_default(), is_v6)?;
-    let mut ports = Vec::new();
-    for listed in raw.ports.as_deref().unwrap_or_default() {
-        ports.extend(port(listed)?);
-    }
-    let service = label("label kubernetes.io/service-name", service)?;
-    let triggered_ms = raw.metadata.triggered_ms();
-    let slice = Slice { key, service, endpoints, ports, triggered_ms };
-    Ok(raw.metadata.reading(Found::Object(Object::Slice(slice)), dropped))
-}
-
-/// Reads endpoints and counts the addresses left out; an endpoint without any is left out too.
-fn endpoints(raw: &[RawEndpoint<'_>], is_v6: bool) -> Result<(Endpoints, u32), String> {
-    let mut endpoints = Vec::with_capacity(raw.len());
-    let mut dropped = 0;
-    for raw in raw {
-        let mut addresses = Vec::new();
-        for text in raw.addresses.as_deref().unwrap_or_default() {
-            match servable(text, is_v6) {
-                Some(address) if addresses.len() < ENDPOINT_ADDRESSES_MAX => {
-                    push_unique(&mut addresses, address);
-                }
-                _ => dropped += 1,
-            }
-        }
-        let hostname = match raw.hostname.unwrap_or_default() {
-            "" => None,
-            name => Some(label("hostname", name)?),
-        };
-        let ready = raw.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-        if !addresses.is_empty() {
-            endpoints.push(Endpoint { addresses, ready, hostname });
+    let status = raw.status.as_ref();
+    let phase = status.and_then(|status| status.phase).unwrap_or_default();
+    let has_ended = matches!(phase, "Succeeded" | "Failed" | "Unknown");
+    let mut addresses = Vec::new();
+    if !has_ended && raw.metadata.deletion_timestamp.is_none() {
+        let listed = status.and_then(|status| status.pod_ips.as_deref()).unwrap_or_default();
+        let first = status.and_then(|status| status.pod_ip);
+        for text in first.into_iter().chain(listed.iter().filter_map(|listed| listed.ip)) {
+            let address = text.parse().map_err(|_| format!("\"{text}\" is no address of a Pod"))?;
+            push_unique(&mut addresses, address);
         }
     }
-    Ok((endpoints.into_iter().collect(), dropped))
+    let found = match addresses.is_empty() {
+        true => Found::Foreign(key),
+        false => Found::Object(Object::Pod(Pod { key, addresses: addresses.into() })),
+    };
+    Ok(raw.metadata.reading(found, 0))
 }
 
-/// Reads an address that may be an endpoint. Whoever may write EndpointSlices must not be able to
-/// point a name at the host of the client (CVE-2021-25740 and its kin), so loopback, link-local,
-/// unspecified and multicast addresses are refused, in IPv4-mapped spelling too.
-fn servable(text: &str, is_v6: bool) -> Option<IpAddr> {
-    let address = text.parse::<IpAddr>().ok()?.to_canonical();
-    let is_link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+/// Checks a ServiceImport (Multi-Cluster Services API, `ServiceImport`).
+fn read_import(raw: RawImport<'_>) -> Result<Reading, String> {
+    let namespace = label("metadata.namespace", raw.metadata.namespace.unwrap_or_default())?;
+    let name = label("metadata.name", raw.metadata.name.unwrap_or_default())?;
+    let spec = raw.spec.ok_or("spec is missing")?;
+    let role = match spec.kind {
+        Some("Headless") => Role::Headless,
+        _ => Role::ClusterIp(cluster_ips(spec.ips.as_deref().unwrap_or_default())?),
     };
-    let is_local = address.is_loopback() || address.is_unspecified() || is_link_local;
-    (address.is_ipv6() == is_v6 && !is_local && !address.is_multicast()).then_some(address)
+    let ports = spec.ports.unwrap_or_default();
+    let ports = ports.iter().map(service_port).collect::<Result<_, _>>()?;
+    let key = ObjectKey { namespace, name };
+    let import = Service { key, role, ports, has_selector: false };
+    Ok(raw.metadata.reading(Found::Object(Object::Import(import)), 0))
 }
 
 /// Appends an address that is not there yet; lists are short (100 at most in Kubernetes).

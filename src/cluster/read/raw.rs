@@ -62,15 +62,67 @@ pub(super) struct RawMetadata<'a> {
     pub namespace: Option<&'a str>,
     #[serde(borrow)]
     pub resource_version: Option<&'a str>,
+    /// When it began to end, if it does.
+    #[serde(borrow)]
+    pub deletion_timestamp: Option<&'a str>,
     pub labels: Option<RawLabels<'a>>,
     pub annotations: Option<RawAnnotations<'a>>,
 }
 
-/// The one label that counts.
+/// A Pod.
+#[derive(Deserialize)]
+pub(super) struct RawPod<'a> {
+    #[serde(borrow)]
+    pub metadata: RawMetadata<'a>,
+    pub status: Option<RawStatus<'a>>,
+}
+
+/// The `status` of a Pod.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawStatus<'a> {
+    #[serde(borrow)]
+    pub phase: Option<&'a str>,
+    #[serde(borrow, rename = "podIP")]
+    pub pod_ip: Option<&'a str>,
+    #[serde(borrow, rename = "podIPs")]
+    pub pod_ips: Option<Vec<RawPodIp<'a>>>,
+}
+
+/// One address of a Pod.
+#[derive(Deserialize)]
+pub(super) struct RawPodIp<'a> {
+    #[serde(borrow)]
+    pub ip: Option<&'a str>,
+}
+
+/// A ServiceImport.
+#[derive(Deserialize)]
+pub(super) struct RawImport<'a> {
+    #[serde(borrow)]
+    pub metadata: RawMetadata<'a>,
+    pub spec: Option<RawImportSpec<'a>>,
+}
+
+/// The `spec` of a ServiceImport.
+#[derive(Deserialize)]
+pub(super) struct RawImportSpec<'a> {
+    #[serde(borrow, rename = "type")]
+    pub kind: Option<&'a str>,
+    #[serde(borrow)]
+    pub ips: Option<Vec<&'a str>>,
+    pub ports: Option<Vec<RawPort<'a>>>,
+}
+
+/// The labels that count.
 #[derive(Deserialize)]
 pub(super) struct RawLabels<'a> {
     #[serde(borrow, rename = "kubernetes.io/service-name")]
     pub service_name: Option<&'a str>,
+    #[serde(borrow, rename = "multicluster.kubernetes.io/service-name")]
+    pub import_name: Option<&'a str>,
+    #[serde(borrow, rename = "multicluster.kubernetes.io/source-cluster")]
+    pub source_cluster: Option<&'a str>,
 }
 
 /// The annotations that count.
@@ -117,6 +169,17 @@ pub(super) struct RawEndpoint<'a> {
     pub conditions: Option<RawConditions>,
     #[serde(borrow)]
     pub hostname: Option<&'a str>,
+    #[serde(borrow)]
+    pub zone: Option<&'a str>,
+    #[serde(borrow, rename = "targetRef")]
+    pub target: Option<RawTarget<'a>>,
+}
+
+/// The object behind an endpoint.
+#[derive(Deserialize)]
+pub(super) struct RawTarget<'a> {
+    #[serde(borrow)]
+    pub name: Option<&'a str>,
 }
 
 /// The condition of an endpoint that counts (`serving` and `terminating` do not, as in CoreDNS).

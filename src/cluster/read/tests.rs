@@ -22,14 +22,14 @@ const SLICE: &str = r#"{"metadata":{"name":"web-x7.a","namespace":"shop","resour
     "ports":[{"name":"","protocol":"SCTP","port":9,"appProtocol":"x"},{"name":"any","port":null}]}"#;
 
 fn service(json: &str) -> Service {
-    match read(Kind::Service, json).unwrap().found {
+    match read(Kind::Service, Kept::default(), json).unwrap().found {
         Found::Object(Object::Service(service)) => service,
         other => panic!("{other:?}"),
     }
 }
 
 fn slice(json: &str) -> (Slice, u32) {
-    let reading = read(Kind::Slice, json).unwrap();
+    let reading = read(Kind::Slice, Kept::default(), json).unwrap();
     match reading.found {
         Found::Object(Object::Slice(slice)) => (slice, reading.dropped),
         other => panic!("{other:?}"),
@@ -60,7 +60,7 @@ fn ip(text: &str) -> IpAddr {
 
 #[test]
 fn a_namespace_is_its_name() {
-    let reading = read(Kind::Namespace, NAMESPACE).unwrap();
+    let reading = read(Kind::Namespace, Kept::default(), NAMESPACE).unwrap();
     assert_eq!(reading.found, Found::Object(Object::Namespace("shop".into())));
     assert_eq!(&*reading.version, "3");
 }
@@ -107,11 +107,14 @@ fn the_role_of_a_service_follows_its_type_and_addresses() {
 #[test]
 fn a_slice_has_its_endpoints_ports_and_trigger_time() {
     let (slice, dropped) = slice(SLICE);
-    assert_eq!((&*slice.service, &*slice.key.name, dropped), ("web", "web-x7.a", 0));
-    let ready: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.ready).collect();
+    assert_eq!((slice.service.as_deref(), &*slice.key.name, dropped), (Some("web"), "web-x7.a", 0));
+    let ready: Vec<_> = slice.parts[0].endpoints.iter().map(|endpoint| endpoint.ready).collect();
     assert_eq!(ready, [true, true, false, true]);
-    assert_eq!(slice.endpoints.iter().next().unwrap().hostname, Some("web-0"));
-    assert_eq!(slice.ports, [Port { name: "".into(), protocol: Protocol::Sctp, number: 9 }]);
+    assert_eq!(slice.parts[0].endpoints.iter().next().unwrap().hostname, Some("web-0"));
+    assert_eq!(
+        *slice.parts[0].ports,
+        [Port { name: "".into(), protocol: Protocol::Sctp, number: 9 }]
+    );
     assert_eq!(slice.triggered_ms, Some(1_767_323_045_000));
 }
 
@@ -139,8 +142,8 @@ fn addresses_that_no_client_must_be_sent_to_are_dropped() {
             let endpoints = json!([{"addresses": [bad, good, good]}, {"addresses": [bad]}]);
             let (slice, dropped) = slice(&with(&json, "/endpoints", endpoints));
             assert_eq!(dropped, 2, "{bad}");
-            assert_eq!(slice.endpoints.len(), 1, "{bad}");
-            let first = slice.endpoints.iter().next().unwrap();
+            assert_eq!(slice.parts[0].endpoints.len(), 1, "{bad}");
+            let first = slice.parts[0].endpoints.iter().next().unwrap();
             assert_eq!(first.addresses().collect::<Vec<_>>(), [ip(good)], "{bad}");
         }
     }
@@ -163,7 +166,11 @@ fn slices_that_no_name_depends_on_are_foreign() {
         with(SLICE, "/metadata/labels", json!({"app": "web"})),
         with(SLICE, "/metadata/labels/kubernetes.io~1service-name", json!("")),
     ] {
-        assert_eq!(read(Kind::Slice, &json).unwrap().found, Found::Foreign(key.clone()), "{json}");
+        assert_eq!(
+            read(Kind::Slice, Kept::default(), &json).unwrap().found,
+            Found::Foreign(key.clone()),
+            "{json}"
+        );
     }
 }
 
@@ -172,7 +179,7 @@ fn what_we_do_not_read_may_be_anything() {
     for at in ["/metadata/managedFields", "/metadata/uid", "/status"] {
         assert_eq!(service(&with(SERVICE, at, json!([{"x": "\u{1f600}\n\""}]))), service(SERVICE));
     }
-    for at in ["/endpoints/0/targetRef", "/endpoints/0/zone", "/metadata/labels/app"] {
+    for at in ["/endpoints/0/targetRef", "/endpoints/0/nodeName", "/metadata/labels/app"] {
         assert_eq!(slice(&with(SLICE, at, json!({"a": [1.5, null]}))), slice(SLICE));
     }
 }
@@ -233,7 +240,7 @@ fn objects_that_make_no_sense_are_flaws() {
         ("/spec", json!({"type": "ExternalName", "externalName": "a.".repeat(128)})),
     ];
     for (at, value) in services {
-        let flaw = read(Kind::Service, &with(SERVICE, at, value.clone()));
+        let flaw = read(Kind::Service, Kept::default(), &with(SERVICE, at, value.clone()));
         assert!(flaw.is_err(), "{at} {value}");
     }
     let slices = [
@@ -259,15 +266,18 @@ fn objects_that_make_no_sense_are_flaws() {
         ("/ports/0/protocol", json!("")),
     ];
     for (at, value) in slices {
-        assert!(read(Kind::Slice, &with(SLICE, at, value.clone())).is_err(), "{at} {value}");
+        assert!(
+            read(Kind::Slice, Kept::default(), &with(SLICE, at, value.clone())).is_err(),
+            "{at} {value}"
+        );
     }
     for name in [json!("Shop"), json!("a.b"), json!(long), json!(1), Value::Null] {
         let json = with(NAMESPACE, "/metadata/name", name.clone());
-        assert!(read(Kind::Namespace, &json).is_err(), "{name}");
+        assert!(read(Kind::Namespace, Kept::default(), &json).is_err(), "{name}");
     }
     for text in ["", "null", "[]", "{}", "7", "\"x\"", "{\"metadata\":", "\u{0}"] {
         for kind in Kind::ALL {
-            assert!(read(kind, text).is_err(), "{kind:?} {text}");
+            assert!(read(kind, Kept::default(), text).is_err(), "{kind:?} {text}");
         }
     }
 }
@@ -275,12 +285,12 @@ fn objects_that_make_no_sense_are_flaws() {
 #[test]
 fn a_flaw_names_its_object_and_a_short_reason() {
     let json = with(SERVICE, "/spec/ports/0/port", json!(70_000));
-    let flaw = read(Kind::Service, &json).unwrap_err();
+    let flaw = read(Kind::Service, Kept::default(), &json).unwrap_err();
     let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
     assert_eq!((flaw.key, flaw.version.as_deref()), (Some(key), Some("7")));
     assert!(flaw.reason.contains("70000"), "{}", flaw.reason);
     let json = with(SERVICE, "/spec/clusterIPs", json!(["x".repeat(5000)]));
-    assert_eq!(read(Kind::Service, &json).unwrap_err().reason.len(), REASON_MAX);
+    assert_eq!(read(Kind::Service, Kept::default(), &json).unwrap_err().reason.len(), REASON_MAX);
 }
 
 #[test]
@@ -350,7 +360,7 @@ proptest! {
             places(&serde_json::from_str(json).unwrap(), "", &mut found);
             let changed = with(json, which.get::<String>(&found), value.clone());
             for kind in Kind::ALL {
-                let _ = read(kind, &changed);
+                let _ = read(kind, Kept::default(), &changed);
             }
             let _ = (read_head(&changed), read_bookmark(&changed));
         }
@@ -363,9 +373,9 @@ proptest! {
             let at = at.index(octets.len());
             octets[at] = octet;
             if let Ok(text) = std::str::from_utf8(&octets) {
-                let _ = Kind::ALL.map(|kind| read(kind, text));
+                let _ = Kind::ALL.map(|kind| read(kind, Kept::default(), text));
             }
-            let _ = read(Kind::Slice, &String::from_utf8_lossy(&octets[..at]));
+            let _ = read(Kind::Slice, Kept::default(), &String::from_utf8_lossy(&octets[..at]));
         }
     }
 }

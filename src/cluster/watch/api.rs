@@ -124,12 +124,18 @@ fn path(kind: Kind) -> &'static str {
         Kind::Namespace => "/api/v1/namespaces",
         Kind::Service => "/api/v1/services",
         Kind::Slice => "/apis/discovery.k8s.io/v1/endpointslices",
+        Kind::Pod => "/api/v1/pods",
+        Kind::Import => "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports",
     }
 }
 
 /// The RBAC group of the resource.
 pub(super) fn group(kind: Kind) -> &'static str {
-    if kind == Kind::Slice { "discovery.k8s.io" } else { "" }
+    match kind {
+        Kind::Namespace | Kind::Service | Kind::Pod => "",
+        Kind::Slice => "discovery.k8s.io",
+        Kind::Import => "multicluster.x-k8s.io",
+    }
 }
 
 /// Reads a body of at most `bytes_max`, as long as something arrives every `patience`.

@@ -110,7 +110,7 @@ impl Watcher {
     /// Applies an object, or skips it; returns its version.
     pub(super) async fn apply(&mut self, json: &str) -> Result<Box<str>, Hangup> {
         let state = self.feed.kind(self.kind);
-        let reading = match read(self.kind, json) {
+        let reading = match read(self.kind, self.outlet.scope().kept, json) {
             Ok(reading) => reading,
             Err(flaw) => {
                 state.skipped.add(1);

@@ -4,7 +4,8 @@ use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::cluster::object::{Change, Object, ObjectKey, Role, Service};
+use crate::cluster::config::Scope;
+use crate::cluster::object::{Change, Object, ObjectKey, Part, Role, Service};
 use crate::cluster::outlet::Outlet;
 use crate::cluster::scripted_api::{Ask, Reply, Script, Step};
 
@@ -30,12 +31,13 @@ fn watch_exposed(
     for (ask, reply) in replies {
         script.on(ask, kind.resource(), reply);
     }
-    let namespaces: Vec<_> = namespaces.iter().map(|name| (*name).to_owned()).collect();
+    let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+    let scope = Scope { namespaces, ..Scope::default() };
     let (sender, changes) = channel(64);
-    let feed = Arc::new(Feed::new(Instant::now()));
+    let feed = Arc::new(Feed::new(Instant::now(), &Scope::default()));
     let client = kube::Client::new(script.router(), "default");
     let server = Arc::new(ApiServer::with_client(client));
-    let outlet = Outlet::new(sender, &namespaces);
+    let outlet = Outlet::new(sender, &scope);
     let task = tokio::spawn(run(kind, server, outlet, Arc::clone(&feed), Timing::default()));
     Rig { script, feed, changes, task, kind }
 }
@@ -332,8 +334,8 @@ async fn a_missing_right_is_named() {
     let (sender, _changes) = channel(1);
     let client = kube::Client::new(Arc::new(Script::default()).router(), "default");
     let server = Arc::new(ApiServer::with_client(client));
-    let feed = Arc::new(Feed::new(Instant::now()));
-    let outlet = Outlet::new(sender, &[]);
+    let feed = Arc::new(Feed::new(Instant::now(), &Scope::default()));
+    let outlet = Outlet::new(sender, &Scope::default());
     let watcher = Watcher::new(Kind::Slice, &server, &outlet, &feed, Timing::default());
     let remedy = watcher.remedy(Fault::Forbidden);
     for word in ["list and watch", "endpointslices", "\"discovery.k8s.io\"", "ClusterRole"] {
@@ -404,7 +406,9 @@ async fn null_lists_of_a_slice_are_empty() {
     let Some(Change::Apply(Object::Slice(slice))) = rig.changes.recv().await else {
         panic!("no slice");
     };
-    assert_eq!((&*slice.service, slice.endpoints.len(), slice.ports.len()), ("web", 0, 0));
+    let Part { endpoints, ports } = &slice.parts[0];
+    let service = slice.service.as_deref();
+    assert_eq!((service, endpoints.len(), ports.len()), (Some("web"), 0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,7 +89,9 @@ impl Zone {
             let Some(records) = self.addresses.get(octets_of(address).as_ref()) else { continue };
             for endpoint in AddressRecords::from(records).endpoints() {
                 let key = &endpoint[1 + usize::from(endpoint[0])..];
-                let Some(service) = self.service_records(key) else { continue };
+                let Some(service) = self.services.get(key).map(ServiceRecords::from) else {
+                    continue;
+                };
                 match service.found_by() {
                     FoundBy::ClusterIp(_) => own.add(service.key, OwnAddresses::Of(service)),
                     FoundBy::Hosts => own.add(endpoint, OwnAddresses::One(*address)),

@@ -18,12 +18,13 @@ use std::sync::Arc;
 pub use ahead::Ahead;
 
 use super::config::Pods;
-use super::hosts::Host;
+use super::hosts::{Host, Hosts};
 use super::records::{
     AddressHead, AddressRecords, AskedPort, FoundBy, ServiceHead, ServiceRecords,
 };
 use super::schema::{self, Meaning};
 use super::trie::Trie;
+use crate::wire::name::LABEL_MAX;
 use crate::wire::reply::Owner;
 use crate::wire::{HEADER_LEN, Name, NameRef, Query, RecordType, Reply, Section};
 
@@ -37,11 +38,20 @@ pub struct Zone {
     pub generation: u64,
     /// Serial of the SOA.
     pub serial: u32,
-    /// Whether every kind has been listed. Before that, what is missing may only be unknown.
+    /// Whether Namespaces, Services and slices have been listed. Before that, what is missing may
+    /// only be unknown.
     pub is_synced: bool,
+    /// The same for Pods, where they are watched.
+    pub knows_pods: bool,
+    /// The same for ServiceImports.
+    pub knows_imports: bool,
     pub(super) namespaces: Trie<()>,
     pub(super) services: Trie<ServiceHead>,
+    /// The Services of the cluster set.
+    pub(super) imports: Trie<ServiceHead>,
     pub(super) addresses: Trie<AddressHead>,
+    /// How many Pods have an address, by the label of their Namespace and the address.
+    pub(super) pods: Trie<u32>,
 }
 
 /// How a directive shows a cluster. Several may show the same one.
@@ -50,6 +60,11 @@ pub struct View {
     /// TTL of all records, in seconds.
     pub ttl_s: u32,
     pub pods: Pods,
+    /// Whether names with a zone exist (`zonal`).
+    pub is_zonal: bool,
+    /// Whether a Service with a cluster IP has no name without a ready endpoint
+    /// (`ignore empty_service`).
+    pub ignores_empty: bool,
     /// The zone of PTR targets: the first that is not a reverse zone.
     pub primary: Name,
     /// Addresses of this server, for `ns.dns` and the NS records.
@@ -61,6 +76,8 @@ pub struct Asked<'q> {
     pub view: &'q View,
     /// The zone that matched.
     pub zone: NameRef<'q>,
+    /// Whether that is the zone of a cluster set (`multicluster`).
+    pub in_clusterset: bool,
     /// The octets of the name before the zone.
     pub prefix: &'q [u8],
     pub query: &'q Query<'q>,
@@ -74,6 +91,8 @@ pub enum Outcome<'z> {
     Found,
     NoData,
     NxDomain,
+    /// The name does not exist because none of so many endpoints is ready.
+    NoneReady(u32),
     /// The name may exist, but the cluster is not known yet.
     NotReady,
     /// The name is an alias of this one.
@@ -87,9 +106,13 @@ impl Zone {
             generation: 0,
             serial: 1,
             is_synced: false,
+            knows_pods: false,
+            knows_imports: false,
             namespaces: Trie::default(),
             services: Trie::default(),
+            imports: Trie::default(),
             addresses: Trie::default(),
+            pods: Trie::default(),
         }
     }
 
@@ -112,13 +135,25 @@ impl Zone {
             Meaning::Pod { .. } | Meaning::PodNamespace(_) if asked.view.pods == Pods::Disabled => {
                 Outcome::NxDomain
             }
+            Meaning::Zonal { .. } if !asked.view.is_zonal || asked.in_clusterset => {
+                Outcome::NxDomain
+            }
             _ if !self.is_synced => Outcome::NotReady,
             Meaning::Namespace(label) | Meaning::PodNamespace(label) => self.namespace(label),
             Meaning::Pod { address, namespace } => self.pod(asked, reply, address, namespace),
+            _ if asked.in_clusterset && !self.knows_imports => Outcome::NotReady,
             Meaning::Service(key) => self.service(asked, reply, key),
             Meaning::Endpoint { label, service } => self.endpoint(asked, reply, label, service),
-            Meaning::Port { port, protocol, service } => {
+            Meaning::Port { labels, service, .. }
+                if asked.in_clusterset && !schema::has_underscore(labels) =>
+            {
+                self.endpoint(asked, reply, labels, service)
+            }
+            Meaning::Port { port, protocol, service, .. } => {
                 self.port(asked, reply, AskedPort { name: port, protocol }, service)
+            }
+            Meaning::Zonal { zone, prefers, service } => {
+                self.zonal(asked, reply, zone, prefers, service)
             }
         }
     }
@@ -128,8 +163,10 @@ impl Zone {
         self.soa(asked, reply, Section::Authority);
     }
 
-    fn service_records(&self, key: &[u8]) -> Option<ServiceRecords<'_>> {
-        self.services.get(key).map(ServiceRecords::from)
+    /// What is known of a Service: of the cluster, or of the cluster set.
+    fn service_records(&self, asked: &Asked<'_>, key: &[u8]) -> Option<ServiceRecords<'_>> {
+        let services = if asked.in_clusterset { &self.imports } else { &self.services };
+        services.get(key).map(ServiceRecords::from)
     }
 
     fn namespace(&self, label: &[u8]) -> Outcome<'_> {
@@ -149,13 +186,23 @@ impl Zone {
         if self.namespaces.get(namespace).is_none() {
             return Outcome::NxDomain;
         }
+        if asked.view.pods == Pods::Verified {
+            if !self.knows_pods {
+                return Outcome::NotReady;
+            }
+            let mut room = [0; POD_KEY_MAX];
+            if self.pods.get(pod_key(namespace, &address, &mut room)).is_none() {
+                return Outcome::NxDomain;
+            }
+        }
         asked.write_addresses(reply, [address])
     }
 
     fn service(&self, asked: &Asked<'_>, reply: &mut Reply<'_>, key: &[u8]) -> Outcome<'_> {
-        let Some(service) = self.service_records(key).filter(ServiceRecords::exists) else {
-            return Outcome::NxDomain;
-        };
+        let Some(service) = self.service_records(asked, key) else { return Outcome::NxDomain };
+        if !service.exists() || asked.hides(&service) {
+            return Outcome::NoneReady(service.unready());
+        }
         if let Some(target) = service.alias() {
             return Outcome::Alias(target);
         }
@@ -179,7 +226,7 @@ impl Zone {
         label: &[u8],
         key: &[u8],
     ) -> Outcome<'_> {
-        let Some(service) = self.service_records(key) else { return Outcome::NxDomain };
+        let Some(service) = self.service_records(asked, key) else { return Outcome::NxDomain };
         let Some(host) = service.host(label) else { return Outcome::NxDomain };
         if asked.query.rtype == RecordType::SRV {
             let hosts = std::iter::once(host);
@@ -196,7 +243,10 @@ impl Zone {
         port: AskedPort<'_>,
         key: &[u8],
     ) -> Outcome<'_> {
-        let Some(service) = self.service_records(key) else { return Outcome::NxDomain };
+        let Some(service) = self.service_records(asked, key) else { return Outcome::NxDomain };
+        if asked.hides(&service) {
+            return Outcome::NoneReady(service.unready());
+        }
         let mut hosts = service.hosts().filter(|host| port.is_in(host.ports));
         let exists = match service.found_by() {
             FoundBy::ClusterIp(ports) => port.is_in(ports),
@@ -210,6 +260,30 @@ impl Zone {
             (_, RecordType::SRV) => srv::of_service(asked, reply, &service, port),
             (FoundBy::Hosts, _) => asked.write_addresses_of(reply, &mut hosts),
             _ => asked.write_addresses(reply, service.cluster_ips()),
+        }
+    }
+
+    /// A headless Service as one zone has it. The name exists whether or not the zone is known, so
+    /// that a zone that is drained is NODATA (as CoreDNS).
+    fn zonal(
+        &self,
+        asked: &Asked<'_>,
+        reply: &mut Reply<'_>,
+        zone: &[u8],
+        prefers: bool,
+        key: &[u8],
+    ) -> Outcome<'_> {
+        let service = self.service_records(asked, key);
+        let Some(service) = service.filter(|it| matches!(it.found_by(), FoundBy::Hosts)) else {
+            return Outcome::NxDomain;
+        };
+        let in_zone = service.hosts_in(zone);
+        let all = in_zone.is_none() && prefers;
+        let hosts = in_zone.into_iter().flat_map(Hosts::iter);
+        let mut hosts = hosts.chain(service.hosts().filter(move |_| all));
+        match asked.query.rtype {
+            RecordType::SRV => srv::of_hosts(asked, reply, service.key, hosts, AskedPort::ANY),
+            _ => asked.write_addresses_of(reply, &mut hosts),
         }
     }
 
@@ -243,6 +317,13 @@ impl Zone {
 }
 
 impl<'q> Asked<'q> {
+    /// Whether the Service has no name here, because no endpoint is ready.
+    fn hides(&self, service: &ServiceRecords<'_>) -> bool {
+        self.view.ignores_empty
+            && matches!(service.found_by(), FoundBy::ClusterIp(_))
+            && !service.has_hosts()
+    }
+
     /// Where the zone begins in the message: compression pointers to it keep the client's spelling.
     fn zone_at(&self) -> usize {
         HEADER_LEN + self.prefix.len()
@@ -311,6 +392,22 @@ impl<'q> Asked<'q> {
 /// The type of an address's record.
 fn rtype_of(address: &IpAddr) -> RecordType {
     if address.is_ipv4() { RecordType::A } else { RecordType::AAAA }
+}
+
+/// Longest key of a Pod: a label with its length octet, and an address.
+pub(super) const POD_KEY_MAX: usize = LABEL_MAX + 1 + 16;
+
+/// The key of a Pod's address: the label of its Namespace, with its length octet, and the address.
+pub(super) fn pod_key<'r>(
+    namespace: &[u8],
+    address: &IpAddr,
+    room: &'r mut [u8; POD_KEY_MAX],
+) -> &'r [u8] {
+    let address = octets_of(address);
+    let (address, label) = (address.as_ref(), namespace.len());
+    room[..label].copy_from_slice(namespace);
+    room[label..label + address.len()].copy_from_slice(address);
+    &room[..label + address.len()]
 }
 
 /// The key of an address in the Zone: its 4 or 16 octets.

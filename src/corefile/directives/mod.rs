@@ -225,7 +225,7 @@ mod tests {
         let rows: usize = DIRECTIVES.iter().map(|directive| (directive.rows)().len()).sum();
         assert_eq!(table.lines().count(), rows + 2);
         assert!(table.contains("| `loop` |"), "{table}");
-        assert!(table.contains("`pods disabled\\|insecure`"), "{table}");
+        assert!(table.contains("`pods disabled\\|insecure\\|verified`"), "{table}");
         assert!(table.lines().all(|line| line.replace("\\|", "").matches('|').count() == 3));
     }
 }

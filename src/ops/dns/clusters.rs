@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Labels, Page, Value, with};
 use crate::cluster::feed::{self, Count, Fault, Feed, KindFeed};
 use crate::cluster::live::Cluster;
-use crate::cluster::object::Kind;
 use crate::cluster::programming::{BOUNDS_MS, Programming, ServiceKind};
 
 /// Counters of a feed: name, help, and where it is.
@@ -43,7 +42,7 @@ pub(super) fn write(page: &mut Page<'_, '_>, clusters: &[Arc<Cluster>]) -> fmt::
 fn feeds(page: &mut Page<'_, '_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
     let all = || {
         clusters.iter().enumerate().flat_map(|(number, cluster)| {
-            Kind::ALL.into_iter().map(move |kind| {
+            cluster.feed.watched().iter().map(move |&kind| {
                 let kind_label = ("kind", kind.resource().to_owned());
                 (vec![("cluster", number.to_string()), kind_label], cluster, kind)
             })

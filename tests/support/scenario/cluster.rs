@@ -6,9 +6,12 @@
 //!          endpoint 10.0.0.2,fd01::2 hostname db-0; endpoint 10.0.0.3 unready
 //!          endpoints 10.1.0.1 10.1.0.200                         one each from first to last
 //! cluster  service shop/ext external example.org
-//! cluster  slice shop/web-2 of web; port …; endpoint …           one more slice
+//! cluster  slice shop/web-2 of web; port …; endpoint … zone eu-1a   one more slice
+//! cluster  import shop/db headless | ips 10.1.2.3; port …          a ServiceImport
+//! cluster  slice shop/db-c1 imported db from c1; port …; endpoint …
+//! cluster  pod shop/web-0 10.0.0.1,fd00::1
 //! cluster  namespace empty
-//! cluster  delete service shop/web | slice shop/web-2 | namespace shop
+//! cluster  delete service shop/web | slice shop/web-2 | namespace shop | import … | pod …
 //! cluster  unsynced | relist                                      full lists begin …
 //! cluster  synced                                                 … and end
 //! ```
@@ -19,7 +22,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use mainstay::cluster::object::{
-    Change, Endpoint, Kind, Object, ObjectKey, Port, Protocol, Role, Service, Slice,
+    Change, Endpoint, Import, Kind, Object, ObjectKey, Part, Pod, Port, Protocol, Role, Service,
+    Slice,
 };
 
 /// What a statement says about the cluster.
@@ -40,12 +44,23 @@ pub fn changes(items: &[String]) -> Result<Vec<Change>, String> {
             service(key(name)?, Role::ClusterIp(list(addresses)?), &items[1..])
         }
         ["slice", name, "of", service] => {
-            let (key, (ports, endpoints)) = (key(name)?, parts(&items[1..])?);
-            let service = service.into();
-            let endpoints = endpoints.into_iter().collect();
-            let slice = Slice { key, service, endpoints, ports, triggered_ms: None };
-            Ok(vec![Change::Apply(Object::Slice(slice))])
+            let service = Some(service.into());
+            Ok(vec![slice(key(name)?, service, None, parts(&items[1..])?)])
         }
+        ["slice", name, "imported", service, "from", cluster] => {
+            let import = Import { service: service.into(), cluster: cluster.into() };
+            Ok(vec![slice(key(name)?, None, Some(import), parts(&items[1..])?)])
+        }
+        ["import", name, "headless"] => import(name, Role::Headless, &items[1..]),
+        ["import", name, "ips", addresses] => {
+            import(name, Role::ClusterIp(list(addresses)?), &items[1..])
+        }
+        ["pod", name, addresses] => {
+            let pod = Pod { key: key(name)?, addresses: list(addresses)?.into() };
+            Ok(vec![namespace(&pod.key.namespace), Change::Apply(Object::Pod(pod))])
+        }
+        ["delete", "pod", name] => Ok(vec![Change::Delete(Kind::Pod, key(name)?)]),
+        ["delete", "import", name] => Ok(vec![Change::Delete(Kind::Import, key(name)?)]),
         ["delete", "namespace", name] => {
             let key = ObjectKey { namespace: "".into(), name: name.into() };
             Ok(vec![Change::Delete(Kind::Namespace, key)])
@@ -69,17 +84,33 @@ fn namespace(name: &str) -> Change {
 
 fn service(key: ObjectKey, role: Role, items: &[String]) -> Result<Vec<Change>, String> {
     let (ports, endpoints) = parts(items)?;
-    let slices = FAMILIES.map(|family| Slice {
-        key: slice_key(&key, family),
-        service: key.name.clone(),
-        endpoints: endpoints.iter().filter_map(|endpoint| of_family(endpoint, family)).collect(),
-        ports: ports.clone(),
-        triggered_ms: None,
+    let slices = FAMILIES.map(|family| {
+        let endpoints = endpoints.iter().filter_map(|endpoint| of_family(endpoint, family));
+        let parts = (ports.clone(), endpoints.collect());
+        slice(slice_key(&key, family), Some(key.name.clone()), None, parts)
     });
     let namespace = namespace(&key.namespace);
     let service = Service { key, role, ports, has_selector: true };
-    let objects = [Object::Service(service)].into_iter().chain(slices.map(Object::Slice));
-    Ok([namespace].into_iter().chain(objects.map(Change::Apply)).collect())
+    let objects = [namespace, Change::Apply(Object::Service(service))];
+    Ok(objects.into_iter().chain(slices).collect())
+}
+
+fn slice(
+    key: ObjectKey,
+    service: Option<Box<str>>,
+    import: Option<Import>,
+    (ports, endpoints): (Vec<Port>, Vec<Endpoint>),
+) -> Change {
+    let endpoints = endpoints.into_iter().collect();
+    let parts = [Part { endpoints, ports: ports.into() }].into();
+    Change::Apply(Object::Slice(Slice { key, service, import, parts, triggered_ms: None }))
+}
+
+fn import(name: &str, role: Role, items: &[String]) -> Result<Vec<Change>, String> {
+    let (key, (ports, _)) = (key(name)?, parts(items)?);
+    let namespace = namespace(&key.namespace);
+    let import = Service { key, role, ports, has_selector: false };
+    Ok(vec![namespace, Change::Apply(Object::Import(import))])
 }
 
 fn slice_key(service: &ObjectKey, family: &str) -> ObjectKey {
@@ -115,16 +146,21 @@ fn parts(items: &[String]) -> Result<(Vec<Port>, Vec<Endpoint>), String> {
 }
 
 fn plain_endpoint(address: Ipv4Addr) -> Endpoint {
-    Endpoint { addresses: vec![address.into()], ready: true, hostname: None }
+    Endpoint { addresses: vec![address.into()], ready: true, hostname: None, zone: None }
 }
 
 fn endpoint(addresses: &str, mut rest: &[&str]) -> Result<Endpoint, String> {
-    let mut endpoint = Endpoint { addresses: list(addresses)?, ready: true, hostname: None };
+    let (addresses, ready) = (list(addresses)?, true);
+    let mut endpoint = Endpoint { addresses, ready, hostname: None, zone: None };
     loop {
         rest = match rest {
             [] => return Ok(endpoint),
             ["hostname", name, rest @ ..] => {
                 endpoint.hostname = Some((*name).into());
+                rest
+            }
+            ["zone", name, rest @ ..] => {
+                endpoint.zone = Some((*name).into());
                 rest
             }
             [word @ ("ready" | "unready"), rest @ ..] => {

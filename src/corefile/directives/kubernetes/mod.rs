@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use super::Directive;
-use crate::cluster::config::{Config, Fallthrough, Pods, Source, TTL_DEFAULT_S, TTL_MAX_S, Tls};
+use crate::cluster::config::{
+    Config, Fallthrough, Pods, Scope, Source, TTL_DEFAULT_S, TTL_MAX_S, Tls,
+};
+use crate::cluster::selector::Selector;
 use crate::corefile::ServerBlock;
 use crate::corefile::grammar::{Arguments, Form, Grammar};
 use crate::corefile::key::is_reverse;
@@ -23,6 +26,9 @@ pub(super) const KUBERNETES: Directive = Directive::new(
     },
 );
 
+/// Largest bound on requests to an API server; more is no bound.
+const API_MAX: u32 = 1_000_000;
+
 /// The options before they are checked against each other.
 #[derive(Default)]
 struct Draft {
@@ -31,10 +37,12 @@ struct Draft {
     tls: Option<Tls>,
     kubeconfig: Option<(PathBuf, Option<String>)>,
     manifests: Vec<PathBuf>,
-    namespaces: Vec<String>,
+    scope: Scope,
+    multicluster: Vec<Name>,
     pods: Pods,
     ttl_s: Option<u32>,
     fallthrough: Fallthrough,
+    ignores_empty: bool,
 }
 
 const GRAMMAR: Grammar<Draft> = Grammar {
@@ -99,8 +107,9 @@ const GRAMMAR: Grammar<Draft> = Grammar {
         },
         Form {
             name: "pods",
-            arguments: "disabled|insecure",
-            meaning: "Whether names such as `10-1-2-3.shop.pod` exist. Default `disabled`.",
+            arguments: "disabled|insecure|verified",
+            meaning: "Whether names such as `10-1-2-3.shop.pod` exist: none, all, or those of Pods \
+                      that run, for which Pods are watched. Default `disabled`.",
             repeats: false,
             read: read_pods,
         },
@@ -127,6 +136,118 @@ const GRAMMAR: Grammar<Draft> = Grammar {
             },
         },
         Form {
+            name: "namespace_labels",
+            arguments: "SELECTOR",
+            meaning: "Answers only for Namespaces with such labels, such as `team in (web, shop)`.",
+            repeats: false,
+            read: |draft, arguments| {
+                draft.scope.namespace_labels = Some(read_selector(arguments)?);
+                Ok(())
+            },
+        },
+        Form {
+            name: "labels",
+            arguments: "SELECTOR",
+            meaning: "Answers only from Services, EndpointSlices and Pods with such labels.",
+            repeats: false,
+            read: |draft, arguments| {
+                draft.scope.labels = Some(read_selector(arguments)?);
+                Ok(())
+            },
+        },
+        Form {
+            name: "endpoint_pod_names",
+            arguments: "",
+            meaning: "Names endpoints without a hostname by their Pod, not by their address.",
+            repeats: false,
+            read: |draft, _| {
+                draft.scope.kept.pod_names = true;
+                Ok(())
+            },
+        },
+        Form {
+            name: "noendpoints",
+            arguments: "",
+            meaning: "Watches no EndpointSlices: headless Services and endpoints have no names.",
+            repeats: false,
+            read: |draft, _| {
+                draft.scope.endpoints = false;
+                Ok(())
+            },
+        },
+        Form {
+            name: "ignore",
+            arguments: "empty_service",
+            meaning: "Gives a Service without a ready endpoint no name, so that clients go on to \
+                      their next search domain.",
+            repeats: false,
+            read: |draft, arguments| {
+                draft.ignores_empty = arguments.choice(&[("empty_service", true)])?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "zonal",
+            arguments: "",
+            meaning: "Answers `eu-1a.pin._zone.db.shop.svc` with the endpoints of `db` in that \
+                      zone, and `eu-1a.prefer._zone.…` with all of them where there are none.",
+            repeats: false,
+            read: |draft, _| {
+                draft.scope.kept.zones = true;
+                Ok(())
+            },
+        },
+        Form {
+            name: "multicluster",
+            arguments: "ZONES…",
+            meaning: "Answers in ZONES, which are among those of the directive, for the \
+                      ServiceImports of a cluster set.",
+            repeats: false,
+            read: read_multicluster,
+        },
+        Form {
+            name: "startup_timeout",
+            arguments: "DURATION",
+            meaning: "How long the cluster may stay unknown before the log says so. Nothing waits \
+                      for it. Default 5s.",
+            repeats: false,
+            read: |draft, arguments| {
+                draft.scope.startup_timeout = arguments.duration()?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "apiserver_qps",
+            arguments: "NUMBER",
+            meaning: "Most requests per second to the API server. Default 0, no bound.",
+            repeats: false,
+            read: |draft, arguments| {
+                draft.scope.api.qps = read_rate(arguments)?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "apiserver_burst",
+            arguments: "NUMBER",
+            meaning: "How many requests may come at once after a pause, for `apiserver_qps`. \
+                      Default 0, which is 10.",
+            repeats: false,
+            read: |draft, arguments| {
+                draft.scope.api.burst = arguments.number(0..=API_MAX)?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "apiserver_max_inflight",
+            arguments: "NUMBER",
+            meaning: "Most requests that wait for an answer of the API server. Default 0, no bound.",
+            repeats: false,
+            read: |draft, arguments| {
+                draft.scope.api.in_flight = arguments.number(0..=API_MAX)?;
+                Ok(())
+            },
+        },
+        Form {
             name: "upstream",
             arguments: "[ADDRESSES…]",
             meaning: "Accepted with a warning: external names are always resolved by this server.",
@@ -146,21 +267,19 @@ const GRAMMAR: Grammar<Draft> = Grammar {
                 Ok(())
             },
         },
+        Form {
+            name: "transfer",
+            arguments: "[to ADDRESSES…]",
+            meaning: "Accepted with a warning: transfers have a directive of their own.",
+            repeats: true,
+            read: |_, arguments| {
+                let why = "CoreDNS removed it; write a \"transfer\" directive beside it";
+                arguments.without_effect(why);
+                Ok(())
+            },
+        },
     ],
-    not_yet: &[
-        "apiserver_burst",
-        "apiserver_max_inflight",
-        "apiserver_qps",
-        "endpoint_pod_names",
-        "ignore",
-        "labels",
-        "multicluster",
-        "namespace_labels",
-        "noendpoints",
-        "startup_timeout",
-        "transfer",
-        "zonal",
-    ],
+    not_yet: &[],
 };
 
 fn read_endpoint(draft: &mut Draft, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
@@ -184,7 +303,7 @@ fn read_namespaces(draft: &mut Draft, arguments: &mut Arguments<'_>) -> Result<(
             let text = format!("{} cannot be the name of a Namespace", shown(word));
             return Err(arguments.problem(word, text));
         }
-        draft.namespaces.push(word.to_owned());
+        draft.scope.namespaces.push(word.to_owned());
     }
     Ok(())
 }
@@ -199,12 +318,38 @@ fn is_namespace(word: &str) -> bool {
 }
 
 fn read_pods(draft: &mut Draft, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
-    if arguments.peek() == Some("verified") {
-        let text = "\"pods verified\" is not supported yet; write \"pods insecure\"";
-        return Err(arguments.problem("verified", text));
-    }
-    draft.pods = arguments.choice(&[("disabled", Pods::Disabled), ("insecure", Pods::Insecure)])?;
+    draft.pods = arguments.choice(&[
+        ("disabled", Pods::Disabled),
+        ("insecure", Pods::Insecure),
+        ("verified", Pods::Verified),
+    ])?;
+    draft.scope.pods = draft.pods == Pods::Verified;
     Ok(())
+}
+
+/// Reads the rest of the line as one label selector, as CoreDNS does.
+fn read_selector(arguments: &mut Arguments<'_>) -> Result<Selector, Problem> {
+    let text = arguments.words()?.join(" ");
+    Selector::parse(&text).map_err(|reason| {
+        arguments.problem(&text, format!("{} is no label selector: {reason}", shown(&text)))
+    })
+}
+
+fn read_multicluster(draft: &mut Draft, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
+    arguments.require()?;
+    draft.multicluster = arguments.zones()?;
+    draft.scope.imports = true;
+    Ok(())
+}
+
+/// Reads a number of requests per second, which may have decimals.
+fn read_rate(arguments: &mut Arguments<'_>) -> Result<f32, Problem> {
+    let word = arguments.word()?;
+    let is_right = |rate: &f32| rate.is_finite() && (0.0..=API_MAX as f32).contains(rate);
+    word.parse().ok().filter(is_right).ok_or_else(|| {
+        let text = format!("{} is not a number from 0 to {API_MAX}", shown(word));
+        arguments.problem(word, text)
+    })
 }
 
 impl Draft {
@@ -222,14 +367,35 @@ impl Draft {
                  cluster.local",
             ));
         }
+        self.check_scope().map_err(|text| problem(&text))?;
         Ok(Config {
             zones: std::mem::take(&mut self.zones),
-            namespaces: std::mem::take(&mut self.namespaces),
+            multicluster: std::mem::take(&mut self.multicluster),
+            scope: std::mem::take(&mut self.scope),
             pods: self.pods,
             ttl_s: self.ttl_s.unwrap_or(TTL_DEFAULT_S),
             fallthrough: std::mem::take(&mut self.fallthrough),
+            ignores_empty: self.ignores_empty,
             source: self.source().map_err(problem)?,
         })
+    }
+
+    /// What cannot stand together (as CoreDNS).
+    fn check_scope(&self) -> Result<(), String> {
+        let scope = &self.scope;
+        if !scope.namespaces.is_empty() && scope.namespace_labels.is_some() {
+            return Err("\"namespaces\" and \"namespace_labels\" exclude each other".into());
+        }
+        if scope.kept.zones && !scope.endpoints {
+            return Err("\"zonal\" needs the endpoints; remove \"noendpoints\"".into());
+        }
+        match self.multicluster.iter().find(|zone| !self.zones.contains(zone)) {
+            Some(zone) => Err(format!(
+                "\"multicluster\" names {zone}, which is no zone of the directive; add it to \
+                 \"kubernetes\""
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The one source that is given.
@@ -252,154 +418,4 @@ impl Draft {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::corefile::directives::testing::{check_problems, read};
-
-    fn kubernetes(directive: &str) -> Config {
-        let (block, warnings) = read(directive);
-        assert_eq!(warnings, [""; 0], "{directive}");
-        block.kubernetes.unwrap()
-    }
-
-    fn with_option(option: &str) -> Config {
-        kubernetes(&format!("kubernetes cluster.local {{\n {option}\n}}"))
-    }
-
-    fn names(texts: &[&str]) -> Vec<Name> {
-        texts.iter().map(|text| Name::parse(text).unwrap()).collect()
-    }
-
-    #[test]
-    fn zones_are_names_and_networks() {
-        let plain = kubernetes("kubernetes cluster.local in-addr.arpa ip6.arpa");
-        assert_eq!(plain.zones, names(&["cluster.local", "in-addr.arpa", "ip6.arpa"]));
-        assert_eq!((plain.ttl_s, plain.pods), (TTL_DEFAULT_S, Pods::Disabled));
-        assert_eq!((plain.source, plain.fallthrough), (Source::InCluster, Fallthrough::Never));
-        assert_eq!(kubernetes("kubernetes a 10.96.0.0/12").zones.len(), 17);
-        // Without zones, those of the block count.
-        assert_eq!(kubernetes("kubernetes").zones, names(&["."]));
-    }
-
-    #[test]
-    fn options_are_read() {
-        assert_eq!(with_option("pods insecure").pods, Pods::Insecure);
-        assert_eq!(with_option("pods disabled").pods, Pods::Disabled);
-        assert_eq!(with_option("ttl 0").ttl_s, 0);
-        assert_eq!(with_option("ttl 3600").ttl_s, 3600);
-        assert_eq!(with_option("fallthrough").fallthrough, Fallthrough::Always);
-        let zones = names(&["in-addr.arpa", "ip6.arpa"]);
-        let option = "fallthrough in-addr.arpa ip6.arpa";
-        assert_eq!(with_option(option).fallthrough, Fallthrough::Zones(zones));
-        assert_eq!(with_option("namespaces shop\n namespaces web-1").namespaces, ["shop", "web-1"]);
-    }
-
-    #[test]
-    fn each_source_is_read() {
-        let tls = Tls { cert: "c".into(), key: "k".into(), ca: "ca".into() };
-        for (option, source) in [
-            (
-                "endpoint http://192.0.2.1",
-                Source::Endpoint { url: "http://192.0.2.1".into(), tls: None },
-            ),
-            (
-                "endpoint https://192.0.2.1:6443\n tls c k ca",
-                Source::Endpoint { url: "https://192.0.2.1:6443".into(), tls: Some(tls) },
-            ),
-            ("kubeconfig f", Source::Kubeconfig { path: "f".into(), context: None }),
-            ("kubeconfig f x", Source::Kubeconfig { path: "f".into(), context: Some("x".into()) }),
-            ("manifests a b", Source::Manifests(vec!["a".into(), "b".into()])),
-        ] {
-            assert_eq!(with_option(option).source, source, "{option}");
-        }
-    }
-
-    #[test]
-    fn what_has_no_effect_is_a_warning() {
-        for (option, warning) in [
-            (
-                "upstream 192.0.2.1",
-                "3 - \"upstream\" has no effect: CoreDNS removed it; external names need no \
-                 upstream",
-            ),
-            (
-                "resyncperiod 5m",
-                "3 - \"resyncperiod\" has no effect: CoreDNS removed it; watches need no resync",
-            ),
-            (
-                "endpoint http://a http://b",
-                "3 - \"endpoint\" takes one URL; the others are not used",
-            ),
-        ] {
-            let (block, warnings) = read(&format!("kubernetes a {{\n {option}\n}}"));
-            assert!(block.kubernetes.is_some());
-            assert_eq!(warnings, [warning]);
-        }
-    }
-
-    #[test]
-    fn what_it_does_not_take_is_told() {
-        for (option, problem) in [
-            ("endpoint", "3 - \"endpoint\" lacks an argument; write \"endpoint URL\""),
-            (
-                "endpoint 192.0.2.1:6443",
-                "3 - \"192.0.2.1:6443\" is not a URL; write it like https://192.0.2.1:6443",
-            ),
-            ("tls c k", "3 - \"tls\" lacks an argument; write \"tls CERT KEY CA\""),
-            ("tls c k ca", "2 - \"tls\" needs an \"endpoint\" beside it"),
-            (
-                "kubeconfig",
-                "3 - \"kubeconfig\" lacks an argument; write \"kubeconfig FILE [CONTEXT]\"",
-            ),
-            (
-                "kubeconfig f x y",
-                "3 - \"kubeconfig\" does not take \"y\"; write \"kubeconfig FILE [CONTEXT]\"",
-            ),
-            ("manifests", "3 - \"manifests\" lacks an argument; write \"manifests PATHS…\""),
-            (
-                "kubeconfig f\n manifests m",
-                "2 - \"kubernetes\" takes one of \"endpoint\", \"kubeconfig\" and \"manifests\"",
-            ),
-            ("namespaces", "3 - \"namespaces\" lacks an argument; write \"namespaces NAMES…\""),
-            ("namespaces shop Web", "3 - \"Web\" cannot be the name of a Namespace"),
-            ("pods", "3 - \"pods\" lacks an argument; write \"pods disabled|insecure\""),
-            (
-                "pods insecur",
-                "3 - \"pods\" does not take \"insecur\"; write \"pods disabled|insecure\"; did you \
-                 mean \"insecure\"?",
-            ),
-            (
-                "pods verified",
-                "3 - \"pods verified\" is not supported yet; write \"pods insecure\"",
-            ),
-            ("ttl", "3 - \"ttl\" lacks an argument; write \"ttl SECONDS\""),
-            ("ttl 3601", "3 - \"3601\" is not a number from 0 to 3600"),
-            ("ttl 5s", "3 - \"5s\" is not a number from 0 to 3600"),
-            ("fallthrough a..b", "3 - zone \"a..b\": empty label"),
-            (
-                "zonal",
-                "3 - \"zonal\" is a CoreDNS option of \"kubernetes\" that Mainstay does not \
-                 support yet",
-            ),
-            (
-                "falthrough",
-                "3 - unknown option \"falthrough\" of \"kubernetes\"; did you mean \
-                 \"fallthrough\"?",
-            ),
-        ] {
-            let directive = format!("kubernetes a {{\n {option}\n}}");
-            check_problems(&[(&directive, problem)]);
-        }
-        check_problems(&[
-            (
-                "kubernetes 10.96.0.0/12",
-                "2 - \"kubernetes\" has reverse zones only; add the cluster domain, such as \
-                 cluster.local",
-            ),
-            (
-                "kubernetes cluster.local:53",
-                "2 - zone \"cluster.local:53\" holds a \":\"; neither scheme nor port stand here",
-            ),
-        ]);
-    }
-}
+mod tests;
