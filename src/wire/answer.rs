@@ -5,7 +5,7 @@
 //! the addresses without reading a record again.
 
 use super::walk::{self, Record};
-use super::{HEADER_LEN, Name, Rcode, RecordType, TCP_MAX, u16_at, u32_at};
+use super::{Ede, HEADER_LEN, Name, Rcode, RecordType, TCP_MAX, u16_at, u32_at};
 
 /// Most resource records that one Answer of an upstream may carry, over all sections. A larger
 /// one is a flaw of the upstream; 65 535 octets cannot hold more than 5 461 useful records.
@@ -51,22 +51,6 @@ pub struct Run {
     pub stride: u16,
     /// Records; at least 2.
     pub count: u16,
-}
-
-/// An extended DNS error (RFC 8914).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ede {
-    /// The INFO-CODE.
-    pub code: u16,
-    /// The EXTRA-TEXT: for people, never names or addresses of others.
-    pub text: &'static str,
-}
-
-#[allow(missing_docs)]
-impl Ede {
-    pub const STALE: Ede = Ede { code: 3, text: "" };
-    pub const NOT_READY: Ede = Ede { code: 14, text: "the cluster is not known yet" };
-    pub const NO_REACHABLE_AUTHORITY: Ede = Ede { code: 22, text: "no upstream answered" };
 }
 
 /// What kind of statement an Answer makes about its question (RFC 2308 §2).

@@ -13,6 +13,7 @@
 
 pub mod answer;
 pub mod code;
+pub mod ede;
 pub mod message;
 pub mod name;
 pub mod query;
@@ -20,8 +21,9 @@ pub mod question;
 pub mod reply;
 pub mod walk;
 
-pub use answer::{Answer, Ede};
+pub use answer::Answer;
 pub use code::{Class, Rcode, RecordType};
+pub use ede::Ede;
 pub use name::{Name, NameRef};
 pub use query::{Edns, Query, Scratch, Unanswerable};
 pub use question::Question;

@@ -11,8 +11,8 @@
 
 use std::ops::Range;
 
-use super::answer::{Answer, Ede, Run};
-use super::{HEADER_LEN, Query, Rcode, RecordType, UDP_MAX, walk};
+use super::answer::{Answer, Run};
+use super::{Ede, HEADER_LEN, Query, Rcode, RecordType, UDP_MAX, walk};
 
 /// Octets of an OPT record without options.
 const OPT_LEN: usize = 11;
@@ -261,22 +261,15 @@ impl<'r> Reply<'r> {
     /// OPT of RFC 6891 §6.1.2, with the extended error where it fits. Its size never costs a
     /// record.
     fn push_opt(&mut self, dnssec_ok: bool) {
-        let room = self.limit - self.len - OPT_LEN;
-        let ede = self.ede.filter(|ede| room >= 6 + ede.text.len());
-        let ede_len = ede.map_or(0, |ede| 6 + ede.text.len() as u16);
-        let mut opt = [0u8; OPT_LEN];
+        let (opt, room) = self.out[self.len..self.limit].split_at_mut(OPT_LEN);
+        let ede_len = self.ede.map_or(0, |ede| ede.write(room));
+        opt.fill(0);
         opt[2] = RecordType::OPT.0 as u8;
         opt[3..5].copy_from_slice(&(UDP_MAX as u16).to_be_bytes());
         opt[5] = (self.rcode.0 >> 4) as u8;
         opt[7] = u8::from(dnssec_ok) << 7;
-        opt[9..].copy_from_slice(&ede_len.to_be_bytes());
-        self.push(&opt);
-        if let Some(ede) = ede {
-            self.push(&[0, 15]);
-            self.push(&(ede_len - 4).to_be_bytes());
-            self.push(&ede.code.to_be_bytes());
-            self.push(ede.text.as_bytes());
-        }
+        opt[9..].copy_from_slice(&(ede_len as u16).to_be_bytes());
+        self.len += OPT_LEN + ede_len;
     }
 }
 
