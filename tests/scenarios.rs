@@ -98,6 +98,7 @@ fn what_comes_out_otherwise_is_told_with_its_line() {
         format!("expect NOERROR aa ra {answer}"),
         format!("expect NOERROR aa ede=14 {answer}"),
         format!("expect NOERROR aa {answer}; {answer}"),
+        format!("expect NOERROR aa; because nobody knows; {answer}"),
         "expect NOERROR aa".into(),
         "expect NOERROR aa web.shop.svc.cluster.local 4 A 10.96.0.1".into(),
         "expect NOERROR aa Web.shop.svc.cluster.local 5 A 10.96.0.1".into(),

@@ -104,11 +104,14 @@ impl Forward {
         let order = self.order();
         let proto = self.proto(client_used_tcp);
         let deadline = Instant::now() + QUERY_TIMEOUT;
-        let mut error = Error::Loop;
+        let (mut error, mut all_by_network) = (Error::Loop, true);
         for upstream in order.iter().cycle().take(choose::tries(order.len())) {
             match upstream.ask(question, proto, deadline).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => error = Error::Upstream(failure),
+                Err(last) => {
+                    all_by_network &= last.is_of_network();
+                    error = Error::Upstream { last, all_by_network };
+                }
             }
             if Instant::now() >= deadline {
                 break;

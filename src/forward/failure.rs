@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::wire::Ede;
+
 /// The transport to an upstream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Proto {
@@ -67,6 +69,26 @@ impl Failure {
             }
             Cause::TimedOut | Cause::Truncated => false,
         }
+    }
+
+    /// Whether the network told that the upstream cannot be had. Silence has too many reasons, and
+    /// who cuts replies has answered.
+    pub fn is_of_network(&self) -> bool {
+        matches!(self.cause, Cause::Closed | Cause::System(_))
+    }
+
+    /// What clients are told of it: the kind of failure, and nothing of whom we asked.
+    pub fn network_error(&self) -> Ede {
+        use io::ErrorKind as Kind;
+        Ede::network_error(match self.cause {
+            _ if self.is_closed() => "the upstream hung up",
+            Cause::System(Kind::ConnectionRefused) => "nothing listens at the upstream",
+            Cause::System(Kind::HostUnreachable | Kind::NetworkUnreachable) => {
+                "no way to the upstream"
+            }
+            Cause::System(Kind::PermissionDenied) => "a firewall forbids to ask the upstream",
+            _ => "the network failed",
+        })
     }
 
     /// What the operator can do; `None` for a time-out, which has too many reasons.
@@ -168,6 +190,29 @@ mod tests {
         let local = local.map(|address| address.parse().unwrap());
         let path = Path { proto, local, remote: "10.0.0.2:53".parse().unwrap() };
         path.failed(act, cause).to_string()
+    }
+
+    #[test]
+    fn clients_are_told_how_the_network_failed() {
+        use io::ErrorKind as Kind;
+        let path = Path { proto: Proto::Udp, local: None, remote: "10.0.0.2:53".parse().unwrap() };
+        let told = |cause: Cause| {
+            let failure = path.failed(Act::Read, cause);
+            failure.is_of_network().then(|| failure.network_error().text)
+        };
+        for (kind, text) in [
+            (Kind::ConnectionRefused, "nothing listens at the upstream"),
+            (Kind::HostUnreachable, "no way to the upstream"),
+            (Kind::NetworkUnreachable, "no way to the upstream"),
+            (Kind::ConnectionReset, "the upstream hung up"),
+            (Kind::UnexpectedEof, "the upstream hung up"),
+            (Kind::PermissionDenied, "a firewall forbids to ask the upstream"),
+            (Kind::AddrNotAvailable, "the network failed"),
+        ] {
+            assert_eq!(told(io::Error::from(kind).into()), Some(text), "{kind}");
+        }
+        assert_eq!(told(Cause::TimedOut), None, "silence has too many reasons");
+        assert_eq!(told(Cause::Truncated), None, "it has answered");
     }
 
     #[test]

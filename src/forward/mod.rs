@@ -37,15 +37,22 @@ pub use failure::Failure;
 pub use looping::LoopProbe;
 pub use upstream::Upstream;
 
+use crate::wire::Ede;
+
 /// Why a question has no Answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Error {
     /// The operator must act: the targets of the directive cannot be used.
     #[error(transparent)]
     Config(#[from] resolv::Unusable),
-    /// Every upstream that was tried failed; this is how the last one did.
-    #[error("{0}")]
-    Upstream(Failure),
+    /// Every upstream that was tried failed.
+    #[error("{last}")]
+    Upstream {
+        /// How the last one did.
+        last: Failure,
+        /// Whether the network spoke for each of them, so that none was only silent.
+        all_by_network: bool,
+    },
     /// `max_concurrent` is reached. The caller answers REFUSED, as CoreDNS.
     #[error("more than {0} queries in flight; raise max_concurrent or add upstreams")]
     TooMany(usize),
@@ -55,4 +62,17 @@ pub enum Error {
     /// Every upstream leads back to us.
     #[error("every upstream sends our queries back to us; forward to a nameserver outside")]
     Loop,
+}
+
+impl Error {
+    /// What clients are told (RFC 8914). `None` where the response code says all.
+    pub fn ede(&self) -> Option<Ede> {
+        match self {
+            Self::Upstream { last, all_by_network: true } => Some(last.network_error()),
+            Self::Upstream { .. } => Some(Ede::NO_REACHABLE_AUTHORITY),
+            Self::Config(_) | Self::NoUpstream => Some(Ede::NO_UPSTREAM),
+            Self::Loop => Some(Ede::LOOP),
+            Self::TooMany(_) => None,
+        }
+    }
 }

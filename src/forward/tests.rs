@@ -153,10 +153,10 @@ async fn a_query_over_the_limit_is_refused_at_once_and_counted() {
     let config = Config { max_concurrent: Some(1), ..config(&[silent.address]) };
     let forward = Forward::start(config).unwrap();
     let (first, second) = tokio::join!(ask(&forward), ask(&forward));
-    assert!(matches!(first, Err(Error::Upstream(_))));
+    assert!(matches!(first, Err(Error::Upstream { .. })));
     assert_eq!(second, Err(Error::TooMany(1)));
     assert_eq!(forward.counters.rejects.value(), 1);
-    assert!(matches!(ask(&forward).await, Err(Error::Upstream(_))), "the slot is free again");
+    assert!(matches!(ask(&forward).await, Err(Error::Upstream { .. })), "the slot is free again");
 }
 
 #[tokio::test]

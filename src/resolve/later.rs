@@ -236,16 +236,15 @@ impl Errand {
         question: &Question,
         landing: Option<Landing>,
     ) -> Written {
-        let is_too_many = match &landing {
-            Some(Err(error)) => matches!(**error, Error::TooMany(_)),
-            _ => false,
-        };
+        let error = landing.as_ref().and_then(|landing| landing.as_ref().err());
+        let is_too_many = error.is_some_and(|error| matches!(**error, Error::TooMany(_)));
+        let ede = error.map_or(Some(Ede::NOT_ASKED), |error| error.ede());
         self.tell(block, question, landing);
         if is_too_many {
             // As CoreDNS: a client with another server asks it at once.
             return self.write(query, Author::Forward, |reply| reply.set_rcode(Rcode::REFUSED));
         }
-        self.fail(query, Author::Forward, Some(Ede::NO_REACHABLE_AUTHORITY))
+        self.fail(query, Author::Forward, ede)
     }
 
     fn fail(&self, query: &Query<'_>, author: Author, ede: Option<Ede>) -> Written {
@@ -292,8 +291,8 @@ async fn fetch(
             Ok(Arc::new(Landed { answer, ttl_s }))
         }
         Err(error) => {
-            if let (Some(cache), Error::Upstream(_)) = (cache, &error) {
-                let failure = Answer::bare(Rcode::SERVFAIL, Some(Ede::NO_REACHABLE_AUTHORITY));
+            if let (Some(cache), Error::Upstream { .. }) = (cache, &error) {
+                let failure = Answer::bare(Rcode::SERVFAIL, error.ede());
                 cache.store(&question, &failure, now());
             }
             Err(Arc::new(error))

@@ -27,14 +27,22 @@ pub struct Ede {
 #[allow(missing_docs)]
 impl Ede {
     pub const STALE: Ede = Ede::fixed(3, "");
+    pub const NOT_ASKED: Ede = Ede::fixed(0, "nobody could be asked");
     pub const NOT_READY: Ede = Ede::fixed(14, "the cluster is not known yet");
     pub const NO_REACHABLE_AUTHORITY: Ede = Ede::fixed(22, "no upstream answered");
+    pub const NO_UPSTREAM: Ede = Ede::fixed(22, "no upstream is known yet");
+    pub const LOOP: Ede = Ede::fixed(22, "every upstream leads back here");
 }
 
 impl Ede {
     /// An error whose text is always the same.
     const fn fixed(code: u16, text: &'static str) -> Self {
         Self { code, unready: 0, text }
+    }
+
+    /// Every upstream that was asked is out of reach, and the network said so.
+    pub const fn network_error(text: &'static str) -> Self {
+        Self::fixed(23, text)
     }
 
     /// Why a headless Service has no address: it has this many endpoints, and none is ready.

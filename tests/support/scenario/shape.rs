@@ -3,7 +3,7 @@
 //! ```text
 //! expect  NOERROR aa  web.shop.svc.cluster.local 5 A 10.0.0.1
 //! expect  NXDOMAIN aa  soa cluster.local
-//! expect  SERVFAIL ede=14
+//! expect  SERVFAIL ede=14; because the cluster is not known yet
 //! expect  NOERROR aa ordered
 //!         www.example.org 30 A 192.0.2.2
 //!         www.example.org 30 A 192.0.2.1
@@ -12,9 +12,10 @@
 //! expect  NOERROR aa tc; answers 28
 //! ```
 //!
-//! The flags are those of `aa ra tc ad`, all of them; `ede=N` is the extended error, if any. A
-//! section that is not mentioned is empty. Order does not count, unless `ordered`. `*` stands for
-//! any one word. `answers N` and `additionals N` count records instead of naming them.
+//! The flags are those of `aa ra tc ad`, all of them; `ede=N` is the extended error, if any, and
+//! `because TEXT` its text, which need not be told. A section that is not mentioned is empty. Order
+//! does not count, unless `ordered`. `*` stands for any one word. `answers N` and `additionals N`
+//! count records instead of naming them.
 //! `soa ZONE [TTL]` is the authority section of a denial of ours, with TTL 5 and any serial.
 
 use std::fmt;
@@ -33,6 +34,8 @@ pub struct Shape {
     /// Lines of the answer, authority and additional section.
     sections: [Lines; 3],
     is_ordered: bool,
+    /// The text of the extended error.
+    because: Option<String>,
 }
 
 #[derive(Debug)]
@@ -83,6 +86,7 @@ impl Shape {
         let words: Vec<&str> = item.split_whitespace().collect();
         let count = |text: &str| text.parse().map_err(|_| format!("not a number: {text}"));
         match words[..] {
+            ["because", ..] => self.because = Some(words[1..].join(" ")),
             ["answers", number] => self.sections[0] = Lines::Count(count(number)?),
             ["additionals", number] => self.sections[2] = Lines::Count(count(number)?),
             ["soa", zone] => self.push(Section::Authority, soa(zone, "5"))?,
@@ -115,7 +119,8 @@ impl Shape {
             ("ad", metadata.authentic_data),
         ];
         let flags = set.iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| (*flag).to_owned());
-        let mut flags: Vec<String> = flags.chain(ede(&message)).collect();
+        let (ede, because) = ede(&message).unzip();
+        let mut flags: Vec<String> = flags.chain(ede).collect();
         flags.sort();
         let lines = |records: &[Record]| Lines::Are(records.iter().map(line).collect());
         Ok(Self {
@@ -127,6 +132,7 @@ impl Shape {
                 lines(&message.additionals),
             ],
             is_ordered: true,
+            because,
         })
     }
 
@@ -135,6 +141,7 @@ impl Shape {
         let mut sections = self.sections.iter().zip(&reply.sections);
         self.rcode == reply.rcode
             && self.flags == reply.flags
+            && (self.because.is_none() || self.because == reply.because)
             && sections.all(|(expected, got)| self.lines_match(expected, got))
     }
 
@@ -219,11 +226,13 @@ pub fn name(name: &Name) -> String {
     if text == "." { text } else { text.trim_end_matches('.').to_owned() }
 }
 
-/// The extended errors (RFC 8914).
-fn ede(message: &Message) -> Option<String> {
+/// The extended error (RFC 8914): its code as a flag, and its text.
+fn ede(message: &Message) -> Option<(String, String)> {
     match message.edns.as_ref()?.option(EdnsCode::Unknown(15)) {
         Some(EdnsOption::Unknown(_, octets)) => {
-            Some(format!("ede={}", u16::from_be_bytes([*octets.first()?, *octets.get(1)?])))
+            let (code, text) = octets.split_first_chunk()?;
+            let code = format!("ede={}", u16::from_be_bytes(*code));
+            Some((code, String::from_utf8_lossy(text).into_owned()))
         }
         _ => None,
     }
@@ -232,6 +241,9 @@ fn ede(message: &Message) -> Option<String> {
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.rcode, self.flags.join(" "))?;
+        if let Some(because) = &self.because {
+            write!(f, "; because {because}")?;
+        }
         for (section, lines) in ["", "authority ", "additional "].iter().zip(&self.sections) {
             match lines {
                 Lines::Count(count) => write!(f, "\n         {section}{count} records")?,
