@@ -9,7 +9,7 @@ use std::time::Instant;
 use mainstay::resolve::now::{Client, Now, answer_now};
 use mainstay::resolve::step::Desk;
 use mainstay::resolve::tally::{Proto, Served};
-use mainstay::wire::{Rcode, RecordType, UDP_MAX};
+use mainstay::wire::{Ede, Query, Rcode, RecordType, Reply, UDP_MAX};
 
 #[path = "support/plan.rs"]
 mod plan;
@@ -132,6 +132,19 @@ fn the_zone_itself_costs_no_allocation() {
     check("cluster.local.", RecordType::SOA, (Rcode::NOERROR, 1));
     check("cluster.local.", RecordType::NS, (Rcode::NOERROR, 1));
     check("dns-version.cluster.local.", RecordType::TXT, (Rcode::NOERROR, 1));
+}
+
+#[test]
+fn an_extended_error_with_a_number_costs_no_allocation() {
+    let request = plan::request("db.shop.svc.cluster.local.", RecordType::A, Some(1232));
+    let (query, mut out) = (Query::parse(&request).ok().unwrap(), [0; UDP_MAX]);
+    let mut write = || {
+        let mut reply = Reply::to(&query, UDP_MAX, &mut out);
+        reply.set_ede(Ede::none_ready(3));
+        reply.finish()
+    };
+    let rounds = || (0..ROUNDS).for_each(|_| assert!(write() > request.len()));
+    assert_eq!(calls(rounds), 0);
 }
 
 #[test]

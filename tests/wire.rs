@@ -217,6 +217,36 @@ fn an_extended_error_goes_to_those_who_speak_edns() {
     check_reply(&without, UDP_MAX, &failure);
 }
 
+/// The reply with it is the reply without it, and behind that, where there is room, the reason.
+#[test]
+fn an_extended_error_costs_no_record_and_never_truncates() {
+    let errors = [Ede::NOT_READY, Ede::none_ready(u32::MAX), Ede::stale(Rcode::NXDOMAIN)];
+    for (what, response) in packets::responses() {
+        let question = question_of(&response).unwrap();
+        let mut answer = Answer::from_response(&response, question).expect(what);
+        answer.ede = None;
+        let request = in_capitals(question, true);
+        let whole = reply_to(&request, TCP_MAX, |reply| reply.answer(&answer, None, 0)).len();
+        let least = HEADER_LEN + question.len() + 11;
+        for limit in whole.saturating_sub(60).max(least)..(whole + 60).min(TCP_MAX) {
+            let without = reply_to(&request, limit, |reply| reply.answer(&answer, None, 0));
+            let told = errors.map(|ede| {
+                let with = reply_to(&request, limit, |reply| {
+                    reply.answer(&answer, None, 0);
+                    reply.set_ede(ede);
+                });
+                // All up to the length of the options, which ends OPT: TC and the counts too.
+                let same = without.len() - 2;
+                assert_eq!(with[..same], without[..same], "{what} at {limit}");
+                assert!(with.len() <= limit, "{what}: {} octets at {limit}", with.len());
+                Message::from_vec(&with).expect(what);
+                with.len() > without.len()
+            });
+            assert_eq!(told, [limit - without.len() >= 6; 3], "{what} at {limit}");
+        }
+    }
+}
+
 /// BADVERS and its like need OPT to be told. Their lower bits alone would read as NOERROR: a
 /// denial.
 #[test]

@@ -174,7 +174,7 @@ fn keep(name: NameRef<'_>, answer: &Answer, config: &CacheConfig) -> Option<(Spa
             Some((Space::Negative, clamp(ttl_s, &config.denial)))
         }
         Kind::Failure if answer.rcode == Rcode::SERVFAIL && !config.servfail.is_zero() => {
-            let is_ours = answer.ede.is_some();
+            let is_ours = answer.ede.is_some_and(|ede| !ede.is_told());
             let most = if is_ours { NETWORK_FAILURE } else { SERVFAIL_MAX };
             Some((Space::Failure, config.servfail.min(most)))
         }
@@ -250,6 +250,11 @@ mod tests {
 
     #[test]
     fn a_failure_of_our_own_is_kept_for_a_second_only() {
+        let (section, mut response) = response("w.example. A SERVFAIL");
+        response[11] = 1;
+        response.extend_from_slice(b"\0\0\x29\x04\xD0\0\0\0\0\0\x06\0\x0F\0\x02\0\x16");
+        let told = Answer::from_response(&response, &section).unwrap().ede;
+
         let question = Question::new(&Name::root(), RecordType::NS);
         let keep = |ede| {
             let answer = Answer::bare(Rcode::SERVFAIL, ede);
@@ -257,6 +262,8 @@ mod tests {
         };
         assert_eq!(keep(None).unwrap().ttl, Duration::from_secs(5));
         assert_eq!(keep(Some(Ede::NO_REACHABLE_AUTHORITY)).unwrap().ttl, Duration::from_secs(1));
+        assert_eq!(told.unwrap().code, Ede::NO_REACHABLE_AUTHORITY.code);
+        assert_eq!(keep(told).unwrap().ttl, Duration::from_secs(5), "that of an upstream");
     }
 
     #[test]

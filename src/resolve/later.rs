@@ -59,6 +59,8 @@ pub enum Purpose {
 /// The end of an errand: the reply and what to count.
 pub struct Done {
     pub reply: Vec<u8>,
+    /// Why it is no better one.
+    pub ede: Option<Ede>,
     pub served: Served,
     pub tally: Arc<Tally>,
 }
@@ -67,6 +69,7 @@ pub struct Done {
 struct Written {
     out: Vec<u8>,
     rcode: Rcode,
+    ede: Option<Ede>,
     author: Author,
 }
 
@@ -81,10 +84,10 @@ impl Errand {
             let port = self.plan.port(self.port)?;
             let number = port.block_number(&query)?;
             let block = port.block(number);
-            let Written { out, rcode, author } = self.answer(block, &query).await;
+            let Written { out, rcode, ede, author } = self.answer(block, &query).await;
             let (block, reply_bytes) = (Some(number), out.len());
             let served = Served { block, author, rcode, reply_bytes, ..self.client.asks(&query) };
-            Some(Done { reply: out, served, tally: port.tally(block).clone() })
+            Some(Done { reply: out, ede, served, tally: port.tally(block).clone() })
         })
     }
 
@@ -156,9 +159,12 @@ impl Errand {
             Some(errand) if self.depth < CHAIN_MAX => errand.run().await,
             _ => None,
         };
+        let ede = inner.as_ref().and_then(|done| done.ede);
         let inner = inner.as_ref().map(|done| &done.reply[..]);
         match message::chained(query.name(), query.rtype, ttl_s, target, inner) {
-            Some(answer) => {
+            Some(mut answer) => {
+                // The reason of the end is that of the chain, as its response code is.
+                answer.ede = ede;
                 self.write(query, Author::Kubernetes, |reply| reply.answer(&answer, None, 0))
             }
             None => self.fail(query, Author::Kubernetes, None),
@@ -263,11 +269,11 @@ impl Errand {
         let mut out = vec![0; limit];
         let mut reply = Reply::to(query, limit, &mut out);
         fill(&mut reply);
-        let rcode = reply.rcode();
+        let (rcode, ede) = (reply.rcode(), reply.ede());
         let len = reply.finish();
         out.truncate(len);
         out.shrink_to_fit();
-        Written { out, rcode, author }
+        Written { out, rcode, ede, author }
     }
 }
 

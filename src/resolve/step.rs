@@ -210,7 +210,7 @@ pub fn serve_stale(cache: &Cache, entry: &Entry, reply: &mut Reply<'_>) {
 /// Writes an expired Answer (RFC 8767 §4), marked so for those who can read it.
 fn write_stale(cache: &Cache, entry: &Entry, turn: u32, reply: &mut Reply<'_>) {
     reply.answer(&entry.answer, Some(STALE_TTL_S), turn);
-    reply.set_ede(Ede::STALE);
+    reply.set_ede(Ede::stale(entry.answer.rcode));
     cache.counters.stale();
 }
 

@@ -105,14 +105,15 @@ impl Answer {
         let start = check_question(response, question)?;
         let sections = Sections::read(response, start).ok_or(Flaw::Malformed)?;
         let chain = sections.follow(response, question)?;
+        let ede = sections.ede(response);
         if chain.is_whole(sections.answers()) {
-            return Ok(sections.keep(response, start, &chain));
+            return Ok(Self { ede, ..sections.keep(response, start, &chain) });
         }
         // Other names lie between, or the chain is out of order. Pointers cannot move, so what is
         // kept is written anew.
         let clean = sections.rewrite(response, start, &chain).ok_or(Flaw::BrokenChain)?;
         let sections = Sections::read(&clean, start).ok_or(Flaw::Malformed)?;
-        Ok(sections.keep(&clean, start, &chain))
+        Ok(Self { ede, ..sections.keep(&clean, start, &chain) })
     }
 
     /// What this Answer says about the name.
@@ -260,6 +261,13 @@ impl Sections {
 
     fn authorities(&self) -> &[Record] {
         &self.records[self.counts[0]..self.counts[0] + self.counts[1]]
+    }
+
+    /// Why the upstream has no better answer, as it says in OPT.
+    fn ede(&self, response: &[u8]) -> Option<Ede> {
+        let additionals = &self.records[self.counts[0] + self.counts[1]..];
+        let opt = additionals.iter().find(|record| record.rtype == RecordType::OPT)?;
+        Ede::told(&response[opt.rdata..opt.end])
     }
 
     /// Follows the chain that begins at the question through the answer section, whatever the order

@@ -5,53 +5,104 @@
 //! ```
 //!
 //! They are for people and counters: no resolver decides by them. So they get the room that the
-//! records leave, and never more.
+//! records leave, and never more. A reply tells one: the first by [`Rank`].
 
 use std::io::Write;
 
+use super::{Rcode, u16_at};
+
+/// The option code.
+const OPTION: [u8; 2] = [0, 15];
 /// Octets of the option before its text: code and length of the option, INFO-CODE.
 const FIXED_LEN: usize = 6;
 
-/// An extended DNS error. Of the size of its text's address and two numbers, so that an Answer
+/// An extended DNS error. Of the size of its text's address and one number, so that an Answer
 /// holds it and a hit copies it for nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ede {
     /// The INFO-CODE.
     pub code: u16,
+    rank: Rank,
     /// Endpoints of which none is ready, which the text begins with; 0 for other errors.
     unready: u32,
     /// The EXTRA-TEXT: for people, never names or addresses of others.
     pub text: &'static str,
 }
 
+/// Which of several reasons a reply tells: the first of these, and of equals the first that was
+/// told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Rank {
+    /// Why there is no answer at all.
+    NoAnswer,
+    /// That the answer is old: whatever else is said of it may have changed.
+    Old,
+    /// What an upstream said of its answer.
+    Upstream,
+    /// Why the answer is a denial.
+    Denial,
+}
+
 #[allow(missing_docs)]
 impl Ede {
-    pub const STALE: Ede = Ede::fixed(3, "");
-    pub const NOT_ASKED: Ede = Ede::fixed(0, "nobody could be asked");
-    pub const NOT_READY: Ede = Ede::fixed(14, "the cluster is not known yet");
-    pub const NO_REACHABLE_AUTHORITY: Ede = Ede::fixed(22, "no upstream answered");
-    pub const NO_UPSTREAM: Ede = Ede::fixed(22, "no upstream is known yet");
-    pub const LOOP: Ede = Ede::fixed(22, "every upstream leads back here");
+    pub const NOT_ASKED: Ede = Ede::no_answer(0, "nobody could be asked");
+    pub const NOT_READY: Ede = Ede::no_answer(14, "the cluster is not known yet");
+    pub const NO_REACHABLE_AUTHORITY: Ede = Ede::no_answer(22, "no upstream answered");
+    pub const NO_UPSTREAM: Ede = Ede::no_answer(22, "no upstream is known yet");
+    pub const LOOP: Ede = Ede::no_answer(22, "every upstream leads back here");
 }
 
 impl Ede {
-    /// An error whose text is always the same.
-    const fn fixed(code: u16, text: &'static str) -> Self {
-        Self { code, unready: 0, text }
+    const fn no_answer(code: u16, text: &'static str) -> Self {
+        Self { code, rank: Rank::NoAnswer, unready: 0, text }
     }
 
     /// Every upstream that was asked is out of reach, and the network said so.
     pub const fn network_error(text: &'static str) -> Self {
-        Self::fixed(23, text)
+        Self::no_answer(23, text)
+    }
+
+    /// An answer with this response code from a cache, after its time (RFC 8767 §4).
+    pub fn stale(rcode: Rcode) -> Self {
+        // RFC 8914 §4.20: an old denial has a code of its own.
+        let code = if rcode == Rcode::NXDOMAIN { 19 } else { 3 };
+        Self { code, rank: Rank::Old, unready: 0, text: "" }
     }
 
     /// Why a headless Service has no address: it has this many endpoints, and none is ready.
     /// INFO-CODE 0 (Other): the registry has none for it.
     pub const fn none_ready(endpoints: u32) -> Self {
-        match endpoints {
-            0 => Self::fixed(0, "no endpoints"),
-            unready => Self { code: 0, unready, text: "endpoints ready" },
+        let text = if endpoints == 0 { "no endpoints" } else { "endpoints ready" };
+        Self { code: 0, rank: Rank::Denial, unready: endpoints, text }
+    }
+
+    /// What an upstream said, from the options of its OPT record: the first of its extended errors,
+    /// in the words of the registry, for its own have no bound and nobody vouches for them.
+    pub(super) fn told(mut options: &[u8]) -> Option<Self> {
+        loop {
+            let length = usize::from(u16_at(options, 2)?);
+            let (option, rest) = options.split_at_checked(4 + length)?;
+            if option.starts_with(&OPTION) {
+                return Self::passed_on(u16_at(option, 4)?);
+            }
+            options = rest;
         }
+    }
+
+    /// The error of an upstream with this code, if our clients are to hear of it.
+    fn passed_on(code: u16) -> Option<Self> {
+        let text = REGISTRY.get(usize::from(code)).copied().filter(|text| !text.is_empty())?;
+        Some(Self { code, rank: Rank::Upstream, unready: 0, text })
+    }
+
+    /// Whether an upstream said so, and not we.
+    pub fn is_told(self) -> bool {
+        self.rank == Rank::Upstream
+    }
+
+    /// Whether a reply tells this rather than `other`.
+    pub(super) fn outranks(self, other: Self) -> bool {
+        self.rank < other.rank
     }
 
     /// Writes the option at the beginning of `room`, without its text where only that is too long
@@ -59,7 +110,7 @@ impl Ede {
     pub(super) fn write(self, room: &mut [u8]) -> usize {
         let Some((fixed, text)) = room.split_at_mut_checked(FIXED_LEN) else { return 0 };
         let text_len = self.write_text(text).unwrap_or(0);
-        fixed[..2].copy_from_slice(&[0, 15]);
+        fixed[..2].copy_from_slice(&OPTION);
         fixed[2..4].copy_from_slice(&(text_len as u16 + 2).to_be_bytes());
         fixed[4..].copy_from_slice(&self.code.to_be_bytes());
         FIXED_LEN + text_len
@@ -68,18 +119,95 @@ impl Ede {
     /// Writes the whole text. Answers its octets, or `None` where it is longer than `room`.
     fn write_text(self, room: &mut [u8]) -> Option<usize> {
         let mut left = &mut room[..];
-        let written = match self.unready {
-            0 => left.write_all(self.text.as_bytes()),
-            unready => write!(left, "0 of {unready} {}", self.text),
+        let written = match self {
+            // RFC 8914 §3: the source should be named, for it will seem to be us.
+            Self { rank: Rank::Upstream, text, .. } => write!(left, "upstream: {text}"),
+            Self { unready: 0, text, .. } => left.write_all(text.as_bytes()),
+            Self { unready, text, .. } => write!(left, "0 of {unready} {text}"),
         };
         let left = left.len();
         written.is_ok().then(|| room.len() - left)
     }
 }
 
+/// The registry of IANA by INFO-CODE; empty where a code is not passed on. What is not in it may
+/// mean anything, and is not passed on either.
+const REGISTRY: [&str; 31] = [
+    "", // Other Error, which without its text says nothing.
+    "Unsupported DNSKEY Algorithm",
+    "Unsupported DS Digest Type",
+    "Stale Answer",
+    "Forged Answer",
+    "DNSSEC Indeterminate",
+    "DNSSEC Bogus",
+    "Signature Expired",
+    "Signature Not Yet Valid",
+    "DNSKEY Missing",
+    "RRSIGs Missing",
+    "No Zone Key Bit Set",
+    "NSEC Missing",
+    "Cached Error",
+    "", // Not Ready: the state of that server. From us it means that the cluster is not known.
+    "Blocked",
+    "Censored",
+    "Filtered",
+    "Prohibited",
+    "Stale NXDOMAIN Answer",
+    "Not Authoritative",
+    "Not Supported",
+    "No Reachable Authority",
+    "Network Error",
+    "Invalid Data",
+    "Signature Expired before Valid",
+    "", // Too Early (RFC 9250 §4.5): about the connection between us and that server.
+    "Unsupported NSEC3 Iterations Value",
+    "Unable to conform to policy",
+    "Synthesized",
+    "Invalid Query Type",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_error_of_an_upstream_is_told_in_the_words_of_the_registry() {
+        let cookie = b"\x00\x0A\x00\x08cookie!!";
+        let blocked = b"\x00\x0F\x00\x0B\x00\x0Fevil.com!";
+        let bogus = b"\x00\x0F\x00\x02\x00\x06";
+        let told = Ede::told(&[&cookie[..], &blocked[..], bogus].concat()).unwrap();
+        assert_eq!((told.code, told.text, told.is_told()), (15, "Blocked", true));
+        assert!(written(told, 64).ends_with(b"\x00\x0Fupstream: Blocked"));
+        assert_eq!(Ede::told(bogus).unwrap().text, "DNSSEC Bogus");
+    }
+
+    #[test]
+    fn what_clients_are_not_to_hear_or_nobody_knows_is_left_out() {
+        let told = |code: u16| {
+            let code = code.to_be_bytes();
+            Ede::told(&[0, 15, 0, 2, code[0], code[1], 0, 15, 0, 2, 0, 15])
+        };
+        for code in [0, 14, 26, 31, 49_152, u16::MAX] {
+            assert_eq!(told(code), None, "{code}");
+        }
+        assert_eq!(told(30).unwrap().text, "Invalid Query Type");
+    }
+
+    #[test]
+    fn options_that_are_cut_say_nothing() {
+        let whole = b"\x00\x0A\x00\x00\x00\x0F\x00\x02\x00\x0F";
+        assert!(Ede::told(whole).is_some());
+        for end in 0..whole.len() {
+            assert_eq!(Ede::told(&whole[..end]), None, "cut at {end}");
+        }
+        assert_eq!(Ede::told(b"\x00\x0F\x00\x01\x0F"), None, "half a code");
+    }
+
+    #[test]
+    fn an_old_denial_has_a_code_of_its_own() {
+        assert_eq!(Ede::stale(Rcode::NOERROR).code, 3);
+        assert_eq!(Ede::stale(Rcode::NXDOMAIN).code, 19);
+    }
 
     fn written(ede: Ede, room: usize) -> Vec<u8> {
         let mut octets = vec![0xA5; room];

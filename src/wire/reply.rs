@@ -98,15 +98,25 @@ impl<'r> Reply<'r> {
         if needs_opt && self.edns.is_none() { Rcode::SERVFAIL } else { self.rcode }
     }
 
-    /// Tells why, to clients that speak EDNS and where there is room.
+    /// Tells why, to clients that speak EDNS and where there is room. Of several reasons, that
+    /// which says most (see [`Ede`]).
     pub fn set_ede(&mut self, ede: Ede) {
-        self.ede = Some(ede);
+        if self.ede.is_none_or(|other| ede.outranks(other)) {
+            self.ede = Some(ede);
+        }
+    }
+
+    /// The reason so far.
+    pub fn ede(&self) -> Option<Ede> {
+        self.ede
     }
 
     /// Copies an Answer. `ttl_s` replaces all TTLs; `turn` rotates its addresses.
     pub fn answer(&mut self, answer: &Answer, ttl_s: Option<u32>, turn: u32) {
         self.rcode = answer.rcode;
-        self.ede = answer.ede.or(self.ede);
+        if let Some(ede) = answer.ede {
+            self.set_ede(ede);
+        }
         self.out[2] |= u8::from(answer.authoritative) << 2;
         self.out[3] |= u8::from(answer.recursion_available) << 7;
         self.out[3] |= u8::from(answer.authentic && self.authentic_wanted) << 5;
@@ -393,6 +403,21 @@ mod tests {
         assert_eq!((first.len(), second.len()), (28, 28));
         assert_eq!((&*first[0], &*first[27]), ("10.0.0.1", "10.0.0.28"));
         assert_eq!(second[..3], ["10.0.0.99", "10.0.0.100", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn of_several_reasons_that_which_says_most_is_told() {
+        let (old, denial) = (Ede::stale(Rcode::NXDOMAIN), Ede::none_ready(3));
+        for errors in [[old, denial, Ede::NOT_READY], [Ede::NOT_READY, old, denial]] {
+            let packet = message::question("example.org.", RecordType::A, Some(1232));
+            let query = Query::parse(&packet).ok().unwrap();
+            let mut out = [0; UDP_MAX];
+            let mut reply = Reply::to(&query, UDP_MAX, &mut out);
+            errors[..2].iter().for_each(|ede| reply.set_ede(*ede));
+            assert_ne!(reply.ede(), Some(denial));
+            reply.answer(&Answer::bare(Rcode::SERVFAIL, Some(errors[2])), None, 0);
+            assert_eq!(reply.ede(), Some(Ede::NOT_READY));
+        }
     }
 
     #[test]

@@ -271,6 +271,14 @@ pub fn responses() -> Vec<(&'static str, Vec<u8>)> {
             let packet = packet.record(Section::Answer, &wire("h1.net"), A, 60, &[192, 0, 2, 1]);
             packet.record(Section::Answer, &wire("h1.net"), RRSIG, 60, &signature(A))
         }),
+        (
+            "an extended error",
+            ask(A).rcode(3).soa("example.org").opt(
+                1232,
+                0,
+                &[option(10, &[1; 24]), option(15, b"\0\x0Fhttps://evil.com")].concat(),
+            ),
+        ),
         ("OPT", ask(A).answer(A, 60, &[192, 0, 2, 1]).opt(1232, 0x8000, &option(10, &[1; 24]))),
         ("different TTLs", ask(A).answer(A, 60, &[192, 0, 2, 1]).answer(A, 9, &[192, 0, 2, 2])),
         ("a TTL with the high bit", ask(A).answer(A, 0x8000_0001, &[192, 0, 2, 1])),

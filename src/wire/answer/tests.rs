@@ -45,6 +45,25 @@ fn a_negative_answer_without_soa_has_no_ttl() {
 }
 
 #[test]
+fn an_extended_error_is_kept_and_takes_no_room_of_the_records() {
+    for text in [
+        "x.example.org. A NXDOMAIN",
+        "x.example.org. A NOERROR\nx.example.org. 60 A 192.0.2.1",
+        "x.example.org. A NOERROR\nevil.com. 60 A 192.0.2.66\nx.example.org. 60 A 192.0.2.1",
+    ] {
+        let (question, mut response) = response(text);
+        let plain = Answer::from_response(&response, &question).unwrap();
+        response[11] = 1;
+        response.extend_from_slice(b"\0\0\x29\x04\xD0\0\0\0\0\0\x07\0\x0F\0\x03\0\x0F!");
+        let mut told = Answer::from_response(&response, &question).unwrap();
+        assert_eq!(told.ede.map(|ede| (ede.code, ede.text)), Some((15, "Blocked")), "{text}");
+        assert_eq!(told.behind(b"key").ede, told.ede);
+        told.ede = None;
+        assert_eq!(told, plain, "{text}");
+    }
+}
+
+#[test]
 fn an_alias_without_its_end_is_no_answer_to_keep() {
     let bare = take("www.example.org. A NOERROR\nwww.example.org. 300 CNAME x.example.org.");
     let bare = bare.unwrap();

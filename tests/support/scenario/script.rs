@@ -5,6 +5,7 @@
 //!           www.example.org 300 A 192.0.2.1
 //!           authority example.org 300 SOA ns.example.org root.example.org 1 2 3 4 60
 //! upstream  up www.example.org A = NOERROR aa ad; …     with these flags; RA is always set
+//! upstream  up www.example.org A = NXDOMAIN ede=15 ede=6       with extended errors, in its words
 //! upstream  up www.example.org A = truncated; …         TC and no record over UDP, all over TCP
 //! upstream  up * = silent                               takes everything, answers nothing
 //! upstream  up * = gone                                 nobody listens any more
@@ -13,6 +14,7 @@
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use mainstay::wire::{Rcode, RecordType};
 
 use super::shape::{self, Section};
@@ -130,6 +132,12 @@ fn message(asked: &Asked, rcode: Rcode, flags: &[String], records: &[String]) ->
     message.metadata.truncation = has("tc") && asked.over == Over::Udp;
     if message.metadata.truncation {
         return message.to_vec().unwrap();
+    }
+    for code in flags.iter().filter_map(|flag| flag.strip_prefix("ede=")) {
+        let code: u16 = code.parse().expect("ede=NUMBER");
+        let octets = [&code.to_be_bytes()[..], b"https://blocked.example/?you=10.1.2.3"].concat();
+        let edns = message.edns.get_or_insert_default();
+        edns.options_mut().insert(EdnsOption::Unknown(15, octets));
     }
     for record in records {
         let (section, record) = shape::record(record).expect("was read before");
