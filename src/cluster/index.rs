@@ -103,8 +103,16 @@ impl Index {
         self.local.services.get(key)?.service.as_ref()
     }
 
-    /// Takes one change in. [`Index::publish`] makes it visible.
+    /// Takes one change in. [`Index::publish`] makes it visible. Kinds that are not watched count for
+    /// nothing.
     pub fn take(&mut self, change: Change) {
+        let kind = match &change {
+            Change::Apply(object) => object.kind(),
+            Change::Delete(kind, _) | Change::ListBegin(kind) | Change::ListEnd(kind) => *kind,
+        };
+        if !self.scope.watches(kind) {
+            return;
+        }
         match change {
             Change::Apply(object) => self.apply(object),
             Change::Delete(kind, key) => self.delete(kind, &key),

@@ -11,7 +11,7 @@ use crate::cluster::config::{Config, Fallthrough};
 use crate::cluster::published::Published;
 use crate::cluster::zone::{Ahead, Asked, Outcome, View, Zone};
 use crate::wire::reply::Owner;
-use crate::wire::{Class, Name, NameRef, Query, Rcode, RecordType, Reply, Section};
+use crate::wire::{Class, Ede, Name, NameRef, Query, Rcode, RecordType, Reply, Section};
 
 /// A `kubernetes` directive at run time.
 pub struct Kubernetes {
@@ -19,6 +19,8 @@ pub struct Kubernetes {
     zones: Vec<Shown>,
     fallthrough: Fallthrough,
     view: View,
+    /// Whether EndpointSlices are known at all.
+    watches_endpoints: bool,
     pub published: Arc<Published>,
 }
 
@@ -46,7 +48,8 @@ impl Kubernetes {
             primary: config.primary_zone().clone(),
             own_addresses,
         };
-        Self { zones, fallthrough: config.fallthrough.clone(), view, published }
+        let (fallthrough, watches_endpoints) = (config.fallthrough.clone(), config.scope.endpoints);
+        Self { zones, fallthrough, view, watches_endpoints, published }
     }
 
     /// TTL of an alias, in seconds.
@@ -91,9 +94,17 @@ impl Kubernetes {
             Outcome::NxDomain | Outcome::NoneReady(_) if self.fallthrough.covers(name) => {
                 return Verdict::Next;
             }
-            Outcome::NxDomain | Outcome::NoneReady(_) => {
+            Outcome::NxDomain => {
                 reply.set_rcode(Rcode::NXDOMAIN);
                 published.deny(&asked, reply);
+            }
+            Outcome::NoneReady(endpoints) => {
+                reply.set_rcode(Rcode::NXDOMAIN);
+                published.deny(&asked, reply);
+                // Where endpoints are not watched, we know nothing of them.
+                if self.watches_endpoints {
+                    reply.set_ede(Ede::none_ready(endpoints));
+                }
             }
             Outcome::NoData => published.deny(&asked, reply),
             // RFC 1034 §3.6.2: these two ask for the alias itself.
