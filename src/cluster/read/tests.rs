@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cluster::object::Import;
 
 const NAMESPACE: &str =
     r#"{"metadata":{"name":"shop","resourceVersion":"3"},"spec":{},"status":{}}"#;
@@ -172,6 +173,86 @@ fn slices_that_no_name_depends_on_are_foreign() {
             "{json}"
         );
     }
+}
+
+const POD: &str = r#"{"metadata":{"name":"web-0.a","namespace":"shop","resourceVersion":"4"},
+    "spec":{"hostNetwork":true},"status":{"phase":"Running","podIP":"10.1.0.1",
+    "podIPs":[{"ip":"10.1.0.1"},{"ip":"fd00::1"},{}]}}"#;
+const IMPORT: &str = r#"{"metadata":{"name":"db","namespace":"shop","resourceVersion":"5"},
+    "spec":{"type":"ClusterSetIP","ips":["10.2.0.1"],"ports":[{"name":"sql","port":5432}]}}"#;
+
+#[test]
+fn a_zone_and_the_name_of_a_pod_are_kept_on_request() {
+    let endpoints = json!([
+        {"addresses": ["10.1.0.1"], "zone": "EU-1a", "targetRef": {"kind": "Pod", "name": "web-0"}},
+        {"addresses": ["10.1.0.2"], "hostname": "b", "targetRef": {"name": "web-1"}, "zone": null},
+        {"addresses": ["10.1.0.3"], "targetRef": {"name": "web.2"}},
+        {"addresses": ["10.1.0.4"], "targetRef": {"name": "w".repeat(64)}},
+    ]);
+    let json = with(SLICE, "/endpoints", endpoints);
+    let read = |kept| match read(Kind::Slice, kept, &json).unwrap().found {
+        Found::Object(Object::Slice(slice)) => slice,
+        other => panic!("{other:?}"),
+    };
+    let kept = read(Kept { zones: true, pod_names: true, externals: false });
+    let told: Vec<_> = kept.parts[0].endpoints.iter().map(|it| (it.hostname, it.zone)).collect();
+    let none = (None, None);
+    assert_eq!(told, [(Some("web-0"), Some("eu-1a")), (Some("b"), None), none, none]);
+    let slim = read(Kept::default());
+    let told: Vec<_> = slim.parts[0].endpoints.iter().map(|it| (it.hostname, it.zone)).collect();
+    assert_eq!(told, [none, (Some("b"), None), none, none]);
+}
+
+#[test]
+fn a_slice_may_belong_to_a_service_and_to_an_import() {
+    let with_label = |name: &str, value: &str, json: &str| {
+        with(json, &format!("/metadata/labels/multicluster.kubernetes.io~1{name}"), json!(value))
+    };
+    let json = with_label("source-cluster", "c1", &with_label("service-name", "db", SLICE));
+    let import = Import { service: "db".into(), cluster: "c1".into() };
+    let both = slice(&json).0;
+    assert_eq!((both.service.as_deref(), both.import.as_ref()), (Some("web"), Some(&import)));
+    let json = with(&json, "/metadata/labels/kubernetes.io~1service-name", Value::Null);
+    let one = slice(&json).0;
+    assert_eq!((one.service, one.import), (None, Some(import)));
+    assert!(
+        read(Kind::Slice, Kept::default(), &with_label("source-cluster", "C 1", &json)).is_err()
+    );
+}
+
+#[test]
+fn a_pod_has_the_addresses_of_both_families_while_it_runs() {
+    let found = |json: &str| read(Kind::Pod, Kept::default(), json).unwrap().found;
+    let Found::Object(Object::Pod(pod)) = found(POD) else { panic!("{:?}", found(POD)) };
+    assert_eq!(
+        (&*pod.key.name, &*pod.addresses),
+        ("web-0.a", &[ip("10.1.0.1"), ip("fd00::1")][..])
+    );
+    let old = with(POD, "/status", json!({"phase": "Running", "podIP": "10.1.0.9"}));
+    assert!(
+        matches!(found(&old), Found::Object(Object::Pod(pod)) if *pod.addresses == [ip("10.1.0.9")])
+    );
+    for json in [
+        with(POD, "/status", Value::Null),
+        with(POD, "/status/phase", json!("Succeeded")),
+        with(POD, "/status/phase", json!("Failed")),
+        with(POD, "/metadata/deletionTimestamp", json!("2026-01-02T03:04:05Z")),
+    ] {
+        assert_eq!(found(&json), Found::Foreign(pod.key.clone()), "{json}");
+    }
+    assert!(read(Kind::Pod, Kept::default(), &with(POD, "/status/podIP", json!("x"))).is_err());
+}
+
+#[test]
+fn an_import_has_addresses_or_endpoints() {
+    let role = |json: &str| match read(Kind::Import, Kept::default(), json).unwrap().found {
+        Found::Object(Object::Import(import)) => import.role,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(role(IMPORT), Role::ClusterIp(vec![ip("10.2.0.1")]));
+    assert_eq!(role(&with(IMPORT, "/spec/ips", Value::Null)), Role::ClusterIp(vec![]));
+    assert_eq!(role(&with(IMPORT, "/spec/type", json!("Headless"))), Role::Headless);
+    assert!(read(Kind::Import, Kept::default(), &with(IMPORT, "/spec", Value::Null)).is_err());
 }
 
 #[test]
@@ -355,7 +436,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
 proptest! {
     #[test]
     fn no_change_of_a_value_panics(which: prop::sample::Index, value in any_value()) {
-        for json in [NAMESPACE, SERVICE, SLICE] {
+        for json in [NAMESPACE, SERVICE, SLICE, POD, IMPORT] {
             let mut found = Vec::new();
             places(&serde_json::from_str(json).unwrap(), "", &mut found);
             let changed = with(json, which.get::<String>(&found), value.clone());
@@ -368,7 +449,7 @@ proptest! {
 
     #[test]
     fn no_change_of_an_octet_panics(at: prop::sample::Index, octet: u8) {
-        for json in [NAMESPACE, SERVICE, SLICE] {
+        for json in [NAMESPACE, SERVICE, SLICE, POD, IMPORT] {
             let mut octets = json.as_bytes().to_vec();
             let at = at.index(octets.len());
             octets[at] = octet;
