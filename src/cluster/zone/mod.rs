@@ -24,7 +24,7 @@ use super::records::{
 };
 use super::schema::{self, Meaning};
 use super::trie::Trie;
-use crate::wire::name::LABEL_MAX;
+use crate::wire::name::{LABEL_MAX, NAME_MAX};
 use crate::wire::reply::Owner;
 use crate::wire::{HEADER_LEN, Name, NameRef, Query, RecordType, Reply, Section};
 
@@ -303,16 +303,20 @@ impl Zone {
         if asked.query.rtype != RecordType::PTR {
             return Outcome::NoData;
         }
-        let records = AddressRecords::from(records);
-        let mut write = |name: &[u8]| {
-            let rdata: [&[u8]; 3] = [name, SVC, asked.view.primary.octets()];
-            asked.write(reply, RecordType::PTR, &rdata).is_some()
-        };
-        match records.services().next() {
-            Some(service) => write(service),
-            None => records.endpoints().all(write),
-        };
-        Outcome::Found
+        let (records, primary) = (AddressRecords::from(records), asked.view.primary.octets());
+        let is_name = |name: &&[u8]| name.len() + SVC.len() + primary.len() <= NAME_MAX;
+        let mut write =
+            |name: &[u8]| asked.write(reply, RecordType::PTR, &[name, SVC, primary]).is_some();
+        let mut outcome = Outcome::NxDomain;
+        let (service, endpoints) = (records.services().next(), records.endpoints());
+        let endpoints = endpoints.filter(|_| service.is_none());
+        for name in service.into_iter().chain(endpoints).filter(is_name) {
+            outcome = Outcome::Found;
+            if !write(name) {
+                break;
+            }
+        }
+        outcome
     }
 }
 
@@ -333,6 +337,13 @@ impl<'q> Asked<'q> {
     fn zone_as_asked(&self) -> &'q [u8] {
         let question = self.query.question();
         &question[self.prefix.len()..question.len() - 4]
+    }
+
+    /// Whether labels make a name in the zone. With a long zone the names of some endpoints would have
+    /// too many octets (RFC 1035 §2.3.4): nobody can ask for these, and no record may carry them.
+    fn is_name(&self, labels: [&[u8]; 3]) -> bool {
+        let octets: usize = labels.iter().map(|label| label.len()).sum();
+        octets + self.zone_as_asked().len() <= NAME_MAX
     }
 
     /// Writes one record of the asked name. Answers where its RDATA begins.

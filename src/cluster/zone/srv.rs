@@ -27,8 +27,9 @@ pub(super) fn of_service(
     };
     let weight = weight(port.hits(ports) * service.cluster_ips().count());
     let mut target_at = None;
-    for number in port.numbers(ports) {
-        let target: [&[u8]; 3] = [service.key, SVC, b""];
+    let target: [&[u8]; 3] = [service.key, SVC, b""];
+    let is_name = asked.is_name(target);
+    for number in port.numbers(ports).filter(|_| is_name) {
         match record(asked, reply, weight, number, target) {
             Some(at) => target_at = target_at.or(Some(at)),
             None => return Outcome::Found,
@@ -58,8 +59,9 @@ pub(super) fn of_hosts<'z>(
     for host in hosts.clone() {
         let mut room = [0; 64];
         let label = host.name.label(&mut room);
-        for number in port.numbers(host.ports) {
-            let target: [&[u8]; 3] = [label, key, SVC];
+        let target: [&[u8]; 3] = [label, key, SVC];
+        let is_name = asked.is_name(target);
+        for number in port.numbers(host.ports).filter(|_| is_name) {
             if record(asked, reply, weight, number, target).is_none() {
                 return Outcome::Found;
             }
