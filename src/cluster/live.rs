@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use super::age;
 use super::config::{Config, Scope, Source};
 use super::feed::Feed;
 use super::index::Index;
@@ -67,7 +68,10 @@ impl Identity {
 impl Cluster {
     /// Starts the source and the task that owns the Index.
     pub fn start(identity: Identity) -> Self {
-        Self::with(identity, |shared| tokio::spawn(live(shared)))
+        Self::with(identity, |shared| {
+            let ages = age::tend(shared.feed.clone(), shared.published.clone());
+            tokio::spawn(async { tokio::join!(live(shared), ages).1 })
+        })
     }
 
     /// A cluster without a source: whoever holds the Sender tells it what there is.

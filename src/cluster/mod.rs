@@ -1,4 +1,5 @@
 //! Kubernetes → Zone.
+pub mod age;
 pub mod config;
 mod connect;
 pub mod endpoints;

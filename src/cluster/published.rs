@@ -1,6 +1,7 @@
 //! Where the Index leaves its newest Zone, and where every worker finds it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
@@ -11,13 +12,14 @@ use super::zone::Zone;
 pub struct Published {
     zone: ArcSwap<Zone>,
     generation: watch::Sender<u64>,
+    is_stale: AtomicBool,
 }
 
 impl Published {
     /// Begins with a Zone that knows nothing.
     pub fn new() -> Self {
         let zone = ArcSwap::from_pointee(Zone::unsynced());
-        Self { zone, generation: watch::Sender::new(0) }
+        Self { zone, generation: watch::Sender::new(0), is_stale: AtomicBool::new(false) }
     }
 
     /// The newest Zone.
@@ -35,6 +37,17 @@ impl Published {
     /// The generation of the newest Zone.
     pub fn generation(&self) -> u64 {
         *self.generation.borrow()
+    }
+
+    /// Whether the source has been away for so long that the newest Zone may be an old one.
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        self.is_stale.load(Relaxed)
+    }
+
+    /// Notes whether the newest Zone may be an old one; answers what was noted before.
+    pub fn set_stale(&self, is_stale: bool) -> bool {
+        self.is_stale.swap(is_stale, Relaxed)
     }
 
     /// Waits until something has been published.

@@ -118,6 +118,15 @@ impl Kubernetes {
             Outcome::Alias(target) => return Verdict::Ask(Wait::Alias(target.clone())),
         }
         reply.set_authoritative();
+        self.tell_age(reply);
         Verdict::Reply(Author::Kubernetes)
+    }
+
+    /// Marks a reply from a Zone that may be an old one. A failure says nothing that could be old.
+    pub fn tell_age(&self, reply: &mut Reply<'_>) {
+        let is_word = |reply: &Reply<'_>| matches!(reply.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN);
+        if self.published.is_stale() && is_word(reply) {
+            reply.set_ede(Ede::frozen(reply.rcode()));
+        }
     }
 }

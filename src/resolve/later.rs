@@ -141,7 +141,7 @@ impl Errand {
                 Verdict::Reply(_) | Verdict::ReplyAndRefresh(_) => return Some(written),
                 Verdict::Next | Verdict::Ask(Wait::Upstream) => return None,
                 Verdict::Ask(Wait::Alias(target)) => {
-                    return Some(self.follow(query, &target, kubernetes.ttl_s()).await);
+                    return Some(self.follow(query, &target, kubernetes).await);
                 }
                 Verdict::Ask(Wait::Cluster) => {
                     let wait = timeout_at(deadline, kubernetes.published.newer_than(seen));
@@ -154,18 +154,21 @@ impl Errand {
     }
 
     /// Answers with the alias and with what its target says (Kubernetes DNS specification §2.5).
-    async fn follow(&self, query: &Query<'_>, target: &Name, ttl_s: u32) -> Written {
+    async fn follow(&self, query: &Query<'_>, target: &Name, kubernetes: &Kubernetes) -> Written {
         let inner = match self.errand_for(query, target.as_ref()) {
             Some(errand) if self.depth < CHAIN_MAX => errand.run().await,
             _ => None,
         };
         let ede = inner.as_ref().and_then(|done| done.ede);
         let inner = inner.as_ref().map(|done| &done.reply[..]);
-        match message::chained(query.name(), query.rtype, ttl_s, target, inner) {
+        match message::chained(query.name(), query.rtype, kubernetes.ttl_s(), target, inner) {
             Some(mut answer) => {
                 // The reason of the end is that of the chain, as its response code is.
                 answer.ede = ede;
-                self.write(query, Author::Kubernetes, |reply| reply.answer(&answer, None, 0))
+                self.write(query, Author::Kubernetes, |reply| {
+                    reply.answer(&answer, None, 0);
+                    kubernetes.tell_age(reply);
+                })
             }
             None => self.fail(query, Author::Kubernetes, None),
         }

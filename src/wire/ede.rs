@@ -64,9 +64,18 @@ impl Ede {
 
     /// An answer with this response code from a cache, after its time (RFC 8767 §4).
     pub fn stale(rcode: Rcode) -> Self {
+        Self::old(rcode, "")
+    }
+
+    /// An answer with this response code from a Zone whose source is away.
+    pub fn frozen(rcode: Rcode) -> Self {
+        Self::old(rcode, "the API server is away, this is its last word")
+    }
+
+    fn old(rcode: Rcode, text: &'static str) -> Self {
         // RFC 8914 §4.20: an old denial has a code of its own.
         let code = if rcode == Rcode::NXDOMAIN { 19 } else { 3 };
-        Self { code, rank: Rank::Old, unready: 0, text: "" }
+        Self { code, rank: Rank::Old, unready: 0, text }
     }
 
     /// Why a headless Service has no address: it has this many endpoints, and none is ready.

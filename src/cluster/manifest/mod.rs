@@ -63,6 +63,8 @@ pub(super) async fn send_embedded(
     }
     // When nobody receives any more there is nobody to tell either.
     let _ = send(objects, &outlet, &feed).await;
+    // What cannot change is as good as followed.
+    Kind::ALL.iter().for_each(|kind| feed.kind(*kind).set_following(true));
     // A source that ends is one that broke; this one has only nothing more to say.
     outlet.closed().await;
 }
@@ -97,7 +99,6 @@ async fn send_list(
     }
     outlet.end(kind).await?;
     feed.kind(kind).listed();
-    feed.kind(kind).set_following(true);
     feed.hear(kind, Instant::now());
     Ok(())
 }

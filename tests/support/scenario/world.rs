@@ -135,6 +135,12 @@ impl World {
                 self.own = cluster::list(&words.join(","))?;
                 Ok(())
             }
+            "cluster" if words == ["away"] || words == ["back"] => {
+                for cluster in &self.parts.clusters {
+                    cluster.published.set_stale(words == ["away"]);
+                }
+                Ok(())
+            }
             "cluster" => {
                 self.tell(cluster::changes(&statement.items)?).await;
                 Ok(())
