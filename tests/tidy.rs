@@ -41,7 +41,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper", &["ops/connections.rs"]),
     ("hyper_util", &["cluster/connect.rs", "ops/connections.rs"]),
     ("k8s_openapi", &["cluster/read/"]),
-    ("kube", &["cluster/connect.rs", "cluster/watch/"]),
+    ("kube", &["cluster/connect.rs", "cluster/selector.rs", "cluster/watch/"]),
     ("libc", &["listen/batch.rs"]),
     ("memchr", &["cluster/watch/lines.rs"]),
     ("mimalloc", &["main.rs"]),
