@@ -5,6 +5,7 @@
 //! a [`Flaw`] with its name: it costs itself and nothing else. Strings with JSON escapes are flaws
 //! too, for none of the fields that we read can hold a character that needs one.
 
+mod endpoints;
 mod raw;
 mod slice;
 
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 use crate::cluster::config::Kept;
 use crate::cluster::object::{Kind, Object, ObjectKey, Pod, Port, Protocol, Role, Service, Slice};
+pub use crate::cluster::read::endpoints::read_endpoints;
 use crate::cluster::read::raw::{
     RawHead, RawImport, RawMetadata, RawNamespace, RawPod, RawPort, RawService, RawSpec,
 };

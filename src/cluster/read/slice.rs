@@ -92,7 +92,7 @@ fn import(labels: Option<&RawLabels<'_>>) -> Result<Option<Import>, String> {
 /// Reads an address that may be an endpoint. Whoever may write EndpointSlices must not be able to
 /// point a name at the host of the client (CVE-2021-25740 and its kin), so loopback, link-local,
 /// unspecified and multicast addresses are refused, in IPv4-mapped spelling too.
-fn servable(text: &str, is_v6: bool) -> Option<IpAddr> {
+pub(super) fn servable(text: &str, is_v6: bool) -> Option<IpAddr> {
     let address = text.parse::<IpAddr>().ok()?.to_canonical();
     let is_link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
