@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use super::text::parse;
 use super::*;
 use crate::cluster::object::{Change, ObjectKey, Role};
+use crate::cluster::selector::Selector;
 
 const WEB: &str = "\
 apiVersion: v1
@@ -81,6 +82,64 @@ fn yaml_none_is_headless_and_json_reads_the_same() {
     assert_eq!(parse_yaml(yaml).objects, from_json.objects);
     let Object::Service(service) = &from_json.objects[0] else { panic!() };
     assert_eq!(service.role, Role::Headless);
+}
+
+#[test]
+fn endpoints_are_read_as_slices_beside_the_others() {
+    let text = "
+kind: Endpoints
+metadata: {name: web, namespace: shop}
+subsets: [{addresses: [{ip: 10.1.0.1}, {ip: 127.0.0.1}], ports: [{port: 80}]}]
+---
+kind: EndpointsList
+items: [{metadata: {name: api}}]
+---
+kind: EndpointSlice
+metadata: {name: web, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+";
+    let parsed = parse_yaml(text);
+    assert_eq!(
+        names(&parsed.objects),
+        ["shop/web/Endpoints", "default/api/Endpoints", "shop/web"],
+        "none replaces the other"
+    );
+    assert_eq!((parsed.flaws.len(), parsed.dropped), (0, 1));
+    let Object::Slice(slice) = &parsed.objects[0] else { panic!() };
+    assert_eq!((slice.service.as_deref(), slice.parts[0].endpoints.len()), (Some("web"), 1));
+}
+
+#[test]
+fn selectors_are_applied_as_an_api_server_would() {
+    let text = "
+{kind: Namespace, metadata: {name: a, labels: {team: x}}}
+---
+{kind: Namespace, metadata: {name: b}}
+---
+{kind: Service, metadata: {name: kept, labels: {app: web}}, spec: {}}
+---
+{kind: Service, metadata: {name: dropped, labels: {app: db}}, spec: {}}
+---
+{kind: Service, metadata: {name: odd, labels: {app: 7}}, spec: {}}
+---
+{kind: Endpoints, metadata: {name: bare}}
+---
+{kind: Endpoints, metadata: {name: ready, labels: {app: web}}}
+";
+    let selector = |text| Some(Selector::parse(text).unwrap());
+    let select = |labels, namespace_labels| {
+        let scope = Scope { labels, namespace_labels, ..Scope::default() };
+        names(&parse(Path::new("a.yaml"), text, &scope).unwrap().objects)
+    };
+    assert_eq!(
+        select(selector("app=web"), selector("team")),
+        ["a", "default/kept", "default/ready/Endpoints"]
+    );
+    assert_eq!(
+        select(selector("!app"), selector("!team")),
+        ["b", "default/odd", "default/bare/Endpoints"]
+    );
+    assert_eq!(select(None, None).len(), 7);
 }
 
 #[test]

@@ -1,16 +1,21 @@
 //! The text of a manifest → Objects. YAML with several documents, JSON, and lists of either.
 //!
 //! Each object becomes the JSON that an API server would send and goes through the one reader of
-//! [`crate::cluster::read`], so that a file can hold nothing that a server could not.
+//! [`crate::cluster::read`], so that a file can hold nothing that a server could not. The selectors
+//! that a server would apply are applied here. Objects `Endpoints` are taken as slices: whoever
+//! writes endpoints by hand often writes those, and an address that is in both is one address.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cluster::config::{Kept, Scope};
+use crate::cluster::config::Scope;
 use crate::cluster::object::{Kind, Object};
-use crate::cluster::read::{Flaw, Found, read};
+use crate::cluster::read::{Flaw, Found, Reading, read, read_endpoints};
 
+/// The other kind of slices.
+const ENDPOINTS: &str = "Endpoints";
 /// Deepest nesting of lists in lists.
 const LISTS_MAX: usize = 4;
 /// Bounds of the YAML parser: what a file of the largest size can hold, and no more.
@@ -92,17 +97,22 @@ impl Parsed {
             }
         } else if let Some(kind) = kind(&name, document.get("apiVersion"))
             && scope.watches(kind)
+            && scope.selector(kind).is_none_or(|selector| selector.matches(&labels(&document)))
         {
-            self.take_object(kind, document, scope.kept);
+            if kind != Kind::Namespace {
+                set_default_namespace(&mut document);
+            }
+            let json = document.to_string();
+            self.take_reading(match &*name {
+                ENDPOINTS => read_endpoints(scope.kept, &json).map(named_apart),
+                _ => read(kind, scope.kept, &json),
+            });
         }
     }
 
-    /// Takes a document of a kind that we know.
-    fn take_object(&mut self, kind: Kind, mut document: Value, kept: Kept) {
-        if kind != Kind::Namespace {
-            set_default_namespace(&mut document);
-        }
-        match read(kind, kept, &document.to_string()) {
+    /// Takes what a document of a kind that we know says.
+    fn take_reading(&mut self, reading: Result<Reading, Flaw>) {
+        match reading {
             Ok(reading) => {
                 self.dropped += u64::from(reading.dropped);
                 match reading.found {
@@ -122,10 +132,26 @@ fn kind(name: &str, api_version: Option<&Value>) -> Option<Kind> {
         ("Namespace", Some("v1") | None) => Some(Kind::Namespace),
         ("Service", Some("v1") | None) => Some(Kind::Service),
         ("EndpointSlice", Some("discovery.k8s.io/v1") | None) => Some(Kind::Slice),
+        (ENDPOINTS, Some("v1") | None) => Some(Kind::Slice),
         ("Pod", Some("v1") | None) => Some(Kind::Pod),
         ("ServiceImport", Some("multicluster.x-k8s.io/v1alpha1") | None) => Some(Kind::Import),
         _ => None,
     }
+}
+
+/// An EndpointSlice in the files may have the name of an `Endpoints`, but none has a slash in it.
+fn named_apart(mut reading: Reading) -> Reading {
+    if let Found::Object(Object::Slice(slice)) = &mut reading.found {
+        slice.key.name = format!("{}/{ENDPOINTS}", slice.key.name).into();
+    }
+    reading
+}
+
+/// The labels of a document, as far as they are some.
+fn labels(document: &Value) -> BTreeMap<String, String> {
+    let labels = document.pointer("/metadata/labels").and_then(Value::as_object);
+    let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    labels.into_iter().flatten().filter_map(text).collect()
 }
 
 /// An object without a Namespace goes where `kubectl apply` would put it.
