@@ -144,7 +144,7 @@ impl File {
     fn production(&self) -> impl Iterator<Item = (usize, &str)> {
         let tests = pattern(r"#\[cfg\(test\)\]\n(pub\S+ )?mod \w+ \{").find(&self.text);
         let end = match tests {
-            _ if self.path.ends_with("/tests.rs") => 0,
+            _ if self.path.ends_with("/tests.rs") || self.path.contains("/tests/") => 0,
             Some(tests) => self.text[..tests.start()].lines().count(),
             None => usize::MAX,
         };

@@ -30,14 +30,6 @@ impl Outlet {
         &self.scope
     }
 
-    /// The one exposed Namespace, if it is one: the API server can then choose for us.
-    pub(super) fn only_namespace(&self) -> Option<&str> {
-        match &self.scope.namespaces[..] {
-            [only] => Some(only),
-            _ => None,
-        }
-    }
-
     /// Says that a full list begins.
     pub(super) async fn begin(&self, kind: Kind) -> Result<(), Hangup> {
         self.send(Change::ListBegin(kind)).await

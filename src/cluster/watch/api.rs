@@ -10,6 +10,7 @@ use kube::client::Body;
 use kube::core::Request;
 use tokio::time::{Instant, timeout};
 
+use crate::cluster::config::Scope;
 use crate::cluster::connect::ApiServer;
 use crate::cluster::feed::Feed;
 use crate::cluster::object::Kind;
@@ -22,28 +23,83 @@ const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most of an error body that is read, in bytes.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 
+/// Pods that have not ended: the others keep an address that may be another's by then (as CoreDNS).
+const PODS_AT_WORK: &str = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
+
+/// Where an API server keeps objects. Slices may be found in either of two places.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Resource {
+    /// Its name, in URLs and RBAC rules.
+    pub name: &'static str,
+    /// The API group, empty for the core.
+    pub group: &'static str,
+    path: &'static str,
+}
+
 /// One resource of one API server.
 pub(super) struct Api {
     server: Arc<ApiServer>,
     feed: Arc<Feed>,
-    request: Request,
-    /// Restricts all requests to one Namespace.
+    resource: Resource,
+    label_selector: Option<String>,
     field_selector: Option<String>,
     timing: Timing,
 }
 
+impl Resource {
+    pub(super) const SLICES: Self = Self {
+        name: "endpointslices",
+        group: "discovery.k8s.io",
+        path: "/apis/discovery.k8s.io/v1/endpointslices",
+    };
+    /// What API servers without the discovery API have instead.
+    pub(super) const ENDPOINTS: Self =
+        Self { name: "endpoints", group: "", path: "/api/v1/endpoints" };
+
+    /// Where objects of `kind` are found first.
+    pub(super) fn of(kind: Kind) -> Self {
+        let (group, path) = match kind {
+            Kind::Namespace => ("", "/api/v1/namespaces"),
+            Kind::Service => ("", "/api/v1/services"),
+            Kind::Slice => return Self::SLICES,
+            Kind::Pod => ("", "/api/v1/pods"),
+            Kind::Import => {
+                ("multicluster.x-k8s.io", "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports")
+            }
+        };
+        Self { name: kind.resource(), group, path }
+    }
+}
+
 impl Api {
-    /// The resource of `kind`, in all Namespaces or in one.
+    /// What `scope` counts of the objects of `kind`.
     pub(super) fn new(
         kind: Kind,
-        only_namespace: Option<&str>,
+        scope: &Scope,
         server: Arc<ApiServer>,
         feed: Arc<Feed>,
         timing: Timing,
     ) -> Self {
-        let field = if kind == Kind::Namespace { "metadata.name" } else { "metadata.namespace" };
-        let field_selector = only_namespace.map(|namespace| format!("{field}={namespace}"));
-        Self { server, feed, request: Request::new(path(kind)), field_selector, timing }
+        let label_selector = scope.selector(kind).map(ToString::to_string);
+        let field_selector = field_selector(kind, scope);
+        let resource = Resource::of(kind);
+        Self { server, feed, resource, label_selector, field_selector, timing }
+    }
+
+    /// What is asked for.
+    pub(super) fn resource(&self) -> Resource {
+        self.resource
+    }
+
+    /// Asks for another resource from here on.
+    pub(super) fn turn_to(&mut self, resource: Resource) {
+        self.resource = resource;
+    }
+
+    /// Whether the server has a resource and lets us see it.
+    pub(super) async fn has(&self, resource: Resource) -> bool {
+        let params = ListParams::default().limit(1);
+        self.ask(Request::new(resource.path).list(&params)).await.is_ok()
     }
 
     /// Asks for all objects, a bookmark, and then changes, as one stream (WatchList).
@@ -60,9 +116,10 @@ impl Api {
     /// Asks for a page of a list, most recent state.
     pub(super) async fn page(&self, limit: u32, token: Option<&str>) -> Result<Vec<u8>, Trouble> {
         let mut params = ListParams::default().limit(limit);
+        params.label_selector.clone_from(&self.label_selector);
         params.field_selector.clone_from(&self.field_selector);
         params.continue_token = token.map(str::to_owned);
-        let answer = self.ask(self.request.list(&params)).await?;
+        let answer = self.ask(self.request().list(&params)).await?;
         collect(answer.into_body(), PAGE_BYTES_MAX, self.timing.answer).await
     }
 
@@ -80,13 +137,18 @@ impl Api {
     fn watch_params(&self) -> WatchParams {
         let (shortest, longest) = self.timing.watch_s;
         let mut params = WatchParams::default().timeout(rand::random_range(shortest..=longest));
+        params.label_selector.clone_from(&self.label_selector);
         params.field_selector.clone_from(&self.field_selector);
         params
     }
 
+    fn request(&self) -> Request {
+        Request::new(self.resource.path)
+    }
+
     /// Opens a watch.
     async fn watch(&self, params: &WatchParams, version: &str) -> Result<Lines, Trouble> {
-        let answer = self.ask(self.request.watch(params, version)).await?;
+        let answer = self.ask(self.request().watch(params, version)).await?;
         Ok(Lines::new(answer.into_body()))
     }
 
@@ -118,23 +180,20 @@ impl Api {
     }
 }
 
-/// The URL path of the resource.
-fn path(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Namespace => "/api/v1/namespaces",
-        Kind::Service => "/api/v1/services",
-        Kind::Slice => "/apis/discovery.k8s.io/v1/endpointslices",
-        Kind::Pod => "/api/v1/pods",
-        Kind::Import => "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports",
-    }
+/// What the server is to choose by other things than labels.
+fn field_selector(kind: Kind, scope: &Scope) -> Option<String> {
+    let field = if kind == Kind::Namespace { "metadata.name" } else { "metadata.namespace" };
+    let namespace = only_namespace(scope).map(|namespace| format!("{field}={namespace}"));
+    let pods = (kind == Kind::Pod).then(|| PODS_AT_WORK.to_owned());
+    let fields: Vec<String> = namespace.into_iter().chain(pods).collect();
+    (!fields.is_empty()).then(|| fields.join(","))
 }
 
-/// The RBAC group of the resource.
-pub(super) fn group(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Namespace | Kind::Service | Kind::Pod => "",
-        Kind::Slice => "discovery.k8s.io",
-        Kind::Import => "multicluster.x-k8s.io",
+/// The one exposed Namespace, if it is one: the server can choose it for us then.
+fn only_namespace(scope: &Scope) -> Option<&str> {
+    match &scope.namespaces[..] {
+        [only] => Some(only),
+        _ => None,
     }
 }
 

@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::cluster::outlet::Hangup;
-use crate::cluster::read::{Found, read, read_bookmark, read_head};
+use crate::cluster::read::{Flaw, Found, Reading, read, read_bookmark, read_endpoints, read_head};
+use crate::cluster::watch::api::Resource;
 use crate::cluster::watch::lines::{Line, Lines};
 use crate::cluster::watch::seen::number;
 use crate::cluster::watch::trouble::Trouble;
@@ -110,7 +111,7 @@ impl Watcher {
     /// Applies an object, or skips it; returns its version.
     pub(super) async fn apply(&mut self, json: &str) -> Result<Box<str>, Hangup> {
         let state = self.feed.kind(self.kind);
-        let reading = match read(self.kind, self.outlet.scope().kept, json) {
+        let reading = match self.read(json) {
             Ok(reading) => reading,
             Err(flaw) => {
                 state.skipped.add(1);
@@ -123,12 +124,8 @@ impl Watcher {
         self.flaws.forget(namespace, name);
         if self.seen.note(namespace, name, &reading.version) {
             state.repairs.add(1);
-            tracing::warn!(
-                resource = self.kind.resource(),
-                namespace,
-                name,
-                "the watch omitted it"
-            );
+            let resource = self.resource();
+            tracing::warn!(resource, namespace, name, "the watch omitted it");
         }
         match reading.found {
             Found::Object(object) => self.outlet.apply(object).await?,
@@ -139,6 +136,15 @@ impl Watcher {
             }
         }
         Ok(reading.version)
+    }
+
+    /// Reads an object as what it was asked for.
+    fn read(&self, json: &str) -> Result<Reading, Flaw> {
+        let kept = self.outlet.scope().kept;
+        match self.api.resource() == Resource::ENDPOINTS {
+            true => read_endpoints(kept, json),
+            false => read(self.kind, kept, json),
+        }
     }
 
     /// Deletes by the identity alone, so that a flawed object can go too.

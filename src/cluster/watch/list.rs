@@ -57,7 +57,7 @@ impl Watcher {
             Err(why @ (Trouble::Refused { .. } | Trouble::Stalled(_) | Trouble::Ended)) => why,
             Err(other) => return Err(other),
         };
-        tracing::info!(resource = self.kind.resource(), "no streaming list ({why}); using pages");
+        tracing::info!(resource = self.resource(), "no streaming list ({why}); using pages");
         self.list_pages().await?;
         // A stream that merely ended says nothing about what the server can do.
         if !matches!(why, Trouble::Ended) {
@@ -128,8 +128,9 @@ impl Watcher {
         let now = Instant::now();
         self.feed.hear(self.kind, now);
         if !self.feed.kind(self.kind).is_synced() {
-            tracing::info!(resource = self.kind.resource(), version, "first list is complete");
+            tracing::info!(resource = self.resource(), version, "first list is complete");
         }
+        self.recover_lack();
         self.feed.kind(self.kind).listed();
         self.listed_at = Some(now);
         self.reconcile_at = now + self.timing.reconcile.mul_f64(rand::random_range(0.9..1.1));

@@ -15,6 +15,7 @@ mod backoff;
 mod follow;
 mod lines;
 mod list;
+mod missing;
 mod notices;
 mod seen;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::cluster::read::Bookmark;
 use crate::cluster::watch::api::Api;
 use crate::cluster::watch::backoff::Backoff;
 use crate::cluster::watch::list::Style;
+use crate::cluster::watch::missing::Lack;
 use crate::cluster::watch::notices::Notices;
 use crate::cluster::watch::seen::Seen;
 use crate::cluster::watch::trouble::Trouble;
@@ -60,6 +62,10 @@ pub(super) struct Timing {
     pub backoff: (Duration, Duration),
     /// First and longest wait before a full list, which is dear (as client-go).
     pub relist_backoff: (Duration, Duration),
+    /// First and longest wait before an API that is missing is looked for again. The first is
+    /// short, because a server that starts does not know its roles and resources yet; the longest
+    /// is for a cluster that will never have it.
+    pub missing: (Duration, Duration),
     /// `timeoutSeconds` of watches, shortest and longest: spread, so that not all end at once.
     pub watch_s: (u32, u32),
     /// Time between full lists that look for omitted events, ±10 %.
@@ -78,6 +84,7 @@ impl Default for Timing {
             steady: Duration::from_secs(5),
             backoff: (Duration::from_millis(500), Duration::from_secs(5)),
             relist_backoff: (Duration::from_millis(800), Duration::from_secs(30)),
+            missing: (Duration::from_secs(5), Duration::from_secs(5 * 60)),
             watch_s: (240, 294),
             reconcile: Duration::from_secs(30 * 60),
             doubt: Duration::from_secs(5 * 60),
@@ -110,6 +117,8 @@ struct Watcher {
     notices: Notices,
     failures: Backoff,
     relists: Backoff,
+    lacks: Backoff,
+    lack: Lack,
     listed_at: Option<Instant>,
     reconcile_at: Instant,
     /// The last watch did its work before it ended.
@@ -152,8 +161,7 @@ impl Watcher {
         feed: &Arc<Feed>,
         timing: Timing,
     ) -> Self {
-        let only = outlet.only_namespace();
-        let api = Api::new(kind, only, Arc::clone(server), Arc::clone(feed), timing);
+        let api = Api::new(kind, outlet.scope(), Arc::clone(server), Arc::clone(feed), timing);
         let backoff = |(shortest, longest)| Backoff::new(shortest, longest);
         Self {
             kind,
@@ -170,6 +178,8 @@ impl Watcher {
             notices: Notices::default(),
             failures: backoff(timing.backoff),
             relists: backoff(timing.relist_backoff),
+            lacks: backoff(timing.missing),
+            lack: Lack::default(),
             listed_at: None,
             reconcile_at: Instant::now() + timing.reconcile,
             was_steady: false,
@@ -198,7 +208,7 @@ impl Watcher {
     /// Opens a stream of changes, after a full list if the position is unknown.
     async fn open(&mut self) -> Result<lines::Lines, Trouble> {
         if self.version.is_none()
-            && let Some(lines) = self.list().await?
+            && let Some(lines) = self.list_what_is_there().await?
         {
             return Ok(lines);
         }
@@ -209,7 +219,9 @@ impl Watcher {
     async fn note(&mut self, why: &Trouble) {
         let Some(fault) = why.fault() else { return };
         self.feed.kind(self.kind).fail(fault);
-        if let Some(held_back) = self.notices.tell(fault, Instant::now()) {
+        if self.is_bearable(why) {
+            self.tell_lack(why, fault);
+        } else if let Some(held_back) = self.notices.tell(fault, Instant::now()) {
             self.tell(why, fault, held_back);
         }
         if matches!(fault, Fault::Unauthorized | Fault::Unreachable) {
@@ -218,7 +230,7 @@ impl Watcher {
     }
 
     fn tell(&self, why: &Trouble, fault: Fault, held_back: u64) {
-        let (resource, remedy) = (self.kind.resource(), self.remedy(fault));
+        let (resource, remedy) = (self.resource(), self.remedy(fault));
         // API servers restart and forget; a watch that goes on after that needs nobody.
         if matches!(fault, Fault::Cut | Fault::Expired) {
             tracing::info!(resource, held_back, "{why}; answering from what is known");
@@ -234,8 +246,8 @@ impl Watcher {
             Fault::Forbidden => format!(
                 "; let a ClusterRole of our ServiceAccount allow the verbs list and watch on the \
                  resource {} of the apiGroup \"{}\"",
-                self.kind.resource(),
-                api::group(self.kind),
+                self.resource(),
+                self.api.resource().group,
             ),
             _ => String::new(),
         }
@@ -247,12 +259,15 @@ impl Watcher {
             self.failures.succeed();
         }
         match why {
+            _ if self.is_bearable(why) => self.pause_of_lack(why),
             Trouble::Ended => Duration::ZERO,
             Trouble::Due => {
                 self.version = None;
                 Duration::ZERO
             }
             Trouble::Expired(_) | Trouble::Backwards { .. } => self.pause_before_list(why),
+            // What is in their place has versions of its own.
+            Trouble::Absent(_) if self.kind == Kind::Slice => self.pause_before_list(why),
             Trouble::Throttled(Some(after)) => {
                 self.failures.fail().max((*after).min(RETRY_AFTER_MAX))
             }
@@ -277,7 +292,7 @@ impl Watcher {
     fn recover(&mut self) {
         if self.failures.failures() > 0 {
             let failures = self.failures.failures();
-            tracing::info!(resource = self.kind.resource(), failures, "watching again");
+            tracing::info!(resource = self.resource(), failures, "watching again");
         }
         self.failures.succeed();
     }
@@ -296,7 +311,7 @@ impl Watcher {
         let now = Instant::now();
         self.feed.kind(self.kind).fail(Fault::Garbage);
         if let Some(held_back) = self.notices.tell(Fault::Garbage, now) {
-            let resource = self.kind.resource();
+            let resource = self.resource();
             tracing::warn!(resource, held_back, "{what}; it is left out, a full list follows");
         }
         self.reconcile_at = self.reconcile_at.min(now + self.timing.doubt);

@@ -1,5 +1,7 @@
 //! A watch against a scripted API server, on a paused clock.
 
+mod missing;
+
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::JoinHandle;
 
@@ -27,17 +29,20 @@ fn watch_exposed(
     namespaces: &[&str],
     replies: impl IntoIterator<Item = (Ask, Reply)>,
 ) -> Rig {
+    let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+    watch_scope(kind, &Scope { namespaces, ..Scope::default() }, replies)
+}
+
+fn watch_scope(kind: Kind, scope: &Scope, replies: impl IntoIterator<Item = (Ask, Reply)>) -> Rig {
     let script = Arc::new(Script::default());
     for (ask, reply) in replies {
         script.on(ask, kind.resource(), reply);
     }
-    let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
-    let scope = Scope { namespaces, ..Scope::default() };
     let (sender, changes) = channel(64);
-    let feed = Arc::new(Feed::new(Instant::now(), &Scope::default()));
+    let feed = Arc::new(Feed::new(Instant::now(), scope));
     let client = kube::Client::new(script.router(), "default");
     let server = Arc::new(ApiServer::with_client(client));
-    let outlet = Outlet::new(sender, &scope);
+    let outlet = Outlet::new(sender, scope);
     let task = tokio::spawn(run(kind, server, outlet, Arc::clone(&feed), Timing::default()));
     Rig { script, feed, changes, task, kind }
 }

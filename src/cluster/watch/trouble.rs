@@ -27,6 +27,8 @@ pub(super) enum Trouble {
     Unauthorized(String),
     #[error("the API server does not allow it (403: {0})")]
     Forbidden(String),
+    #[error("the API server does not have it (404: {0})")]
+    Absent(String),
     #[error("the API server asks us to slow down (429)")]
     Throttled(Option<Duration>),
     #[error("the API server has forgotten our resource version (410: {0})")]
@@ -68,7 +70,7 @@ impl Trouble {
             Self::Forbidden(_) => Fault::Forbidden,
             Self::Throttled(_) => Fault::Throttled,
             Self::Expired(_) => Fault::Expired,
-            Self::Refused { .. } => Fault::Refused,
+            Self::Absent(_) | Self::Refused { .. } => Fault::Refused,
             Self::Server { .. } => Fault::Server,
             Self::Cut(_) => Fault::Cut,
             Self::Garbage(_) | Self::PageTooLarge(_) => Fault::Garbage,
@@ -101,6 +103,7 @@ impl Trouble {
         match code {
             401 => Self::Unauthorized(message),
             403 => Self::Forbidden(message),
+            404 => Self::Absent(message),
             410 => Self::Expired(message),
             429 => Self::Throttled(after),
             400..500 => Self::Refused { code, message },

@@ -1,0 +1,149 @@
+//! APIs that a server may not have, or may not show us: what takes their place, and what is told.
+//!
+//! ```text
+//! endpointslices  404 ──────► endpoints, until a full list finds the others
+//! serviceimports  404 ──────► an empty list: the cluster set has no Services
+//! serviceimports, pods  403 ► nothing: nobody knows whether there are any
+//! ```
+//!
+//! Each is told once, and looked for ever more slowly. The watches of other kinds do not notice.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cluster::feed::Fault;
+use crate::cluster::object::Kind;
+use crate::cluster::watch::Watcher;
+use crate::cluster::watch::api::Resource;
+use crate::cluster::watch::lines::Lines;
+use crate::cluster::watch::trouble::Trouble;
+
+/// What is known of an API that is missing.
+#[derive(Debug, Default)]
+pub(super) struct Lack {
+    /// The fault that was told.
+    told: Option<Fault>,
+    absent_since: Option<Instant>,
+    /// The Index was told that there is nothing.
+    is_listed: bool,
+}
+
+impl Watcher {
+    /// The name of what is asked for.
+    pub(super) fn resource(&self) -> &'static str {
+        self.api.resource().name
+    }
+
+    /// Lists all objects, or what is in their place.
+    pub(super) async fn list_what_is_there(&mut self) -> Result<Option<Lines>, Trouble> {
+        if self.kind == Kind::Slice {
+            return self.list_slices().await;
+        }
+        let listed = self.list().await;
+        if self.kind == Kind::Import && matches!(listed, Err(Trouble::Absent(_))) {
+            self.list_nothing().await?;
+        }
+        listed
+    }
+
+    /// Lists EndpointSlices, or the Endpoints of a server without the discovery API.
+    async fn list_slices(&mut self) -> Result<Option<Lines>, Trouble> {
+        let has_turned = self.api.resource() == Resource::ENDPOINTS;
+        if has_turned && self.api.has(Resource::SLICES).await {
+            tracing::info!("the API server has endpointslices; watching them again");
+            self.turn_to(Resource::SLICES);
+        }
+        let listed = self.list().await;
+        if self.api.resource() == Resource::ENDPOINTS || !matches!(listed, Err(Trouble::Absent(_)))
+        {
+            return listed;
+        }
+        tracing::info!("the API server has no endpointslices (404); watching endpoints instead");
+        self.turn_to(Resource::ENDPOINTS);
+        self.list().await
+    }
+
+    /// Asks for another resource from here on. What was seen of the first says nothing of it.
+    fn turn_to(&mut self, resource: Resource) {
+        self.api.turn_to(resource);
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        (self.version, self.passed) = (None, None);
+        self.seen = super::Seen::default();
+    }
+
+    /// Says that there are no objects, once that is sure.
+    async fn list_nothing(&mut self) -> Result<(), Trouble> {
+        let since = *self.lack.absent_since.get_or_insert_with(Instant::now);
+        // Proxies before API servers say 404 at times, so what was there is not given up at once.
+        let is_sure = self.listed_at.is_none() || since.elapsed() >= self.timing.missing.1;
+        self.feed.hear(self.kind, Instant::now());
+        if !is_sure || self.lack.is_listed {
+            return Ok(());
+        }
+        if self.listed_at.take().is_some() {
+            tracing::warn!(resource = self.resource(), "it stays away; what was there is gone");
+        }
+        self.forget();
+        self.outlet.begin(self.kind).await?;
+        self.outlet.end(self.kind).await?;
+        self.feed.kind(self.kind).listed();
+        self.lack.is_listed = true;
+        Ok(())
+    }
+
+    /// A full list is complete, so nothing is missing (any more).
+    pub(super) fn recover_lack(&mut self) {
+        if std::mem::take(&mut self.lack).told.is_some() {
+            tracing::info!(resource = self.resource(), "it is there; listed");
+        }
+        self.lacks.succeed();
+    }
+
+    /// Whether only names of its own need what is missing: a server without it is sound.
+    pub(super) fn is_bearable(&self, why: &Trouble) -> bool {
+        match self.kind {
+            Kind::Import => matches!(why, Trouble::Absent(_) | Trouble::Forbidden(_)),
+            Kind::Pod => matches!(why, Trouble::Forbidden(_)),
+            Kind::Namespace | Kind::Service | Kind::Slice => false,
+        }
+    }
+
+    /// Tells what is missing and what to do, once while that lasts.
+    pub(super) fn tell_lack(&mut self, why: &Trouble, fault: Fault) {
+        if self.lack.told.replace(fault) == Some(fault) {
+            return;
+        }
+        let remedy = match why {
+            Trouble::Absent(_) => format!(
+                "; install the CustomResourceDefinition {}.{}",
+                self.resource(),
+                self.api.resource().group
+            ),
+            _ => self.remedy(fault),
+        };
+        let meanwhile = self.meanwhile(why);
+        tracing::warn!(resource = self.resource(), "{why}{remedy}; until then {meanwhile}");
+    }
+
+    /// What clients get while it is missing.
+    fn meanwhile(&self, why: &Trouble) -> &'static str {
+        match (self.kind, why) {
+            _ if self.listed_at.is_some() => "the last picture of them is served",
+            (_, Trouble::Absent(_)) => "the cluster set has no names",
+            (Kind::Pod, _) => "names of Pods are SERVFAIL",
+            _ => "names of the cluster set are SERVFAIL",
+        }
+    }
+
+    /// How long to wait before it is looked for again.
+    pub(super) fn pause_of_lack(&mut self, why: &Trouble) -> Duration {
+        if matches!(why, Trouble::Absent(_)) {
+            self.version = None;
+        }
+        self.lacks.fail()
+    }
+}
