@@ -16,14 +16,16 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::{BoxError, ServiceBuilder};
 
-use crate::cluster::config::{Source, Tls};
+use crate::cluster::config::{ApiLimits, Source, Tls};
 use crate::cluster::error::Error;
+use crate::cluster::limits::Limits;
 
 /// An API server and how we prove who we are.
 pub(super) struct ApiServer {
     /// `None` for a client that cannot be made again.
     source: Option<Source>,
     host: String,
+    limits: Limits,
     client: Mutex<Client>,
     renewed_at: Mutex<Instant>,
 }
@@ -46,24 +48,30 @@ impl ApiServer {
     ///
     /// # Errors
     /// What is missing or wrong in files and settings.
-    pub(super) async fn open(source: &Source) -> Result<Self, Error> {
+    pub(super) async fn open(source: &Source, limits: ApiLimits) -> Result<Self, Error> {
         let config = config(source).await?;
         let host = config.cluster_url.authority().map_or("", |at| at.as_str()).to_owned();
-        let mut server = Self::with_client(client(source, config).await?);
+        let mut server = Self::with_client(client(source, config).await?, limits);
         server.host = host;
         server.source = Some(source.clone());
         Ok(server)
     }
 
     /// Wraps a client that exists already.
-    pub(super) fn with_client(client: Client) -> Self {
-        let renewed_at = Mutex::new(Instant::now());
-        Self { source: None, host: String::new(), client: Mutex::new(client), renewed_at }
+    pub(super) fn with_client(client: Client, limits: ApiLimits) -> Self {
+        let now = Instant::now();
+        let (limits, renewed_at) = (Limits::new(limits, now), Mutex::new(now));
+        Self { source: None, host: String::new(), limits, client: Mutex::new(client), renewed_at }
     }
 
     /// The client with the latest credentials.
     pub(super) fn client(&self) -> Client {
         self.client.lock().clone()
+    }
+
+    /// How hard it may be asked.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Host and port.

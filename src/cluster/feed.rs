@@ -82,6 +82,15 @@ pub struct Requests {
     host: OnceLock<String>,
     /// By status code; 0 is no answer. HTTP has at most 900 codes, so this is bounded.
     codes: Mutex<BTreeMap<u16, u64>>,
+    /// From a request to the headers of its answer.
+    pub answers: Durations,
+    /// What requests were held up by our own rate limit, most of them not at all.
+    pub waits: Durations,
+}
+
+/// How long things took.
+#[derive(Debug, Default)]
+pub struct Durations {
     buckets: [Count; BUCKETS_S.len()],
     count: Count,
     sum_us: Count,
@@ -89,7 +98,7 @@ pub struct Requests {
 
 /// The one verb that we use: lists and watches are both GET.
 pub const METHOD: &str = "GET";
-/// Upper bounds of the request durations, in seconds (Prometheus default, as CoreDNS has it).
+/// Upper bounds of [`Durations`], in seconds (Prometheus default, as CoreDNS has it).
 pub const BUCKETS_S: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 impl Feed {
@@ -230,16 +239,6 @@ impl Requests {
         self.codes.lock().iter().map(|(code, count)| (*code, *count)).collect()
     }
 
-    /// Requests per bucket of [`BUCKETS_S`], not cumulative; slower ones are only in the count.
-    pub fn buckets(&self) -> [u64; BUCKETS_S.len()] {
-        std::array::from_fn(|at| self.buckets[at].value())
-    }
-
-    /// Requests, and the time until their response headers came.
-    pub fn total(&self) -> (u64, Duration) {
-        (self.count.value(), Duration::from_micros(self.sum_us.value()))
-    }
-
     /// Names the API server. The first name stays: a source does not change its server.
     pub(super) fn set_host(&self, host: &str) {
         self.host.get_or_init(|| host.to_owned());
@@ -248,6 +247,24 @@ impl Requests {
     /// Counts a request by its status code, 0 for none.
     pub(super) fn count(&self, code: u16, took: Duration) {
         *self.codes.lock().entry(code).or_default() += 1;
+        self.answers.record(took);
+    }
+}
+
+impl Durations {
+    /// How many are in each bucket of [`BUCKETS_S`], not cumulative; longer ones are only in the
+    /// count.
+    pub fn buckets(&self) -> [u64; BUCKETS_S.len()] {
+        std::array::from_fn(|at| self.buckets[at].value())
+    }
+
+    /// Their count and their sum.
+    pub fn total(&self) -> (u64, Duration) {
+        (self.count.value(), Duration::from_micros(self.sum_us.value()))
+    }
+
+    /// Counts one.
+    pub(super) fn record(&self, took: Duration) {
         if let Some(at) = BUCKETS_S.iter().position(|bound| took.as_secs_f64() <= *bound) {
             self.buckets[at].add(1);
         }
@@ -295,8 +312,8 @@ mod tests {
         requests.count(200, Duration::from_millis(20));
         requests.count(200, Duration::from_secs(11));
         requests.count(0, Duration::ZERO);
-        assert_eq!(requests.buckets(), [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(requests.total(), (3, Duration::from_millis(11_020)));
+        assert_eq!(requests.answers.buckets(), [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(requests.answers.total(), (3, Duration::from_millis(11_020)));
         assert_eq!(requests.by_code(), [(0, 1), (200, 2)]);
     }
 }

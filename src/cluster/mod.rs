@@ -8,6 +8,7 @@ pub mod feed;
 mod flaws;
 mod hosts;
 pub mod index;
+mod limits;
 pub mod live;
 mod manifest;
 pub mod object;

@@ -28,7 +28,8 @@ impl Running {
     }
 }
 
-/// Starts to send Changes of what `scope` watches of `source`. A server that is away is no error: it is tried until it answers.
+/// Starts to send Changes of what `scope` watches of `source`. A server that is away is no error:
+/// it is tried until it answers.
 ///
 /// # Errors
 /// Credentials and settings that are missing or wrong.
@@ -48,7 +49,7 @@ pub async fn start(
             tasks.spawn(manifest::send_embedded(texts, outlet, feed));
         }
         Source::InCluster | Source::Kubeconfig { .. } | Source::Endpoint { .. } => {
-            let server = ApiServer::open(source).await?;
+            let server = ApiServer::open(source, scope.api).await?;
             feed.requests.set_host(server.host());
             watch_all(Arc::new(server), &outlet, &feed, Timing::default(), &mut tasks);
         }

@@ -158,8 +158,13 @@ impl Api {
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Response<Body>, Trouble> {
         let request = request.map_err(|error| Trouble::Garbage(chain(&error)))?.map(Body::from);
+        self.feed.requests.waits.record(self.server.limits().turn().await);
+        // It is given back when the head of the answer is there: a watch is open for minutes, and a
+        // page may take long, so with their bodies the watches would lock each other out.
+        let place = self.server.limits().place().await;
         let asked = Instant::now();
         let answer = timeout(self.timing.answer, self.server.client().send(request)).await;
+        drop(place);
         let code = answer.as_ref().ok().and_then(|a| a.as_ref().ok()).map(|a| a.status().as_u16());
         self.feed.requests.count(code.unwrap_or(0), asked.elapsed());
         let answer = answer.map_err(|_| self.no_answer())?;

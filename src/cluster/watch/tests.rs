@@ -1,12 +1,13 @@
 //! A watch against a scripted API server, on a paused clock.
 
 mod missing;
+mod requests;
 
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::cluster::config::Scope;
+use crate::cluster::config::{ApiLimits, Scope};
 use crate::cluster::object::{Change, Object, ObjectKey, Part, Role, Service};
 use crate::cluster::outlet::Outlet;
 use crate::cluster::scripted_api::{Ask, Reply, Script, Step};
@@ -41,7 +42,7 @@ fn watch_scope(kind: Kind, scope: &Scope, replies: impl IntoIterator<Item = (Ask
     let (sender, changes) = channel(64);
     let feed = Arc::new(Feed::new(Instant::now(), scope));
     let client = kube::Client::new(script.router(), "default");
-    let server = Arc::new(ApiServer::with_client(client));
+    let server = Arc::new(ApiServer::with_client(client, scope.api));
     let outlet = Outlet::new(sender, scope);
     let task = tokio::spawn(run(kind, server, outlet, Arc::clone(&feed), Timing::default()));
     Rig { script, feed, changes, task, kind }
@@ -109,6 +110,14 @@ fn page(items: &[String], token: &str, version: u32) -> Reply {
     Reply::body(format!(
         r#"{{"metadata":{{"resourceVersion":"{version}","continue":"{token}"}},"items":[{items}]}}"#
     ))
+}
+
+fn begin(kind: Kind) -> Change {
+    Change::ListBegin(kind)
+}
+
+fn end(kind: Kind) -> Change {
+    Change::ListEnd(kind)
 }
 
 fn key(name: &str) -> ObjectKey {
@@ -338,7 +347,7 @@ async fn refused_rights_are_tried_until_they_are_granted() {
 async fn a_missing_right_is_named() {
     let (sender, _changes) = channel(1);
     let client = kube::Client::new(Arc::new(Script::default()).router(), "default");
-    let server = Arc::new(ApiServer::with_client(client));
+    let server = Arc::new(ApiServer::with_client(client, ApiLimits::default()));
     let feed = Arc::new(Feed::new(Instant::now(), &Scope::default()));
     let outlet = Outlet::new(sender, &Scope::default());
     let watcher = Watcher::new(Kind::Slice, &server, &outlet, &feed, Timing::default());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Labels, Page, Value, with};
-use crate::cluster::feed::{self, Count, Fault, Feed, KindFeed};
+use crate::cluster::feed::{self, Count, Durations, Fault, Feed, KindFeed};
 use crate::cluster::live::Cluster;
 use crate::cluster::programming::{BOUNDS_MS, Programming, ServiceKind};
 
@@ -95,15 +95,41 @@ fn rest_client(page: &mut Page<'_, '_>, feed: &Feed) -> fmt::Result {
     });
     let name = "coredns_kubernetes_rest_client_requests";
     page.family(name, "Requests to the API server", requests)?;
-    let (count, sum) = feed.requests.total();
+    let answers = "coredns_kubernetes_rest_client_request_duration_seconds";
+    durations(
+        page,
+        answers,
+        "Time to the headers of the API server",
+        feed,
+        &feed.requests.answers,
+    )?;
+    let waits = "coredns_kubernetes_rest_client_rate_limiter_duration_seconds";
+    durations(
+        page,
+        waits,
+        "Time for which our rate limit held requests up",
+        feed,
+        &feed.requests.waits,
+    )
+}
+
+/// Writes how long requests took, if there were any.
+fn durations(
+    page: &mut Page<'_, '_>,
+    name: &str,
+    help: &str,
+    feed: &Feed,
+    durations: &Durations,
+) -> fmt::Result {
+    let (count, sum) = durations.total();
     if count == 0 {
         return Ok(());
     }
-    let labels = vec![host.clone(), ("verb", feed::METHOD.to_owned())];
-    let counts = feed.requests.buckets().to_vec();
+    let host = ("host", feed.requests.host().to_owned());
+    let labels = vec![host, ("verb", feed::METHOD.to_owned())];
+    let counts = durations.buckets().to_vec();
     let over = count - counts.iter().sum::<u64>().min(count);
     let counts = counts.into_iter().chain([over]).collect();
     let value = Value::Histogram(feed::BUCKETS_S.to_vec(), counts, sum.as_secs_f64());
-    let name = "coredns_kubernetes_rest_client_request_duration_seconds";
-    page.family(name, "Time to the headers of the API server", [(labels, value)])
+    page.family(name, help, [(labels, value)])
 }

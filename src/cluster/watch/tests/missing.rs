@@ -1,27 +1,19 @@
-//! What is asked of the API server, and what happens where it has no such API.
+//! What happens where the API server has no such API, or does not show it.
 
 use super::*;
-use crate::cluster::config::Kept;
 use crate::cluster::index::Index;
 use crate::cluster::object::Slice;
-use crate::cluster::selector::Selector;
 use crate::cluster::zone::Zone;
 
 /// The longest wait for what is missing.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
-fn begin(kind: Kind) -> Change {
-    Change::ListBegin(kind)
-}
-
-fn end(kind: Kind) -> Change {
-    Change::ListEnd(kind)
-}
-
 fn import_json(name: &str, version: u32) -> String {
     format!(
-        r#"{{"metadata":{{"name":"{name}","namespace":"shop","resourceVersion":"{version}"}},"spec":{{"type":"Headless"}}}}"#
+        r#"{{"metadata":{{"name":"{name}","namespace":"shop","resourceVersion":"{version}"}},
+            "spec":{{"type":"Headless"}}}}"#
     )
+    .replace('\n', " ")
 }
 
 fn import(name: &str) -> Change {
@@ -32,19 +24,20 @@ fn import(name: &str) -> Change {
 /// A slice of the Service `web` in the flavour of the discovery API.
 fn slice_json(address: &str, version: u32) -> String {
     format!(
-        r#"{{"metadata":{{"name":"web-x","namespace":"shop","resourceVersion":"{version}","labels":{{"kubernetes.io/service-name":"web"}}}},"addressType":"IPv4","endpoints":[{{"addresses":["{address}"]}}]}}"#
+        r#"{{"metadata":{{"name":"web-x","namespace":"shop","resourceVersion":"{version}",
+            "labels":{{"kubernetes.io/service-name":"web"}}}},
+            "addressType":"IPv4","endpoints":[{{"addresses":["{address}"]}}]}}"#
     )
+    .replace('\n', " ")
 }
 
 /// The same in that of the core.
 fn endpoints_json(address: &str, version: u32) -> String {
     format!(
-        r#"{{"metadata":{{"name":"web","namespace":"shop","resourceVersion":"{version}"}},"subsets":[{{"addresses":[{{"ip":"{address}"}}]}}]}}"#
+        r#"{{"metadata":{{"name":"web","namespace":"shop","resourceVersion":"{version}"}},
+            "subsets":[{{"addresses":[{{"ip":"{address}"}}]}}]}}"#
     )
-}
-
-fn selector(text: &str) -> Option<Selector> {
-    Some(Selector::parse(text).unwrap())
+    .replace('\n', " ")
 }
 
 impl Rig {
@@ -55,58 +48,6 @@ impl Rig {
         asked.sort_by_key(|asked| asked.at);
         asked.dedup_by(|a, b| (a.ask, &a.resource) == (b.ask, &b.resource));
         asked.into_iter().map(|asked| (asked.ask, asked.resource)).collect()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn selectors_are_in_lists_streams_and_resumed_watches() {
-    let scope = Scope {
-        labels: selector("app in (a, b),!old"),
-        namespace_labels: selector("team=x"),
-        ..Scope::default()
-    };
-    for (kind, expected) in [
-        (Kind::Service, "app+in+%28a%2Cb%29%2C%21old"),
-        (Kind::Slice, "app+in+%28a%2Cb%29%2C%21old"),
-        (Kind::Pod, "app+in+%28a%2Cb%29%2C%21old"),
-        (Kind::Import, "app+in+%28a%2Cb%29%2C%21old"),
-        (Kind::Namespace, "team%3Dx"),
-    ] {
-        let replies = [
-            (Ask::Stream, Reply::status(400)),
-            (Ask::Page, page(&[], "t", 9)),
-            (Ask::Page, page(&[], "", 9)),
-        ];
-        let mut rig = watch_scope(kind, &scope, replies);
-        rig.expect([begin(kind), end(kind)]).await;
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let asked = rig.script.asked(kind.resource());
-        let asks: Vec<_> = asked.iter().map(|asked| asked.ask).collect();
-        assert_eq!(asks, [Ask::Stream, Ask::Page, Ask::Page, Ask::Watch]);
-        for asked in asked {
-            assert_eq!(asked.query["labelSelector"], expected, "{kind:?} {:?}", asked.ask);
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_pods_at_work_are_asked_for() {
-    let phases =
-        "status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed%2Cstatus.phase%21%3DUnknown";
-    for (namespaces, expected) in [
-        (&[][..], phases.to_owned()),
-        (&["a", "b"][..], phases.to_owned()),
-        (&["shop"][..], format!("metadata.namespace%3Dshop%2C{phases}")),
-    ] {
-        let stream = Reply::lines([list_end(10)]);
-        let mut rig = watch_exposed(Kind::Pod, namespaces, [(Ask::Stream, stream)]);
-        rig.expect([begin(Kind::Pod), end(Kind::Pod)]).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let asked = rig.script.asked("pods");
-        assert_eq!(asked.len(), 2, "a stream and a watch");
-        for asked in asked {
-            assert_eq!(asked.query["fieldSelector"], expected);
-        }
     }
 }
 
@@ -275,10 +216,10 @@ async fn a_slice_api_that_is_missing_later_is_replaced_then() {
 
 #[tokio::test]
 async fn the_remedy_names_the_resource_that_is_asked_for() {
-    let scope = Scope { kept: Kept { pod_names: true, ..Kept::default() }, ..Scope::default() };
+    let scope = Scope::default();
     let (sender, _changes) = channel(1);
     let client = kube::Client::new(Arc::new(Script::default()).router(), "default");
-    let server = Arc::new(ApiServer::with_client(client));
+    let server = Arc::new(ApiServer::with_client(client, scope.api));
     let feed = Arc::new(Feed::new(Instant::now(), &scope));
     let outlet = Outlet::new(sender, &scope);
     let mut watcher = Watcher::new(Kind::Slice, &server, &outlet, &feed, Timing::default());
