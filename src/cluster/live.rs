@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::age;
 use super::config::{Config, Scope, Source};
@@ -70,7 +70,8 @@ impl Cluster {
     pub fn start(identity: Identity) -> Self {
         Self::with(identity, |shared| {
             let ages = age::tend(shared.feed.clone(), shared.published.clone());
-            tokio::spawn(async { tokio::join!(live(shared), ages).1 })
+            let late = tell_late(shared.clone());
+            tokio::spawn(async { tokio::join!(live(shared), ages, late).0 })
         })
     }
 
@@ -114,6 +115,28 @@ async fn live(shared: Shared) {
         );
         sleep(RETRY_INTERVAL).await;
     }
+}
+
+/// Tells once that the cluster is still unknown. Nothing waits for it, so that is all.
+async fn tell_late(shared: Shared) {
+    let patience = shared.identity.scope.startup_timeout;
+    // Who sets 0 does not want to hear of it.
+    if patience.is_zero() || timeout(patience, shared.published.synced()).await.is_ok() {
+        return;
+    }
+    tracing::warn!(plugin = "kubernetes", "{}", late(&shared.feed, patience));
+}
+
+/// What is unknown, and what that means for clients.
+fn late(feed: &Feed, patience: Duration) -> String {
+    let unknown = feed.watched().iter().filter(|kind| !feed.kind(**kind).is_synced());
+    let unknown: Vec<&str> = unknown.map(|kind| kind.resource()).collect();
+    format!(
+        "the cluster is not known after {} s: no full list of {}; names of the cluster are \
+         SERVFAIL until there is one, all others are answered",
+        patience.as_secs_f32(),
+        unknown.join(", "),
+    )
 }
 
 /// Starts the source, however long that takes: credentials may come later.
@@ -179,4 +202,49 @@ fn kind_of(index: &Index, key: &ObjectKey) -> ServiceKind {
 /// decision depends on it.
 fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::object::Kind;
+
+    /// A cluster that nothing is told of, and what it shares.
+    fn shared(startup_timeout: Duration) -> Shared {
+        let scope = Scope { startup_timeout, ..Scope::default() };
+        let feed = Arc::new(Feed::new(Instant::now(), &scope));
+        Shared {
+            identity: Identity { source: Source::Embedded(&[]), scope },
+            published: Arc::default(),
+            feed,
+            programming: Arc::default(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_that_stays_unknown_is_told_after_its_time() {
+        let shared = shared(Duration::from_millis(1500));
+        let start = Instant::now();
+        tell_late(shared.clone()).await;
+        assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());
+        shared.feed.kind(Kind::Service).listed();
+        let text = late(&shared.feed, Duration::from_millis(1500));
+        assert!(
+            text.starts_with(
+                "the cluster is not known after 1.5 s: no full list of namespaces, endpointslices; "
+            ),
+            "{text}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_that_is_known_in_time_is_not_waited_for() {
+        let shared = shared(Duration::from_secs(5));
+        let start = Instant::now();
+        let mut zone = crate::cluster::zone::Zone::unsynced();
+        zone.generation = 1;
+        shared.published.store(Arc::new(zone));
+        tell_late(shared).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
 }
