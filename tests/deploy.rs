@@ -152,6 +152,26 @@ fn rights_are_list_and_watch_of_what_has_a_name() {
     assert_eq!(binding["subjects"].as_array().unwrap().len(), 1);
 }
 
+/// What an option of the Corefile reads besides is in a component of its own.
+#[test]
+fn components_add_one_right_to_read_each() {
+    for (component, group, resource) in
+        [("pods-verified", "", "pods"), ("multicluster", "multicluster.x-k8s.io", "serviceimports")]
+    {
+        let folder = deploy().join("kustomize/components").join(component);
+        let kustomization = documents(&folder.join("kustomization.yaml")).remove(0);
+        assert_eq!(kustomization["kind"], "Component");
+        assert_eq!(kustomization["resources"], json!(["rbac.yaml"]));
+        let objects = documents(&folder.join("rbac.yaml"));
+        let [role, binding] = &objects[..] else { panic!("{component}: {objects:?}") };
+        let verbs = json!(["list", "watch"]);
+        let rule = json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
+        assert_eq!(role["rules"], json!([rule]));
+        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+        assert_eq!(binding["subjects"], only("ClusterRoleBinding")["subjects"]);
+    }
+}
+
 #[test]
 fn container_can_bind_port_53_and_nothing_more() {
     let expected = json!({
