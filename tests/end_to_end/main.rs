@@ -24,6 +24,7 @@ mod upstream;
 mod changes;
 mod manifests;
 mod names;
+mod options;
 mod outage;
 mod refusals;
 mod reload;
@@ -59,11 +60,12 @@ pub struct World {
 /// A name and what it does.
 type Step = (&'static str, fn(&mut World));
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("names of every kind of Service", names::every_kind_of_service),
     ("names that do not exist", names::that_do_not_exist),
     ("changes reach the answers", changes::reach_the_answers),
     ("manifests answer as the API server does", manifests::answer_as_the_api_server_does),
+    ("options of the kubernetes directive", options::choose_what_is_watched),
     ("metrics", scrape::moves),
     ("a reload loses nothing", reload::loses_nothing),
     ("a bad Corefile changes nothing", reload::of_a_bad_corefile_changes_nothing),
