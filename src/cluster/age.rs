@@ -19,24 +19,25 @@ pub const STALE_AFTER: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When each kind was last known to be as in the cluster.
-struct Ages([Instant; Kind::ALL.len()]);
+/// When each kind was last known to be as in the cluster. Pods and imports do not count: an API that
+/// does not have them, or does not show them, says nothing of Services.
+struct Ages([Instant; Kind::OF_SERVICES.len()]);
 
 impl Ages {
     fn new(now: Instant) -> Self {
-        Self([now; Kind::ALL.len()])
+        Self([now; Kind::OF_SERVICES.len()])
     }
 
     /// Looks at the source, and tells whether a kind is too old.
     fn look(&mut self, feed: &Feed, now: Instant) -> bool {
-        for (kind, fresh_at) in Kind::ALL.into_iter().zip(&mut self.0) {
+        for (kind, fresh_at) in Kind::OF_SERVICES.into_iter().zip(&mut self.0) {
             let is_followed = feed.kind(kind).is_following();
             let heard_at = if is_followed { Some(now) } else { feed.heard_at(kind) };
             *fresh_at = heard_at.unwrap_or(*fresh_at).max(*fresh_at);
         }
         // A kind that was never listed has no old word: it is not known yet, or nobody wants it.
         let is_listed = |kind: &Kind| feed.kind(*kind).is_synced();
-        let ages = Kind::ALL.into_iter().zip(&self.0).filter(|(kind, _)| is_listed(kind));
+        let ages = Kind::OF_SERVICES.into_iter().zip(&self.0).filter(|(kind, _)| is_listed(kind));
         ages.into_iter().any(|(_, fresh_at)| now.saturating_duration_since(*fresh_at) > STALE_AFTER)
     }
 }
@@ -70,7 +71,7 @@ mod tests {
     /// A source that listed everything at `now`, and follows it or not.
     fn feed(now: Instant, is_following: bool) -> Feed {
         let feed = Feed::new(now, &Scope::default());
-        for kind in Kind::ALL {
+        for kind in Kind::OF_SERVICES {
             feed.kind(kind).listed();
             feed.kind(kind).set_following(is_following);
             feed.hear(kind, now);
@@ -101,7 +102,7 @@ mod tests {
         let now = Instant::now();
         let (feed, mut ages) = (feed(now, false), Ages::new(now));
         assert!(!ages.look(&feed, now + STALE_AFTER));
-        Kind::ALL.iter().for_each(|kind| feed.hear(*kind, now + STALE_AFTER));
+        Kind::OF_SERVICES.iter().for_each(|kind| feed.hear(*kind, now + STALE_AFTER));
         assert!(!ages.look(&feed, now + 2 * STALE_AFTER));
         assert!(ages.look(&feed, now + 2 * STALE_AFTER + SECOND));
     }
@@ -148,12 +149,12 @@ mod tests {
         let published = Arc::new(Published::new());
         let tending = tokio::spawn(tend(feed.clone(), published.clone()));
         sleep(STALE_AFTER).await;
-        Kind::ALL.iter().for_each(|kind| feed.kind(*kind).set_following(false));
+        Kind::OF_SERVICES.iter().for_each(|kind| feed.kind(*kind).set_following(false));
         sleep(STALE_AFTER - 2 * LOOK_INTERVAL).await;
         assert!(!published.is_stale());
         sleep(4 * LOOK_INTERVAL).await;
         assert!(published.is_stale());
-        Kind::ALL.iter().for_each(|kind| feed.kind(*kind).set_following(true));
+        Kind::OF_SERVICES.iter().for_each(|kind| feed.kind(*kind).set_following(true));
         sleep(2 * LOOK_INTERVAL).await;
         assert!(!published.is_stale());
         tending.abort();

@@ -251,7 +251,7 @@ impl Index {
     /// Whether every kind that names of Services depend on has been listed at least once. Pods and
     /// imports come when they come: a missing permission for them costs only their names.
     pub fn is_synced(&self) -> bool {
-        let needed = [Kind::Namespace, Kind::Service, Kind::Slice].into_iter();
+        let needed = Kind::OF_SERVICES.into_iter();
         needed
             .filter(|kind| self.scope.watches(*kind))
             .all(|kind| self.lists.get(&kind).is_some_and(|list| list.was_complete))
