@@ -13,11 +13,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::config::Scope;
-use super::hosts::{self, HostName};
+use super::externals::{self, ExternalRecords};
+use super::hosts;
 use super::object::{Change, Kind, Object, ObjectKey, Part, Service, Slice};
-use super::records::{self, AddressRecords, Draft, ServiceRecords};
+use super::records::{Draft, ServiceRecords};
 use super::schema;
-use super::zone::{POD_KEY_MAX, Zone, octets_of, pod_key};
+use super::zone::{POD_KEY_MAX, Zone, pod_key};
+
+mod ptr;
+
+use ptr::{PtrName, renew_addresses};
 
 /// Everything known of the cluster, and the Zone that it makes.
 pub struct Index {
@@ -266,7 +271,7 @@ impl Index {
         }
         let mut is_changed = std::mem::take(&mut self.is_touched);
         for key in std::mem::take(&mut self.local.touched) {
-            is_changed |= self.renew(&key);
+            is_changed |= self.renew(&key) | self.renew_external(&key);
         }
         for key in std::mem::take(&mut self.imported.touched) {
             is_changed |= self.renew_import(&key);
@@ -290,7 +295,8 @@ impl Index {
         if old_records == new_records {
             return false;
         }
-        self.renew_addresses(&zone_key, old_records, new_records);
+        let (gone, come) = (PtrName::all(old_records), PtrName::all(new_records));
+        renew_addresses(&mut self.zone.addresses, &zone_key, &gone, &come);
         match new {
             Some(new) => self.zone.services.insert(&zone_key, new.head, &new.addresses),
             None => self.zone.services.remove(&zone_key),
@@ -313,42 +319,36 @@ impl Index {
         true
     }
 
+    /// The same for what it is outside of the cluster.
+    fn renew_external(&mut self, key: &ObjectKey) -> bool {
+        if !self.scope.kept.externals {
+            return false;
+        }
+        let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
+        let held = self.local.services.get(key);
+        let held = held.filter(|_| self.namespaces.contains(&key.namespace));
+        let new = held.and_then(|held| externals::Draft::of(held.service.as_ref()?));
+        let new_records = new.as_ref().map(|draft| draft.records(&zone_key));
+        let old = self.zone.externals.get(&zone_key).cloned();
+        let old_records = old.as_ref().map(ExternalRecords::from);
+        if old_records == new_records {
+            return false;
+        }
+        let (gone, come) = (PtrName::outside(old_records), PtrName::outside(new_records));
+        renew_addresses(&mut self.zone.external_addresses, &zone_key, &gone, &come);
+        match new {
+            Some(new) => self.zone.externals.insert(&zone_key, new.head, &new.addresses),
+            None => self.zone.externals.remove(&zone_key),
+        }
+        true
+    }
+
     fn draft(&self, side: &Side, key: &ObjectKey) -> Option<Draft> {
         if !self.namespaces.contains(&key.namespace) {
             return None;
         }
         let held = side.services.get(key)?;
         Draft::of(held.service.as_ref()?, held.slices.iter().flat_map(HeldSlice::parts))
-    }
-
-    /// Moves the PTR names of a Service from its old addresses to its new ones.
-    fn renew_addresses(
-        &mut self,
-        key: &[u8],
-        old: Option<ServiceRecords<'_>>,
-        new: Option<ServiceRecords<'_>>,
-    ) {
-        let (old, new) = (PtrName::all(old), PtrName::all(new));
-        for gone in only_in(&old, &new) {
-            self.change_address(key, gone, records::Change::Goes);
-        }
-        for come in only_in(&new, &old) {
-            self.change_address(key, come, records::Change::Comes);
-        }
-    }
-
-    fn change_address(&mut self, key: &[u8], ptr: &PtrName<'_>, change: records::Change) {
-        let octets = octets_of(&ptr.address);
-        let held = self.zone.addresses.get(octets.as_ref());
-        let records = held.map(AddressRecords::from).unwrap_or_default();
-        let mut room = [0; 64];
-        let label = ptr.host.as_ref().map_or(&[][..], |host| host.label(&mut room));
-        let (head, tail) = records.changed(change, ptr.host.is_none(), &[label, key].concat());
-        if tail.is_empty() {
-            self.zone.addresses.remove(octets.as_ref());
-        } else {
-            self.zone.addresses.insert(octets.as_ref(), head, &tail);
-        }
     }
 }
 
@@ -423,38 +423,6 @@ impl Held {
         }
         true
     }
-}
-
-/// One name that an address may be found by: that of an endpoint, or of the Service itself.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct PtrName<'z> {
-    address: IpAddr,
-    host: Option<HostName<'z>>,
-}
-
-impl<'z> PtrName<'z> {
-    /// The names of a Service, sorted.
-    fn all(records: Option<ServiceRecords<'z>>) -> Vec<Self> {
-        let mut names = Vec::new();
-        let Some(records) = records else { return names };
-        names.extend(records.cluster_ips().map(|address| Self { address, host: None }));
-        for host in records.hosts() {
-            let name = |address: &IpAddr| Self { address: *address, host: Some(host.name) };
-            names.extend(host.addresses().iter().map(name));
-        }
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
-}
-
-/// What is in the first of two sorted lists and not in the second.
-fn only_in<'l, T: Ord>(these: &'l [T], others: &'l [T]) -> impl Iterator<Item = &'l T> {
-    let mut others = others.iter().peekable();
-    these.iter().filter(move |it| {
-        while others.next_if(|other| other < it).is_some() {}
-        others.peek() != Some(it)
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod config;
 mod connect;
 pub mod endpoints;
 pub mod error;
+pub mod externals;
 pub mod feed;
 mod flaws;
 mod hosts;

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 pub use super::endpoints::{ENDPOINT_ADDRESSES_MAX, Endpoint, Endpoints};
+use crate::wire::Name;
 
 /// Namespace and name of an object; the namespace of a Namespace is empty.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -96,6 +97,17 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// Whether the control plane finds its endpoints, for a label of the metrics.
     pub has_selector: bool,
+    /// Where it is to be reached from outside, each once; kept for `k8s_external` only.
+    pub externals: Box<[External]>,
+}
+
+/// Where a Service is to be reached from outside of the cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum External {
+    /// `spec.externalIPs`, or that of a load balancer.
+    Address(IpAddr),
+    /// The name of a load balancer that tells no address.
+    Host(Name),
 }
 
 /// How a Service is found.

@@ -128,7 +128,8 @@ fn numbered(n: usize) -> [Object; 3] {
 
 fn service(namespace: &str, name: &str, role: Role) -> Object {
     let key = ObjectKey { namespace: namespace.into(), name: name.into() };
-    Object::Service(Service { key, role, ports: vec![port()], has_selector: true })
+    let externals = Box::default();
+    Object::Service(Service { key, role, ports: vec![port()], has_selector: true, externals })
 }
 
 /// The endpoints of a Service: the addresses that follow `base`, with hostnames or without.

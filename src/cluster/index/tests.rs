@@ -6,13 +6,15 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::object::{Endpoint, Import, Pod, Port, Protocol, Role};
+use crate::cluster::config::Kept;
+use crate::cluster::object::{Endpoint, External, Import, Pod, Port, Protocol, Role};
 use crate::cluster::trie::{Leaf, Trie};
 
 const KINDS: [Kind; 5] = Kind::ALL;
 
 fn scope() -> Scope {
-    Scope { imports: true, pods: true, ..Scope::default() }
+    let kept = Kept { externals: true, ..Kept::default() };
+    Scope { imports: true, pods: true, kept, ..Scope::default() }
 }
 
 fn empty_index() -> Index {
@@ -36,11 +38,13 @@ fn from_scratch(objects: &BTreeMap<(Kind, ObjectKey), Object>) -> Index {
 /// Leaves of a trie as text, by key.
 type Leaves = BTreeMap<Vec<u8>, String>;
 
-fn picture(zone: &Zone) -> [Leaves; 5] {
+fn picture(zone: &Zone) -> [Leaves; 7] {
     [
         pictures(&zone.services),
         pictures(&zone.imports),
         pictures(&zone.addresses),
+        pictures(&zone.externals),
+        pictures(&zone.external_addresses),
         pictures(&zone.namespaces),
         pictures(&zone.pods),
     ]
@@ -91,6 +95,16 @@ fn any_owner() -> impl Strategy<Value = Option<Box<str>>> {
     proptest::option::of((0u8..4).prop_map(|name| format!("o{name}").into()))
 }
 
+fn any_service_key() -> impl Strategy<Value = ObjectKey> {
+    (0u8..3, 0u8..4).prop_map(|(namespace, name)| key(namespace, name))
+}
+
+fn any_externals() -> impl Strategy<Value = Box<[External]>> {
+    let host = Just(External::Host(crate::wire::Name::parse("lb.example.org").unwrap()));
+    let external = prop_oneof![3 => any_address().prop_map(External::Address), 1 => host];
+    proptest::collection::vec(external, 0..3).prop_map(Into::into)
+}
+
 fn any_object() -> impl Strategy<Value = Object> {
     let role = prop_oneof![
         proptest::collection::vec(any_address(), 0..3).prop_map(Role::ClusterIp),
@@ -103,11 +117,14 @@ fn any_object() -> impl Strategy<Value = Object> {
         .prop_map(|endpoints| endpoints.into_iter().collect());
     prop_oneof![
         (0u8..3).prop_map(|name| Object::Namespace(format!("ns{name}").into())),
-        (0u8..3, 0u8..4, role.clone(), ports()).prop_map(|(namespace, name, role, ports)| {
-            Object::Service(Service { key: key(namespace, name), role, ports, has_selector: true })
-        }),
-        (0u8..3, 0u8..4, role.clone(), ports()).prop_map(|(namespace, name, role, ports)| {
-            Object::Import(Service { key: key(namespace, name), role, ports, has_selector: false })
+        (any_service_key(), role.clone(), ports(), any_externals()).prop_map(
+            |(key, role, ports, externals)| {
+                Object::Service(Service { key, role, ports, has_selector: true, externals })
+            }
+        ),
+        (any_service_key(), role.clone(), ports()).prop_map(|(key, role, ports)| {
+            let externals = Box::default();
+            Object::Import(Service { key, role, ports, has_selector: false, externals })
         }),
         (0u8..3, 0u8..6, proptest::collection::vec(any_address(), 1..3)).prop_map(
             |(namespace, name, addresses)| {
@@ -218,6 +235,7 @@ fn a_published_zone_never_changes() {
         role: Role::ClusterIp(vec!["10.0.0.9".parse().unwrap()]),
         ports: vec![],
         has_selector: true,
+        externals: Box::default(),
     };
     let mut index = empty_index();
     list(&mut index, [Object::Namespace("ns0".into()), Object::Service(service)]);

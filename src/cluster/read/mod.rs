@@ -6,6 +6,7 @@
 //! too, for none of the fields that we read can hold a character that needs one.
 
 mod endpoints;
+mod external;
 mod raw;
 mod slice;
 
@@ -81,7 +82,7 @@ const SUBDOMAIN_MAX: usize = 253;
 pub fn read(kind: Kind, kept: Kept, json: &str) -> Result<Reading, Flaw> {
     let reading = match kind {
         Kind::Namespace => parse(json).and_then(read_namespace),
-        Kind::Service => parse(json).and_then(read_service),
+        Kind::Service => parse(json).and_then(|raw| read_service(raw, kept)),
         Kind::Slice => parse(json).and_then(|raw| slice::read(raw, kept)),
         Kind::Pod => parse(json).and_then(read_pod),
         Kind::Import => parse(json).and_then(read_import),
@@ -145,7 +146,7 @@ fn read_namespace(raw: RawNamespace<'_>) -> Result<Reading, String> {
 }
 
 /// Checks a Service.
-fn read_service(raw: RawService<'_>) -> Result<Reading, String> {
+fn read_service(raw: RawService<'_>, kept: Kept) -> Result<Reading, String> {
     let namespace = label("metadata.namespace", raw.metadata.namespace.unwrap_or_default())?;
     let name = label("metadata.name", raw.metadata.name.unwrap_or_default())?;
     let spec = raw.spec.ok_or("spec is missing")?;
@@ -153,7 +154,12 @@ fn read_service(raw: RawService<'_>) -> Result<Reading, String> {
     let ports = spec.ports.unwrap_or_default();
     let ports = ports.iter().map(service_port).collect::<Result<_, _>>()?;
     let has_selector = spec.selector.is_some();
-    let service = Service { key: ObjectKey { namespace, name }, role, ports, has_selector };
+    let externals = match kept.externals {
+        true => external::read(spec.external_ips, raw.status),
+        false => Box::default(),
+    };
+    let key = ObjectKey { namespace, name };
+    let service = Service { key, role, ports, has_selector, externals };
     Ok(raw.metadata.reading(Found::Object(Object::Service(service)), 0))
 }
 
@@ -247,7 +253,8 @@ fn read_import(raw: RawImport<'_>) -> Result<Reading, String> {
     let ports = spec.ports.unwrap_or_default();
     let ports = ports.iter().map(service_port).collect::<Result<_, _>>()?;
     let key = ObjectKey { namespace, name };
-    let import = Service { key, role, ports, has_selector: false };
+    let externals = Box::default();
+    let import = Service { key, role, ports, has_selector: false, externals };
     Ok(raw.metadata.reading(Found::Object(Object::Import(import)), 0))
 }
 

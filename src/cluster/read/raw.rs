@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 /// An object of any kind.
 #[derive(Deserialize)]
@@ -37,6 +38,32 @@ pub(super) struct RawService<'a> {
     #[serde(borrow)]
     pub metadata: RawMetadata<'a>,
     pub spec: Option<RawSpec<'a>>,
+    /// A [`RawServiceStatus`], for those who ask for it.
+    #[serde(borrow)]
+    pub status: Option<&'a RawValue>,
+}
+
+/// The `status` of a Service.
+#[derive(Deserialize)]
+pub(super) struct RawServiceStatus<'a> {
+    #[serde(borrow, rename = "loadBalancer")]
+    pub balancer: Option<RawBalancer<'a>>,
+}
+
+/// Its load balancer.
+#[derive(Deserialize)]
+pub(super) struct RawBalancer<'a> {
+    #[serde(borrow)]
+    pub ingress: Option<Vec<RawIngress<'a>>>,
+}
+
+/// One way into it.
+#[derive(Deserialize)]
+pub(super) struct RawIngress<'a> {
+    #[serde(borrow)]
+    pub ip: Option<&'a str>,
+    #[serde(borrow)]
+    pub hostname: Option<&'a str>,
 }
 
 /// An EndpointSlice.
@@ -146,6 +173,9 @@ pub(super) struct RawSpec<'a> {
     pub cluster_ips: Option<Vec<&'a str>>,
     #[serde(borrow)]
     pub external_name: Option<&'a str>,
+    /// Texts, for those who ask for them.
+    #[serde(borrow, rename = "externalIPs")]
+    pub external_ips: Option<&'a RawValue>,
     pub ports: Option<Vec<RawPort<'a>>>,
     /// Whether it is there is all that counts.
     pub selector: Option<IgnoredAny>,

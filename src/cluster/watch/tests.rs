@@ -125,8 +125,8 @@ fn key(name: &str) -> ObjectKey {
 }
 
 fn apply(name: &str) -> Change {
-    let service =
-        Service { key: key(name), role: Role::Headless, ports: Vec::new(), has_selector: false };
+    let (role, ports, externals) = (Role::Headless, Vec::new(), Box::default());
+    let service = Service { key: key(name), role, ports, has_selector: false, externals };
     Change::Apply(Object::Service(service))
 }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub use ahead::Ahead;
 
 use super::config::Pods;
+use super::externals::ExternalHead;
 use super::hosts::{Host, Hosts};
 use super::records::{
     AddressHead, AddressRecords, AskedPort, FoundBy, ServiceHead, ServiceRecords,
@@ -50,6 +51,9 @@ pub struct Zone {
     /// The Services of the cluster set.
     pub(super) imports: Trie<ServiceHead>,
     pub(super) addresses: Trie<AddressHead>,
+    /// The Services that are to be reached from outside, and their addresses there.
+    pub(super) externals: Trie<ExternalHead>,
+    pub(super) external_addresses: Trie<AddressHead>,
     /// How many Pods have an address, by the label of their Namespace and the address.
     pub(super) pods: Trie<u32>,
 }
@@ -112,6 +116,8 @@ impl Zone {
             services: Trie::default(),
             imports: Trie::default(),
             addresses: Trie::default(),
+            externals: Trie::default(),
+            external_addresses: Trie::default(),
             pods: Trie::default(),
         }
     }

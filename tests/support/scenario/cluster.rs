@@ -6,6 +6,7 @@
 //!          endpoint 10.0.0.2,fd01::2 hostname db-0; endpoint 10.0.0.3 unready
 //!          endpoints 10.1.0.1 10.1.0.200                         one each from first to last
 //! cluster  service shop/ext external example.org
+//! cluster  service shop/web clusterip 10.96.0.1; external 192.0.2.1,lb.example.org   reached so
 //! cluster  slice shop/web-2 of web; port …; endpoint … zone eu-1a   one more slice
 //! cluster  import shop/db headless | ips 10.1.2.3; port …          a ServiceImport
 //! cluster  slice shop/db-c1 imported db from c1; port …; endpoint …
@@ -23,9 +24,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use mainstay::cluster::object::{
-    Change, Endpoint, Import, Kind, Object, ObjectKey, Part, Pod, Port, Protocol, Role, Service,
-    Slice,
+    Change, Endpoint, External, Import, Kind, Object, ObjectKey, Part, Pod, Port, Protocol, Role,
+    Service, Slice,
 };
+use mainstay::wire::Name;
 
 /// What a statement says about the cluster.
 pub fn changes(items: &[String]) -> Result<Vec<Change>, String> {
@@ -84,16 +86,30 @@ fn namespace(name: &str) -> Change {
 }
 
 fn service(key: ObjectKey, role: Role, items: &[String]) -> Result<Vec<Change>, String> {
-    let (ports, endpoints) = parts(items)?;
+    let (externals, items) = outside(items)?;
+    let (ports, endpoints) = parts(&items)?;
     let slices = FAMILIES.map(|family| {
         let endpoints = endpoints.iter().filter_map(|endpoint| of_family(endpoint, family));
         let parts = (ports.clone(), endpoints.collect());
         slice(slice_key(&key, family), Some(key.name.clone()), None, parts)
     });
     let namespace = namespace(&key.namespace);
-    let service = Service { key, role, ports, has_selector: true };
+    let service = Service { key, role, ports, has_selector: true, externals };
     let objects = [namespace, Change::Apply(Object::Service(service))];
     Ok(objects.into_iter().chain(slices).collect())
+}
+
+/// Takes `external 192.0.2.1,lb.example.org` out of what is said of a Service.
+fn outside(items: &[String]) -> Result<(Box<[External]>, Vec<String>), String> {
+    let (outside, rest): (Vec<_>, Vec<_>) =
+        items.iter().cloned().partition(|item| item.starts_with("external "));
+    let words = outside.iter().flat_map(|item| item.split_whitespace().skip(1));
+    let external = |text: &str| match text.parse() {
+        Ok(address) => Ok(External::Address(address)),
+        Err(_) => Name::parse(text).map(External::Host).map_err(plain),
+    };
+    let externals = words.flat_map(|word| word.split(',')).map(external).collect::<Result<_, _>>();
+    Ok((externals?, rest))
 }
 
 fn slice(
@@ -110,7 +126,8 @@ fn slice(
 fn import(name: &str, role: Role, items: &[String]) -> Result<Vec<Change>, String> {
     let (key, (ports, _)) = (key(name)?, parts(items)?);
     let namespace = namespace(&key.namespace);
-    let import = Service { key, role, ports, has_selector: false };
+    let externals = Box::default();
+    let import = Service { key, role, ports, has_selector: false, externals };
     Ok(vec![namespace, Change::Apply(Object::Import(import))])
 }
 
