@@ -9,6 +9,7 @@ use super::parts::Parts;
 use crate::corefile::{Corefile, ServerBlock};
 use crate::forward::LoopProbe;
 use crate::resolve::errors::ErrorLog;
+use crate::resolve::external::External;
 use crate::resolve::kubernetes::Kubernetes;
 use crate::resolve::plan::{Block, Plan, Port, Zoned};
 use crate::resolve::step::Step;
@@ -78,6 +79,10 @@ fn block(
     if let Some(config) = &server.kubernetes {
         let published = parts.cluster(old, config).published.clone();
         let own_addresses = setting.own_addresses.clone();
+        if let Some(external) = &server.external {
+            let step = External::new(external, own_addresses.clone(), published.clone());
+            steps.push(Step::External(step));
+        }
         steps.push(Step::Kubernetes(Kubernetes::new(config, own_addresses, published)));
     }
     if let Some(config) = &server.cache {
@@ -100,6 +105,7 @@ pub fn enabled(server: &ServerBlock) -> Vec<&'static str> {
         ("errors", server.errors.is_some()),
         ("forward", !server.forward.is_empty()),
         ("health", server.health.is_some()),
+        ("k8s_external", server.external.is_some()),
         ("kubernetes", server.kubernetes.is_some()),
         ("loadbalance", server.loadbalance),
         ("loop", server.loop_detection),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::object::Kind;
 use super::schema;
-use super::selector::Selector;
+pub use super::selector::Selector;
 use crate::wire::{Name, NameRef};
 
 /// TTL of cluster records, in seconds (CoreDNS `ttl`): default 5, at most 3600.
@@ -124,9 +124,14 @@ impl Scope {
 impl Config {
     /// The zone of PTR targets: the first that is not a reverse zone.
     pub fn primary_zone(&self) -> &Name {
-        let is_forward = |zone: &&Name| !schema::is_reverse(zone.as_ref());
-        self.zones.iter().find(is_forward).unwrap_or(&self.zones[0])
+        primary_zone(&self.zones)
     }
+}
+
+/// The first zone that is not a reverse zone.
+pub fn primary_zone(zones: &[Name]) -> &Name {
+    let is_forward = |zone: &&Name| !schema::is_reverse(zone.as_ref());
+    zones.iter().find(is_forward).unwrap_or(&zones[0])
 }
 
 /// Where the objects come from.

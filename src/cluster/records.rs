@@ -212,7 +212,7 @@ impl<'z> ServiceRecords<'z> {
     }
 
     /// The addresses of the Service itself: those of a headless one are its hosts'.
-    pub fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> + use<'z> {
+    pub fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> + Clone + use<'z> {
         let (v4, v6): (&[u8], &[u8]) = match self.head.kind {
             Kind::ClusterIp => self.addresses.split_at(self.head.v4_octets as usize),
             Kind::Hosts | Kind::Name => (&[], &[]),
@@ -319,7 +319,7 @@ fn names(mut octets: &[u8], labels: usize) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The port that a name asks for; an empty label asks for any.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AskedPort<'n> {
     pub name: &'n [u8],
     pub protocol: &'n [u8],

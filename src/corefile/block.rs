@@ -93,6 +93,7 @@ fn read_directives(block: &mut ServerBlock, draft: &Draft, findings: &mut Findin
             findings.problem(problem);
         }
     }
+    directives::external::settle(block, &draft.body, findings);
     if draft.body.is_empty() {
         let text = "a server block without directives refuses every query";
         findings.warn(Problem::new(&draft.at, "", text));

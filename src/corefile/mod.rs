@@ -38,7 +38,7 @@ pub use source::Origin;
 
 use crate::cluster::config::Config as ClusterConfig;
 use crate::forward::config::Config as ForwardConfig;
-use crate::resolve::config::{CacheConfig, ErrorsConfig};
+use crate::resolve::config::{CacheConfig, ErrorsConfig, ExternalConfig};
 use crate::wire::Name;
 use problem::Findings;
 
@@ -68,6 +68,8 @@ pub struct ServerBlock {
     /// Where `/metrics` is answered.
     pub prometheus: Option<SocketAddr>,
     pub kubernetes: Option<ClusterConfig>,
+    /// Only beside `kubernetes`, which then keeps what this needs.
+    pub external: Option<ExternalConfig>,
     pub cache: Option<CacheConfig>,
     /// In the order of the file, which is the order in which they are tried.
     pub forward: Vec<ForwardConfig>,
@@ -161,6 +163,7 @@ impl ServerBlock {
             ready: None,
             prometheus: None,
             kubernetes: None,
+            external: None,
             cache: None,
             forward: Vec::new(),
             loop_detection: false,

@@ -1,7 +1,8 @@
-//! What a `cache` and an `errors` directive say.
+//! What a `cache`, an `errors` and a `k8s_external` directive say.
 
 use std::time::Duration;
 
+use crate::cluster::config::{Fallthrough, primary_zone};
 use crate::wire::Name;
 
 /// Default and largest `servfail` duration (RFC 9520 §3.2: at most 5 minutes).
@@ -99,4 +100,25 @@ pub struct Consolidate {
     pub level: tracing::Level,
     /// Also tell the first one at once.
     pub show_first: bool,
+}
+
+/// One `k8s_external` directive.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExternalConfig {
+    /// The zones that it serves, forward and reverse; at least one is not a reverse zone.
+    pub zones: Vec<Name>,
+    /// The label below which the server itself is, with its length octet. Default `dns`.
+    pub apex: Box<[u8]>,
+    /// TTL of all records, in seconds.
+    pub ttl_s: u32,
+    /// Whether endpoints have names, and headless Services their addresses.
+    pub headless: bool,
+    pub fallthrough: Fallthrough,
+}
+
+impl ExternalConfig {
+    /// The zone of PTR targets: the first that is not a reverse zone.
+    pub fn primary_zone(&self) -> &Name {
+        primary_zone(&self.zones)
+    }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 
-use super::step::{Verdict, Wait};
+use super::step::{ClusterStep, Verdict, Wait};
 use super::tally::Author;
 use crate::cluster::config::{Config, Fallthrough};
 use crate::cluster::published::Published;
-use crate::cluster::zone::{Ahead, Asked, Outcome, View, Zone};
+use crate::cluster::zone::{Ahead, Asked, Outcome, Style, View, Zone};
 use crate::wire::reply::Owner;
 use crate::wire::{Class, Ede, Name, NameRef, Query, Rcode, RecordType, Reply, Section};
 
@@ -19,8 +19,6 @@ pub struct Kubernetes {
     zones: Vec<Shown>,
     fallthrough: Fallthrough,
     view: View,
-    /// Whether EndpointSlices are known at all.
-    watches_endpoints: bool,
     pub published: Arc<Published>,
 }
 
@@ -44,17 +42,13 @@ impl Kubernetes {
             ttl_s: config.ttl_s,
             pods: config.pods,
             is_zonal: config.scope.kept.zones,
+            watches_endpoints: config.scope.endpoints,
             ignores_empty: config.ignores_empty,
             primary: config.primary_zone().clone(),
             own_addresses,
+            style: Style::cluster(),
         };
-        let (fallthrough, watches_endpoints) = (config.fallthrough.clone(), config.scope.endpoints);
-        Self { zones, fallthrough, view, watches_endpoints, published }
-    }
-
-    /// TTL of an alias, in seconds.
-    pub fn ttl_s(&self) -> u32 {
-        self.view.ttl_s
+        Self { zones, fallthrough: config.fallthrough.clone(), view, published }
     }
 
     /// The zone that holds `name`, and what stands before it.
@@ -78,9 +72,20 @@ impl Kubernetes {
         }
         !self.fallthrough.covers(query.name())
     }
+}
 
-    /// Answers from the newest Zone.
-    pub fn answer_now(&self, query: &Query<'_>, turn: u32, reply: &mut Reply<'_>) -> Verdict {
+impl ClusterStep for Kubernetes {
+    const AUTHOR: Author = Author::Kubernetes;
+
+    fn published(&self) -> &Published {
+        &self.published
+    }
+
+    fn ttl_s(&self) -> u32 {
+        self.view.ttl_s
+    }
+
+    fn answer_now(&self, query: &Query<'_>, turn: u32, reply: &mut Reply<'_>) -> Verdict {
         let name = query.name();
         let Some((shown, prefix)) = self.split(name).filter(|_| query.class == Class::IN) else {
             return Verdict::Next;
@@ -88,45 +93,49 @@ impl Kubernetes {
         let (zone, in_clusterset) = (shown.name.as_ref(), shown.is_clusterset);
         let asked = Asked { view: &self.view, zone, in_clusterset, prefix, query, turn };
         let published = self.published.zone();
-        match published.lookup(&asked, reply) {
-            Outcome::Found => {}
-            Outcome::NotReady => return Verdict::Ask(Wait::Cluster),
-            Outcome::NxDomain | Outcome::NoneReady(_) if self.fallthrough.covers(name) => {
-                return Verdict::Next;
-            }
-            Outcome::NxDomain => {
-                reply.set_rcode(Rcode::NXDOMAIN);
-                published.deny(&asked, reply);
-            }
-            Outcome::NoneReady(endpoints) => {
-                reply.set_rcode(Rcode::NXDOMAIN);
-                published.deny(&asked, reply);
-                // Where endpoints are not watched, we know nothing of them.
-                if self.watches_endpoints {
-                    reply.set_ede(Ede::none_ready(endpoints));
-                }
-            }
-            Outcome::NoData => published.deny(&asked, reply),
-            // RFC 1034 §3.6.2: these two ask for the alias itself.
-            Outcome::Alias(target)
-                if matches!(query.rtype, RecordType::CNAME | RecordType::ANY) =>
-            {
-                let owner = Owner::Question;
-                let rdata = [target.octets()];
-                reply.record(Section::Answer, owner, RecordType::CNAME, self.view.ttl_s, &rdata);
-            }
-            Outcome::Alias(target) => return Verdict::Ask(Wait::Alias(target.clone())),
-        }
-        reply.set_authoritative();
-        self.tell_age(reply);
-        Verdict::Reply(Author::Kubernetes)
+        let outcome = published.lookup(&asked, reply);
+        conclude(self, outcome, &published, &asked, &self.fallthrough, reply)
     }
+}
 
-    /// Marks a reply from a Zone that may be an old one. A failure says nothing that could be old.
-    pub fn tell_age(&self, reply: &mut Reply<'_>) {
-        let is_word = |reply: &Reply<'_>| matches!(reply.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN);
-        if self.published.is_stale() && is_word(reply) {
-            reply.set_ede(Ede::frozen(reply.rcode()));
+/// Makes a Verdict of what the Zone says; finishes the reply if it is one.
+#[inline]
+pub(super) fn conclude<S: ClusterStep>(
+    step: &S,
+    outcome: Outcome<'_>,
+    published: &Zone,
+    asked: &Asked<'_>,
+    fallthrough: &Fallthrough,
+    reply: &mut Reply<'_>,
+) -> Verdict {
+    let query = asked.query;
+    match outcome {
+        Outcome::Found => {}
+        Outcome::NotReady => return Verdict::Ask(Wait::Cluster),
+        Outcome::NxDomain | Outcome::NoneReady(_) if fallthrough.covers(query.name()) => {
+            return Verdict::Next;
         }
+        Outcome::NxDomain => {
+            reply.set_rcode(Rcode::NXDOMAIN);
+            published.deny(asked, reply);
+        }
+        Outcome::NoneReady(endpoints) => {
+            reply.set_rcode(Rcode::NXDOMAIN);
+            published.deny(asked, reply);
+            if asked.view.watches_endpoints {
+                reply.set_ede(Ede::none_ready(endpoints));
+            }
+        }
+        Outcome::NoData => published.deny(asked, reply),
+        // RFC 1034 §3.6.2: these two ask for the alias itself.
+        Outcome::Alias(target) if matches!(query.rtype, RecordType::CNAME | RecordType::ANY) => {
+            let (owner, rdata) = (Owner::Question, [target.octets()]);
+            let ttl_s = asked.view.ttl_s;
+            reply.record(Section::Answer, owner, RecordType::CNAME, ttl_s, &rdata);
+        }
+        Outcome::Alias(target) => return Verdict::Ask(Wait::Alias(target.clone())),
     }
+    reply.set_authoritative();
+    step.tell_age(reply);
+    Verdict::Reply(S::AUTHOR)
 }

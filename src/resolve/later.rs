@@ -19,10 +19,9 @@ use super::cache::Cache;
 use super::config::Refresh;
 use super::entry::{Entry, Freshness};
 use super::flight::{Landed, Landing};
-use super::kubernetes::Kubernetes;
 use super::now::{Client, gate};
 use super::plan::{Block, Plan};
-use super::step::{Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale};
+use super::step::{ClusterStep, Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale};
 use super::tally::{Author, Proto, Served, Tally};
 use crate::forward::Error;
 use crate::wire::answer::CHAIN_MAX;
@@ -99,6 +98,12 @@ impl Errand {
         let mut cache = None;
         for step in &block.steps {
             match step {
+                Step::External(external) => {
+                    let turn = turn(block, query);
+                    if let Some(written) = self.answer_from_cluster(external, query, turn).await {
+                        return written;
+                    }
+                }
                 Step::Kubernetes(kubernetes) => {
                     let turn = turn(block, query);
                     if let Some(written) = self.answer_from_cluster(kubernetes, query, turn).await {
@@ -123,30 +128,30 @@ impl Errand {
         self.fail(query, Author::None, None)
     }
 
-    /// The `kubernetes` Step, with all that it has to wait for. `None` is Next.
-    async fn answer_from_cluster(
+    /// A Step that answers from a Zone, with all that it has to wait for. `None` is Next.
+    async fn answer_from_cluster<S: ClusterStep>(
         &self,
-        kubernetes: &Kubernetes,
+        step: &S,
         query: &Query<'_>,
         turn: u32,
     ) -> Option<Written> {
         let deadline = self.arrived + HOLD_MAX;
         loop {
-            let seen = kubernetes.published.generation();
+            let seen = step.published().generation();
             let mut verdict = Verdict::Next;
-            let written = self.write(query, Author::Kubernetes, |reply| {
-                verdict = kubernetes.answer_now(query, turn, reply);
+            let written = self.write(query, S::AUTHOR, |reply| {
+                verdict = step.answer_now(query, turn, reply);
             });
             match verdict {
                 Verdict::Reply(_) | Verdict::ReplyAndRefresh(_) => return Some(written),
                 Verdict::Next | Verdict::Ask(Wait::Upstream) => return None,
                 Verdict::Ask(Wait::Alias(target)) => {
-                    return Some(self.follow(query, &target, kubernetes).await);
+                    return Some(self.follow(query, &target, step).await);
                 }
                 Verdict::Ask(Wait::Cluster) => {
-                    let wait = timeout_at(deadline, kubernetes.published.newer_than(seen));
+                    let wait = timeout_at(deadline, step.published().newer_than(seen));
                     if wait.await.is_err() {
-                        return Some(self.fail(query, Author::Kubernetes, Some(Ede::NOT_READY)));
+                        return Some(self.fail(query, S::AUTHOR, Some(Ede::NOT_READY)));
                     }
                 }
             }
@@ -154,23 +159,23 @@ impl Errand {
     }
 
     /// Answers with the alias and with what its target says (Kubernetes DNS specification §2.5).
-    async fn follow(&self, query: &Query<'_>, target: &Name, kubernetes: &Kubernetes) -> Written {
+    async fn follow<S: ClusterStep>(&self, query: &Query<'_>, target: &Name, step: &S) -> Written {
         let inner = match self.errand_for(query, target.as_ref()) {
             Some(errand) if self.depth < CHAIN_MAX => errand.run().await,
             _ => None,
         };
         let ede = inner.as_ref().and_then(|done| done.ede);
         let inner = inner.as_ref().map(|done| &done.reply[..]);
-        match message::chained(query.name(), query.rtype, kubernetes.ttl_s(), target, inner) {
+        match message::chained(query.name(), query.rtype, step.ttl_s(), target, inner) {
             Some(mut answer) => {
                 // The reason of the end is that of the chain, as its response code is.
                 answer.ede = ede;
-                self.write(query, Author::Kubernetes, |reply| {
+                self.write(query, S::AUTHOR, |reply| {
                     reply.answer(&answer, None, 0);
-                    kubernetes.tell_age(reply);
+                    step.tell_age(reply);
                 })
             }
-            None => self.fail(query, Author::Kubernetes, None),
+            None => self.fail(query, S::AUTHOR, None),
         }
     }
 

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod config;
 pub mod entry;
 pub mod errors;
+pub mod external;
 pub mod flight;
 pub mod hot;
 pub mod kubernetes;

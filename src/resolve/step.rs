@@ -14,17 +14,20 @@ use arc_swap::Guard;
 use super::cache::Cache;
 use super::config::Refresh;
 use super::entry::{Entry, Freshness, STALE_TTL_S};
+use super::external::External;
 use super::flight::Flights;
 use super::hot::Hot;
 use super::kubernetes::Kubernetes;
 use super::plan::Block;
 use super::tally::Author;
+use crate::cluster::published::Published;
 use crate::cluster::zone::{Ahead, Zone};
 use crate::forward::{Forward, LoopProbe};
-use crate::wire::{Ede, Name, Query, RecordType, Reply};
+use crate::wire::{Ede, Name, Query, Rcode, RecordType, Reply};
 
 /// One compiled directive.
 pub enum Step {
+    External(External),
     Kubernetes(Kubernetes),
     Cache(Arc<Cache>),
     Loop(Arc<LoopProbe>),
@@ -36,6 +39,29 @@ pub enum Step {
 pub struct Forwarding {
     pub forward: Arc<Forward>,
     pub flights: Arc<Flights>,
+}
+
+/// A Step that answers from the Zone of a cluster.
+pub trait ClusterStep {
+    /// Who is counted for its replies.
+    const AUTHOR: Author;
+
+    /// Where the newest Zone is.
+    fn published(&self) -> &Published;
+
+    /// TTL of an alias, in seconds.
+    fn ttl_s(&self) -> u32;
+
+    /// Answers from the newest Zone.
+    fn answer_now(&self, query: &Query<'_>, turn: u32, reply: &mut Reply<'_>) -> Verdict;
+
+    /// Marks a reply from a Zone that may be an old one. A failure says nothing that could be old.
+    fn tell_age(&self, reply: &mut Reply<'_>) {
+        let is_word = |reply: &Reply<'_>| matches!(reply.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN);
+        if self.published().is_stale() && is_word(reply) {
+            reply.set_ede(Ede::frozen(reply.rcode()));
+        }
+    }
 }
 
 /// What a Step says about a Query.
@@ -92,6 +118,7 @@ impl Step {
     ) -> Verdict {
         match self {
             Step::Kubernetes(kubernetes) => kubernetes.answer_now(query, desk.turn(), reply),
+            Step::External(external) => external.answer_now(query, desk.turn(), reply),
             Step::Cache(cache) => answer_from(cache, query, now, desk, reply),
             Step::Loop(probe) => {
                 if query.rtype == RecordType::HINFO {
@@ -113,6 +140,7 @@ impl Block {
     pub fn foresee(&self, query: &Query<'_>, large: Option<&Large<'_>>, desk: &mut Desk) {
         for step in &self.steps {
             match step {
+                Step::External(external) if external.keeps(query.name()) => return,
                 Step::Kubernetes(kubernetes) => {
                     let large = large.filter(|it| ptr::eq(it.kubernetes, kubernetes));
                     let zone = large.map(|it| &**it.zone);
@@ -124,7 +152,7 @@ impl Block {
                     desk.ahead.tags.push(desk.hot.tag(cache, query.key()));
                     return;
                 }
-                Step::Cache(_) | Step::Loop(_) | Step::Forward(_) => {}
+                Step::External(_) | Step::Cache(_) | Step::Loop(_) | Step::Forward(_) => {}
             }
         }
     }
@@ -135,7 +163,7 @@ impl Block {
             Step::Kubernetes(kubernetes) => {
                 kubernetes.large_zone().map(|zone| Large { kubernetes, zone })
             }
-            Step::Cache(_) | Step::Loop(_) | Step::Forward(_) => None,
+            Step::External(_) | Step::Cache(_) | Step::Loop(_) | Step::Forward(_) => None,
         })
     }
 }

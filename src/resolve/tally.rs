@@ -62,10 +62,11 @@ pub enum Author {
     Kubernetes,
     Cache,
     Forward,
+    External,
 }
 
 /// The labels of [`Author`], in its order.
-pub const AUTHORS: [&str; 4] = ["", "kubernetes", "cache", "forward"];
+pub const AUTHORS: [&str; 5] = ["", "kubernetes", "cache", "forward", "k8s_external"];
 
 /// One query and its reply, to be counted.
 #[derive(Clone, Copy, Debug)]

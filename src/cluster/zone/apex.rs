@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Asked, Outcome, SVC, Zone, octets_of};
+use super::{Asked, Outcome, Zone, octets_of};
 use crate::cluster::records::{AddressRecords, FoundBy, ServiceRecords};
 use crate::wire::name::NAME_MAX;
 use crate::wire::reply::Owner;
@@ -13,7 +13,7 @@ const VERSION_TTL_S: u32 = 28_800;
 /// Version of the specification that we follow, as TXT RDATA.
 const VERSION_TXT: &[u8] = b"\x051.1.0";
 /// Longest TTL of a SOA record, in seconds (as CoreDNS).
-const SOA_TTL_MAX_S: u32 = 300;
+pub(super) const SOA_TTL_MAX_S: u32 = 300;
 /// REFRESH, RETRY and EXPIRE of the SOA, in seconds (as CoreDNS).
 const SOA_TIMERS_S: [u32; 3] = [7200, 1800, 86_400];
 /// Most names of this server that the apex lists.
@@ -29,7 +29,7 @@ impl Zone {
         Outcome::Found
     }
 
-    /// `ns.dns.Z hostmaster.Z serial 7200 1800 86400 ttl`, names in the client's spelling.
+    /// `NS.Z HOSTMASTER.Z serial 7200 1800 86400 ttl`, names in the client's spelling.
     pub(super) fn soa(&self, asked: &Asked<'_>, reply: &mut Reply<'_>, section: Section) {
         let ttl_s = asked.view.ttl_s;
         let to_zone = (0xC000 | asked.zone_at() as u16).to_be_bytes();
@@ -40,9 +40,11 @@ impl Zone {
         {
             slot.copy_from_slice(&number.to_be_bytes());
         }
-        let rdata: [&[u8]; 5] = [b"\x02ns\x03dns", &to_zone, b"\x0ahostmaster", &to_zone, &numbers];
+        let style = &asked.view.style;
+        let (name_server, hostmaster) = (&*style.name_server, &*style.hostmaster);
+        let rdata: [&[u8]; 5] = [name_server, &to_zone, hostmaster, &to_zone, &numbers];
         let owner = Owner::At(asked.zone_at());
-        reply.record(section, owner, RecordType::SOA, ttl_s.min(SOA_TTL_MAX_S), &rdata);
+        reply.record(section, owner, RecordType::SOA, ttl_s.min(style.soa_ttl_max_s), &rdata);
     }
 
     /// NS of the apex: the Services whose endpoints we are, else `ns.dns` (as CoreDNS ns.go).
@@ -50,21 +52,23 @@ impl Zone {
         let zone = asked.zone_as_asked();
         let own = self.own_names(asked);
         if own.names().count() == 0 {
-            let at = asked.write(reply, RecordType::NS, &[b"\x02ns\x03dns", zone]);
+            let name_server = &asked.view.style.name_server;
+            let at = asked.write(reply, RecordType::NS, &[name_server, zone]);
             for address in asked.view.own_addresses.iter() {
                 let Some(at) = at else { return };
                 asked.write_address(reply, Section::Additional, Owner::At(at), address);
             }
             return;
         }
+        let below = asked.view.style.below;
         for (name, _) in own.names() {
-            asked.write(reply, RecordType::NS, &[name, SVC, zone]);
+            asked.write(reply, RecordType::NS, &[name, below, zone]);
         }
         for (name, addresses) in own.names() {
             let mut owner = [0u8; NAME_MAX];
-            let Some(slot) = owner.get_mut(..name.len() + SVC.len()) else { continue };
+            let Some(slot) = owner.get_mut(..name.len() + below.len()) else { continue };
             slot[..name.len()].copy_from_slice(name);
-            slot[name.len()..].copy_from_slice(SVC);
+            slot[name.len()..].copy_from_slice(below);
             for address in addresses.iter() {
                 let owner = Owner::Name(slot, zone);
                 asked.write_address(reply, Section::Additional, owner, &address);

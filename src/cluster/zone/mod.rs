@@ -10,12 +10,16 @@
 
 mod ahead;
 mod apex;
+mod external;
 mod srv;
+mod style;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use ahead::Ahead;
+pub use external::Outside;
+pub use style::Style;
 
 use super::config::Pods;
 use super::externals::ExternalHead;
@@ -28,9 +32,6 @@ use super::trie::Trie;
 use crate::wire::name::{LABEL_MAX, NAME_MAX};
 use crate::wire::reply::Owner;
 use crate::wire::{HEADER_LEN, Name, NameRef, Query, RecordType, Reply, Section};
-
-/// The label between a Service and its zone.
-const SVC: &[u8] = b"\x03svc";
 
 /// The published picture of a cluster. It never changes.
 #[derive(Clone)]
@@ -66,6 +67,8 @@ pub struct View {
     pub pods: Pods,
     /// Whether names with a zone exist (`zonal`).
     pub is_zonal: bool,
+    /// Whether endpoints are known at all (not with `noendpoints`).
+    pub watches_endpoints: bool,
     /// Whether a Service with a cluster IP has no name without a ready endpoint
     /// (`ignore empty_service`).
     pub ignores_empty: bool,
@@ -73,6 +76,7 @@ pub struct View {
     pub primary: Name,
     /// Addresses of this server, for `ns.dns` and the NS records.
     pub own_addresses: Arc<[IpAddr]>,
+    pub style: Style,
 }
 
 /// A query inside one of the zones of a directive.
@@ -297,32 +301,32 @@ impl Zone {
         if asked.prefix.is_empty() {
             return self.apex(asked, reply);
         }
+        let records = match self.address(&self.addresses, asked) {
+            Ok(records) => records,
+            Err(outcome) => return outcome,
+        };
+        let service = records.services().next();
+        let endpoints = records.endpoints().filter(|_| service.is_none());
+        asked.write_ptrs(reply, service.into_iter().chain(endpoints))
+    }
+
+    /// What is known of the address whose PTR is asked for.
+    fn address<'z>(
+        &self,
+        addresses: &'z Trie<AddressHead>,
+        asked: &Asked<'_>,
+    ) -> Result<AddressRecords<'z>, Outcome<'static>> {
         let Some(address) = schema::reverse_address(asked.query.name()) else {
-            return Outcome::NxDomain;
+            return Err(Outcome::NxDomain);
         };
         if !self.is_synced {
-            return Outcome::NotReady;
+            return Err(Outcome::NotReady);
         }
-        let Some(records) = self.addresses.get(octets_of(&address).as_ref()) else {
-            return Outcome::NxDomain;
-        };
-        if asked.query.rtype != RecordType::PTR {
-            return Outcome::NoData;
+        match addresses.get(octets_of(&address).as_ref()) {
+            None => Err(Outcome::NxDomain),
+            Some(_) if asked.query.rtype != RecordType::PTR => Err(Outcome::NoData),
+            Some(leaf) => Ok(AddressRecords::from(leaf)),
         }
-        let (records, primary) = (AddressRecords::from(records), asked.view.primary.octets());
-        let is_name = |name: &&[u8]| name.len() + SVC.len() + primary.len() <= NAME_MAX;
-        let mut write =
-            |name: &[u8]| asked.write(reply, RecordType::PTR, &[name, SVC, primary]).is_some();
-        let mut outcome = Outcome::NxDomain;
-        let (service, endpoints) = (records.services().next(), records.endpoints());
-        let endpoints = endpoints.filter(|_| service.is_none());
-        for name in service.into_iter().chain(endpoints).filter(is_name) {
-            outcome = Outcome::Found;
-            if !write(name) {
-                break;
-            }
-        }
-        outcome
     }
 }
 
@@ -345,16 +349,26 @@ impl<'q> Asked<'q> {
         &question[self.prefix.len()..question.len() - 4]
     }
 
-    /// Whether labels make a name in the zone. With a long zone the names of some endpoints would have
-    /// too many octets (RFC 1035 §2.3.4): nobody can ask for these, and no record may carry them.
-    fn is_name(&self, labels: [&[u8]; 3]) -> bool {
-        let octets: usize = labels.iter().map(|label| label.len()).sum();
-        octets + self.zone_as_asked().len() <= NAME_MAX
-    }
-
     /// Writes one record of the asked name. Answers where its RDATA begins.
     fn write(&self, reply: &mut Reply<'_>, rtype: RecordType, rdata: &[&[u8]]) -> Option<usize> {
         reply.record(Section::Answer, Owner::Question, rtype, self.view.ttl_s, rdata)
+    }
+
+    /// Writes a PTR record. Answers whether it fitted.
+    fn write_ptrs<'n>(
+        &self,
+        reply: &mut Reply<'_>,
+        names: impl Iterator<Item = &'n [u8]>,
+    ) -> Outcome<'static> {
+        let targets = names.map(|name| [name, self.view.style.below, self.view.primary.octets()]);
+        let mut outcome = Outcome::NxDomain;
+        for target in targets.filter(|target| is_name(target)) {
+            outcome = Outcome::Found;
+            if self.write(reply, RecordType::PTR, &target).is_none() {
+                break;
+            }
+        }
+        outcome
     }
 
     /// Writes those addresses that have the asked family.
@@ -404,6 +418,12 @@ impl<'q> Asked<'q> {
         let (rtype, octets) = (rtype_of(address), octets_of(address));
         reply.record(section, owner, rtype, self.view.ttl_s, &[octets.as_ref()]).is_some()
     }
+}
+
+/// Whether parts make a name. With a long zone the names of some endpoints would have too many octets
+/// (RFC 1035 §2.3.4): nobody can ask for these, and no record may carry them.
+fn is_name(parts: &[&[u8]]) -> bool {
+    parts.iter().map(|part| part.len()).sum::<usize>() <= NAME_MAX
 }
 
 /// The type of an address's record.

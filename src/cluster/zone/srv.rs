@@ -5,12 +5,14 @@
 
 use std::net::IpAddr;
 
-use super::{Asked, Outcome, SVC};
+use super::{Asked, Outcome, is_name};
+use crate::cluster::externals::ExternalRecords;
 use crate::cluster::hosts::Host;
+use crate::cluster::object::Port;
 use crate::cluster::records::{AskedPort, FoundBy, ServiceRecords};
 use crate::wire::name::NAME_MAX;
 use crate::wire::reply::Owner;
-use crate::wire::{RecordType, Reply, Section};
+use crate::wire::{Name, RecordType, Reply, Section};
 
 /// Priority, weight and port.
 const FIXED_LEN: usize = 6;
@@ -25,21 +27,60 @@ pub(super) fn of_service(
     let FoundBy::ClusterIp(ports) = service.found_by() else {
         return of_hosts(asked, reply, service.key, service.hosts(), port);
     };
-    let weight = weight(port.hits(ports) * service.cluster_ips().count());
+    let target = Target { key: service.key, ports, hosts: &[] };
+    of_addresses(asked, reply, target, service.cluster_ips(), port)
+}
+
+/// The same for the addresses outside of the cluster, and for load balancers that have names. The
+/// addresses of those are for the client to find: they are not ours.
+pub(super) fn of_external(
+    asked: &Asked<'_>,
+    reply: &mut Reply<'_>,
+    external: &ExternalRecords<'_>,
+    port: AskedPort<'_>,
+) -> Outcome<'static> {
+    let (key, ports, hosts) = (external.key, external.ports(), external.hosts());
+    of_addresses(asked, reply, Target { key, ports, hosts }, external.addresses(), port)
+}
+
+/// A Service that has addresses, and the names of hosts beside it.
+#[derive(Clone, Copy)]
+struct Target<'z> {
+    key: &'z [u8],
+    ports: &'z [Port],
+    hosts: &'z [Name],
+}
+
+/// One record per port for a Service with addresses, and one for each of its hosts.
+fn of_addresses(
+    asked: &Asked<'_>,
+    reply: &mut Reply<'_>,
+    target: Target<'_>,
+    addresses: impl Iterator<Item = IpAddr> + Clone,
+    port: AskedPort<'_>,
+) -> Outcome<'static> {
+    let Target { key, ports, hosts } = target;
+    let count = addresses.clone().count();
+    let weight = weight(port.hits(ports) * (count + hosts.len()));
+    let mut outcome = Outcome::NoData;
     let mut target_at = None;
-    let target: [&[u8]; 3] = [service.key, SVC, b""];
-    let is_name = asked.is_name(target);
-    for number in port.numbers(ports).filter(|_| is_name) {
-        match record(asked, reply, weight, number, target) {
-            Some(at) => target_at = target_at.or(Some(at)),
-            None => return Outcome::Found,
+    for number in port.numbers(ports) {
+        let itself: [&[u8]; 4] = [key, asked.view.style.below, b"", asked.zone_as_asked()];
+        let itself = (count > 0).then_some(itself);
+        let others = hosts.iter().map(|host| [host.octets(), b"", b"", b""]);
+        for target in itself.into_iter().chain(others).filter(|target| is_name(target)) {
+            outcome = Outcome::Found;
+            match record(asked, reply, weight, number, target) {
+                Some(at) => target_at = target_at.or(Some(at)),
+                None => return Outcome::Found,
+            }
         }
     }
-    let Some(target_at) = target_at else { return Outcome::NoData };
-    for address in service.cluster_ips() {
+    let Some(target_at) = target_at else { return outcome };
+    for address in addresses {
         asked.write_address(reply, Section::Additional, Owner::At(target_at), &address);
     }
-    Outcome::Found
+    outcome
 }
 
 /// One record per host and port.
@@ -59,9 +100,8 @@ pub(super) fn of_hosts<'z>(
     for host in hosts.clone() {
         let mut room = [0; 64];
         let label = host.name.label(&mut room);
-        let target: [&[u8]; 3] = [label, key, SVC];
-        let is_name = asked.is_name(target);
-        for number in port.numbers(host.ports).filter(|_| is_name) {
+        let target = [label, key, asked.view.style.below, asked.zone_as_asked()];
+        for number in port.numbers(host.ports).filter(|_| is_name(&target)) {
             if record(asked, reply, weight, number, target).is_none() {
                 return Outcome::Found;
             }
@@ -81,13 +121,13 @@ fn record(
     reply: &mut Reply<'_>,
     weight: u16,
     port: u16,
-    target: [&[u8]; 3],
+    target: [&[u8]; 4],
 ) -> Option<usize> {
     let mut fixed = [0u8; FIXED_LEN];
     fixed[2..4].copy_from_slice(&weight.to_be_bytes());
     fixed[4..].copy_from_slice(&port.to_be_bytes());
-    let [first, second, third] = target;
-    let rdata: [&[u8]; 5] = [&fixed, first, second, third, asked.zone_as_asked()];
+    let [first, second, third, fourth] = target;
+    let rdata: [&[u8]; 5] = [&fixed, first, second, third, fourth];
     asked.write(reply, RecordType::SRV, &rdata).map(|rdata_at| rdata_at + FIXED_LEN)
 }
 
@@ -96,7 +136,7 @@ fn glue(asked: &Asked<'_>, reply: &mut Reply<'_>, key: &[u8], host: &Host<'_>) -
     let mut room = [0; 64];
     let mut name = [0u8; NAME_MAX];
     let mut len = 0;
-    for part in [host.name.label(&mut room), key, SVC] {
+    for part in [host.name.label(&mut room), key, asked.view.style.below] {
         let Some(slot) = name.get_mut(len..len + part.len()) else { return true };
         slot.copy_from_slice(part);
         len += part.len();

@@ -1,6 +1,7 @@
 //! The directives, one file per family, each a table of its options.
 
 mod cache;
+pub(super) mod external;
 mod forward;
 mod kubernetes;
 mod ops;
@@ -33,11 +34,12 @@ impl Directive {
 }
 
 /// All of them, in the order of a Corefile of kubeadm.
-pub(super) const DIRECTIVES: [&Directive; 10] = [
+pub(super) const DIRECTIVES: [&Directive; 11] = [
     &ops::ERRORS,
     &ops::HEALTH,
     &ops::READY,
     &kubernetes::KUBERNETES,
+    &external::EXTERNAL,
     &ops::PROMETHEUS,
     &forward::FORWARD,
     &cache::CACHE,
@@ -52,7 +54,7 @@ pub fn directive_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The other directives of CoreDNS (its plugin.cfg), and the external ones of common builds.
-const NOT_YET: [&str; 51] = [
+const NOT_YET: [&str; 50] = [
     "acl",
     "any",
     "auto",
@@ -77,7 +79,6 @@ const NOT_YET: [&str; 51] = [
     "hosts",
     "https",
     "https3",
-    "k8s_external",
     "local",
     "log",
     "metadata",

@@ -16,7 +16,8 @@
 //! `because TEXT` its text, which need not be told. A section that is not mentioned is empty. Order
 //! does not count, unless `ordered`. `*` stands for any one word. `answers N` and `additionals N`
 //! count records instead of naming them.
-//! `soa ZONE [TTL]` is the authority section of a denial of ours, with TTL 5 and any serial.
+//! `soa ZONE [TTL]` is the authority section of a denial of ours, with TTL 5 and any serial;
+//! `soa ZONE [TTL] apex LABEL` that of a zone of `k8s_external`.
 
 use std::fmt;
 
@@ -91,6 +92,12 @@ impl Shape {
             ["additionals", number] => self.sections[2] = Lines::Count(count(number)?),
             ["soa", zone] => self.push(Section::Authority, soa(zone, "5"))?,
             ["soa", zone, ttl_s] => self.push(Section::Authority, soa(zone, ttl_s))?,
+            ["soa", zone, "apex", label] => {
+                self.push(Section::Authority, soa_outside(zone, label, "5"))?;
+            }
+            ["soa", zone, ttl_s, "apex", label] => {
+                self.push(Section::Authority, soa_outside(zone, label, ttl_s))?;
+            }
             _ => {
                 let (section, rest) = section_of(item);
                 self.push(section, rest.split_whitespace().collect::<Vec<_>>().join(" "))?;
@@ -177,6 +184,11 @@ fn line_matches(expected: &str, got: &str) -> bool {
 fn soa(zone: &str, ttl_s: &str) -> String {
     let record_ttl_s = ttl_s.parse().unwrap_or(300).min(300);
     format!("{zone} {record_ttl_s} SOA ns.dns.{zone} hostmaster.{zone} * 7200 1800 86400 {ttl_s}")
+}
+
+fn soa_outside(zone: &str, label: &str, ttl_s: &str) -> String {
+    let names = format!("ns1.{label}.{zone} hostmaster.{label}.{zone}");
+    format!("{zone} {ttl_s} SOA {names} * 7200 1800 86400 {ttl_s}")
 }
 
 fn section_of(item: &str) -> (Section, &str) {

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use super::Directive;
 use crate::cluster::config::{
-    Config, Fallthrough, Pods, Scope, Source, TTL_DEFAULT_S, TTL_MAX_S, Tls,
+    Config, Fallthrough, Pods, Scope, Selector, Source, TTL_DEFAULT_S, TTL_MAX_S, Tls,
 };
-use crate::cluster::selector::Selector;
 use crate::corefile::ServerBlock;
 use crate::corefile::grammar::{Arguments, Form, Grammar};
 use crate::corefile::key::is_reverse;
