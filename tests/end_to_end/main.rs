@@ -1,7 +1,6 @@
 //! The real `mainstay`, watching a real API server, asked by the real `dig`.
 //!
-//! One control plane serves all steps. Each step prints what it does, how long it took, and what it
-//! measured; nothing is asserted of times. A step that fails ends the run, and shows the logs.
+//! One control plane serves all steps. A step that fails ends the run, and shows the logs.
 //! Where etcd, the API server or `dig` cannot be had, the test is skipped, but not in CI.
 
 #[path = "../support/asker.rs"]
@@ -18,6 +17,8 @@ mod ports;
 mod process;
 #[path = "../support/server.rs"]
 mod server;
+#[path = "../support/steps.rs"]
+mod steps;
 #[path = "../support/upstream.rs"]
 mod upstream;
 
@@ -33,11 +34,12 @@ mod scrape;
 mod shutdown;
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use control_plane::ControlPlane;
 use kubeapi::Kubeapi;
 use server::{Ports, Server};
+pub use steps::measured;
+use steps::step;
 use tokio::runtime::Runtime;
 use upstream::LoopbackUpstream;
 
@@ -76,14 +78,10 @@ const STEPS: [Step; 12] = [
 ];
 
 fn main() {
-    if !is_wanted() {
+    if !steps::is_wanted(NAME) {
         return;
     }
-    let plane = match prepare() {
-        Ok(plane) => plane,
-        Err(why) if std::env::var_os("CI").is_some() => panic!("not skipped in CI: {why}"),
-        Err(why) => return println!("SKIPPED: {why}"),
-    };
+    let Some(plane) = steps::or_skipped(prepare()) else { return };
     let mut world = step("rights of deploy/kustomize/base", || rights::first_server(plane));
     for (name, run) in STEPS {
         step(name, || run(&mut world));
@@ -91,41 +89,11 @@ fn main() {
     println!("end to end: ok");
 }
 
-/// Whether cargo asks for this test: it passes the filter on to every test program.
-fn is_wanted() -> bool {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        println!("{NAME}: test");
-        return false;
-    }
-    let mut filters = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
-    filters.peek().is_none() || filters.any(|filter| NAME.contains(filter.as_str()))
-}
-
 fn prepare() -> Result<ControlPlane, String> {
     if !dig::is_here() {
         return Err("no dig; install bind9-dnsutils".to_owned());
     }
     step("a control plane", ControlPlane::start)
-}
-
-/// Runs a step, and says which one it was when it fails.
-fn step<T>(name: &'static str, run: impl FnOnce() -> T) -> T {
-    struct Named(&'static str, Instant);
-    impl Drop for Named {
-        fn drop(&mut self) {
-            let took = self.1.elapsed();
-            let verdict = if std::thread::panicking() { "FAILED" } else { "ok" };
-            println!("{verdict:>6}  {}  ({:.1} s)", self.0, took.as_secs_f64());
-        }
-    }
-    let _named = Named(name, Instant::now());
-    run()
-}
-
-/// Tells what was measured.
-pub fn measured(what: &str, value: impl std::fmt::Debug) {
-    println!("        {what}: {value:?}");
 }
 
 /// Checks the answer to each question over both transports.
