@@ -14,7 +14,7 @@ use crate::ports;
 use crate::process::Process;
 
 /// The token of an administrator who may do all.
-const ADMIN: &str = "e2e-admin";
+pub const ADMIN: &str = "e2e-admin";
 /// What of the API server and its controllers is there to be had elsewhere.
 const CONTROLLERS: &str = "endpoints-controller,endpointslice-controller,\
      endpointslice-mirroring-controller,namespace-controller,serviceaccount-controller,\
@@ -32,7 +32,7 @@ pub struct ControlPlane {
     _etcd: Process,
     folder: TempDir,
     programs: PathBuf,
-    etcd_port: u16,
+    pub etcd_port: u16,
     pub port: u16,
 }
 
@@ -81,6 +81,8 @@ impl ControlPlane {
             .arg(format!("--service-account-key-file={}", key.display()))
             .arg(format!("--service-account-signing-key-file={}", key.display()))
             .args(["--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112"])
+            // Names of Services may begin with a digit: on by default from 1.36 on.
+            .args(["--feature-gates=RelaxedServiceNameValidation=true"])
             .args(["--disable-admission-plugins=ServiceAccount"]);
         self.api_server = Some(Process::start("kube-apiserver", &mut command));
         self.wait_for_api_server();

@@ -81,7 +81,8 @@ impl fmt::Display for Record {
     }
 }
 
-fn read(output: &str) -> Reply {
+/// Reads what `dig +noall +comments +answer +authority +additional` prints.
+pub fn read(output: &str) -> Reply {
     let mut reply = Reply::default();
     let mut section = "";
     for line in output.lines() {

@@ -69,7 +69,8 @@ impl Server {
         Self::start_with(name, ports, corefile, |path| vec!["-conf".into(), path.into()])
     }
 
-    /// Starts a server with arguments that name the path of the Corefile.
+    /// Starts a server with arguments that name the path of the Corefile. It listens on loopback
+    /// unless they say where.
     pub fn start_with(
         name: &str,
         ports: Ports,
@@ -79,8 +80,12 @@ impl Server {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("Corefile");
         std::fs::write(&path, corefile).unwrap();
+        let mut arguments = arguments(&path);
+        if !arguments.iter().any(|word| word.to_string_lossy().starts_with("--bind=")) {
+            arguments.push("--bind=127.0.0.1".into());
+        }
         let mut command = Command::new(PROGRAM);
-        command.args(arguments(&path)).arg("--bind=127.0.0.1").arg("--workers=2");
+        command.args(arguments).arg("--workers=2");
         Self { process: Process::start(name, &mut command), folder, ports }
     }
 
