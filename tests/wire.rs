@@ -3,11 +3,12 @@
 //! Whatever we accept means the same to the other reader; whatever we write can be read by it; and
 //! nothing that arrives can make us panic, or cost more than time linear in its length.
 
-use hickory_proto::op::Message;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Record, RecordType as ProtoType};
 use mainstay::wire::answer::Kind;
 use mainstay::wire::{
-    Answer, Ede, HEADER_LEN, Query, Question, Rcode, Reply, TCP_MAX, UDP_MAX, reply, walk,
+    Answer, Ede, HEADER_LEN, Query, Question, Rcode, Reply, TCP_MAX, UDP_MAX, Unanswerable, reply,
+    walk,
 };
 use proptest::prelude::*;
 
@@ -50,12 +51,22 @@ fn reply_to(packet: &[u8], limit: usize, fill: impl FnOnce(&mut Reply<'_>)) -> V
 
 /// Goes through everything that reads foreign octets. Must not panic.
 fn read_all_ways(packet: &[u8], question: &[u8]) {
-    if let Ok(query) = Query::parse(packet) {
-        check_reply(packet, query.udp_limit(), &Answer::bare(Rcode::SERVFAIL, None));
-        let _ = Question::of(&query);
-    } else if packet.len() >= HEADER_LEN {
-        let mut out = [0; UDP_MAX];
-        assert_eq!(reply::refuse(packet, Rcode::FORMERR, &mut out), HEADER_LEN);
+    let mut out = [0xAA; UDP_MAX];
+    match Query::parse(packet) {
+        Ok(query) => {
+            check_reply(packet, query.udp_limit(), &Answer::bare(Rcode::SERVFAIL, None));
+            let _ = Question::of(&query);
+        }
+        Err(Unanswerable::RefuseWithOpt { question_end }) => {
+            let len = reply::refuse_with_opt(packet, question_end, &mut out);
+            let message = Message::from_vec(&out[..len]).expect("a reply can be read");
+            assert_eq!(message.metadata.response_code, ResponseCode::FormErr);
+            assert!(message.queries.len() == 1 && message.edns.is_some());
+        }
+        Err(Unanswerable::Refuse(rcode)) => {
+            assert_eq!(reply::refuse(packet, rcode, &mut out), HEADER_LEN);
+        }
+        Err(Unanswerable::Ignore) => {}
     }
     if let Ok(answer) = Answer::from_response(packet, question) {
         for limit in [512, UDP_MAX, TCP_MAX] {

@@ -54,7 +54,13 @@ pub fn answer_now(
     let query = match Query::parse_in(packet, &mut scratch) {
         Ok(query) => query,
         Err(Unanswerable::Ignore) => return Now::Ignore,
-        Err(Unanswerable::Refuse(rcode)) => return refuse(packet, rcode, client, out),
+        Err(Unanswerable::Refuse(rcode)) => {
+            return refuse(packet, rcode, client, reply::refuse(packet, rcode, out));
+        }
+        Err(Unanswerable::RefuseWithOpt { question_end }) => {
+            let reply_bytes = reply::refuse_with_opt(packet, question_end, out);
+            return refuse(packet, Rcode::FORMERR, client, reply_bytes);
+        }
     };
     let mut reply = Reply::to(&query, client.limit(&query), out);
     let block = port.block_number(&query);
@@ -94,8 +100,8 @@ pub fn read_ahead<'b>(port: &Port, packets: impl Iterator<Item = &'b [u8]>, desk
     desk.read_ahead(large.as_ref());
 }
 
-/// Replies with a header to what is not a query that can be read.
-fn refuse(packet: &[u8], rcode: Rcode, client: Client, out: &mut [u8]) -> Now {
+/// What is counted of a packet that is not a query that can be read.
+fn refuse(packet: &[u8], rcode: Rcode, client: Client, reply_bytes: usize) -> Now {
     let served = Served {
         block: None,
         proto: client.proto,
@@ -105,7 +111,7 @@ fn refuse(packet: &[u8], rcode: Rcode, client: Client, out: &mut [u8]) -> Now {
         rcode,
         author: Author::None,
         request_bytes: packet.len(),
-        reply_bytes: reply::refuse(packet, rcode, out),
+        reply_bytes,
     };
     Now::Send { served, refresh: false }
 }

@@ -56,6 +56,9 @@ pub enum Unanswerable {
     Ignore,
     /// A reply of the header alone, with this code.
     Refuse(Rcode),
+    /// FORMERR with the question, which ends at this offset, and with OPT: the request has one too
+    /// (RFC 6891 §7). Without it a client would take us for a server that does not know EDNS.
+    RefuseWithOpt { question_end: usize },
 }
 
 impl<'p> Query<'p> {
@@ -77,7 +80,7 @@ impl<'p> Query<'p> {
     pub fn parse_in(packet: &'p [u8], scratch: &'p mut Scratch) -> Result<Self, Unanswerable> {
         let (authorities, additionals) = Self::gate(packet)?;
         Self::read(packet, scratch, authorities, additionals)
-            .ok_or(Unanswerable::Refuse(Rcode::FORMERR))
+            .ok_or_else(|| broken(packet, authorities, additionals))
     }
 
     /// Checks the header. The result is the number of authority and additional records.
@@ -250,6 +253,33 @@ fn end_of_name(packet: &[u8]) -> Option<usize> {
     }
 }
 
+/// What to say of a request that could not be read.
+#[cold]
+fn broken(packet: &[u8], authorities: u16, additionals: u16) -> Unanswerable {
+    match question_of_request_with_opt(packet, authorities, additionals) {
+        Some(question_end) => Unanswerable::RefuseWithOpt { question_end },
+        None => Unanswerable::Refuse(Rcode::FORMERR),
+    }
+}
+
+/// Where the question ends, if an OPT record can be reached behind it.
+fn question_of_request_with_opt(
+    packet: &[u8],
+    authorities: u16,
+    additionals: u16,
+) -> Option<usize> {
+    let question_end = end_of_name(packet)? + 4;
+    let mut at = question_end;
+    for number in 0..authorities + additionals {
+        let record = walk::record(packet, at)?;
+        if number >= authorities && record.rtype == RecordType::OPT {
+            return Some(question_end);
+        }
+        at = record.end;
+    }
+    None
+}
+
 /// Reads one additional record and keeps it if it is OPT. A second OPT is an error (RFC 6891
 /// §6.1.1).
 fn read_additional(packet: &[u8], at: usize, edns: &mut Option<Edns>) -> Option<usize> {
@@ -359,6 +389,23 @@ mod tests {
         let opt = packet[packet.len() - 11..].to_vec();
         packet.extend_from_slice(&opt);
         packet[11] = 2;
-        assert_eq!(Query::parse(&packet).err(), Some(Unanswerable::Refuse(Rcode::FORMERR)));
+        let question_end = packet.len() - 2 * opt.len();
+        let refused = Some(Unanswerable::RefuseWithOpt { question_end });
+        assert_eq!(Query::parse(&packet).err(), refused);
+    }
+
+    #[test]
+    fn only_an_opt_record_that_can_be_reached_is_answered_with_one() {
+        let whole = packet();
+        let question_end = whole.len() - 11;
+        let mut half_an_option = whole.clone();
+        half_an_option.extend_from_slice(&[0, 10, 0]);
+        half_an_option[question_end + 10] = 3;
+        let refused = Some(Unanswerable::RefuseWithOpt { question_end });
+        assert_eq!(Query::parse(&half_an_option).err(), refused);
+        let formerr = Some(Unanswerable::Refuse(Rcode::FORMERR));
+        for end in HEADER_LEN..whole.len() {
+            assert_eq!(Query::parse(&whole[..end]).err(), formerr, "cut at {end}");
+        }
     }
 }

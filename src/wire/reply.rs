@@ -292,6 +292,19 @@ pub fn refuse(packet: &[u8], rcode: Rcode, out: &mut [u8]) -> usize {
     HEADER_LEN
 }
 
+/// Writes FORMERR with the question, which ends at `question_end` of `packet`, and an OPT record.
+pub fn refuse_with_opt(packet: &[u8], question_end: usize, out: &mut [u8]) -> usize {
+    refuse(packet, Rcode::FORMERR, out);
+    out[5] = 1;
+    out[11] = 1;
+    out[HEADER_LEN..question_end].copy_from_slice(&packet[HEADER_LEN..question_end]);
+    let opt = &mut out[question_end..question_end + OPT_LEN];
+    opt.fill(0);
+    opt[2] = RecordType::OPT.0 as u8;
+    opt[3..5].copy_from_slice(&(UDP_MAX as u16).to_be_bytes());
+    question_end + OPT_LEN
+}
+
 impl Run {
     /// Where the run lies in the body.
     fn range(self) -> Range<usize> {
