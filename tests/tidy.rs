@@ -82,6 +82,7 @@ const TIMELESS: &[&str] = &[
     "cluster/records.rs",
     "cluster/schema.rs",
     "cluster/trie.rs",
+    "cluster/trie/",
     "cluster/zone/",
     "forward/choose.rs",
     "forward/health.rs",

@@ -14,11 +14,14 @@
 //! one or two cache lines per node. Five bits a level: at 100 000 entries the upper levels stay in
 //! the processor's cache, and the lowest Branch is two lines long.
 
+mod walk;
+
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use triomphe::ThinArc;
+pub use walk::{Difference, Differing, Leaves};
 
 /// Bits of the hash that one level consumes.
 const BITS: u32 = 5;
@@ -195,6 +198,11 @@ impl<V> Leaf<V> {
     pub fn tail(&self) -> &[u8] {
         &self.0.slice[self.0.header.header.key_len as usize..]
     }
+
+    /// Whether this is that very entry, and not only an equal one.
+    fn is(&self, other: &Self) -> bool {
+        self.0.ptr() == other.0.ptr()
+    }
 }
 
 impl<V> Clone for Leaf<V> {
@@ -280,6 +288,11 @@ impl<V> Branch<V> {
 
     fn bitmap(&self) -> u32 {
         self.0.header.header
+    }
+
+    /// Whether this is that very node.
+    fn is(&self, other: &Self) -> bool {
+        self.0.ptr() == other.0.ptr()
     }
 
     fn children(&self) -> &[Child<V>] {
