@@ -19,6 +19,7 @@ use super::object::{Change, Kind, Object, ObjectKey, Part, Service, Slice};
 use super::records::{Draft, ServiceRecords};
 use super::schema;
 use super::zone::{POD_KEY_MAX, Zone, pod_key};
+use crate::wire::serial;
 
 mod ptr;
 
@@ -34,6 +35,8 @@ pub struct Index {
     pods: HashMap<ObjectKey, Box<[IpAddr]>>,
     lists: HashMap<Kind, List>,
     is_touched: bool,
+    /// Whether a Zone may have the serial of the last one.
+    keeps_serial: bool,
     zone: Zone,
 }
 
@@ -85,7 +88,7 @@ impl Index {
     /// An Index that knows nothing yet, and publishes after `last`: generation and serial go on.
     pub fn after(last: &Zone, scope: &Scope) -> Self {
         let (generation, serial) = (last.generation, last.serial);
-        let zone = Zone { generation, serial, ..Zone::unsynced() };
+        let zone = Zone { generation, serial, ..last.emptied() };
         Self {
             scope: scope.clone(),
             namespaces: BTreeSet::new(),
@@ -94,8 +97,23 @@ impl Index {
             pods: HashMap::new(),
             lists: HashMap::new(),
             is_touched: false,
+            keeps_serial: false,
             zone,
         }
+    }
+
+    /// Lets Zones of one second have one serial; whoever publishes asks for a newer one if somebody
+    /// has a copy of the last ([`Index::renumber`]). Else a cluster that changes all the time would
+    /// count ahead of the clock, and after a restart our serial would be old to every secondary.
+    pub fn keep_serials(&mut self) {
+        self.keeps_serial = true;
+    }
+
+    /// The last Zone, published again under a newer serial.
+    pub fn renumber(&mut self) -> Arc<Zone> {
+        self.zone.generation += 1;
+        self.zone.serial = self.zone.serial.wrapping_add(1);
+        Arc::new(self.zone.clone())
     }
 
     /// The Zone that was published last.
@@ -263,7 +281,7 @@ impl Index {
     }
 
     /// The next Zone, if anything changed and every kind is known: a partial picture is never
-    /// published. `now_unix_s` becomes the serial, which only grows.
+    /// published. `now_unix_s` becomes the serial, which only grows (RFC 1982).
     pub fn publish(&mut self, now_unix_s: u32) -> Option<Arc<Zone>> {
         let is_touched = self.is_touched || self.local.is_touched() || self.imported.is_touched();
         if !self.is_synced() || !is_touched {
@@ -281,7 +299,8 @@ impl Index {
         }
         self.zone.is_synced = true;
         self.zone.generation += 1;
-        self.zone.serial = now_unix_s.max(self.zone.serial.wrapping_add(1));
+        let step = u32::from(!self.keeps_serial);
+        self.zone.serial = serial::newest(now_unix_s, self.zone.serial.wrapping_add(step));
         Some(Arc::new(self.zone.clone()))
     }
 
@@ -426,4 +445,4 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

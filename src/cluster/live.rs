@@ -24,12 +24,16 @@ use super::object::{CHANGES_MAX, Change, Object, ObjectKey, Role};
 use super::programming::{Programming, ServiceKind};
 use super::published::Published;
 use super::source;
+use super::zone::Zone;
 
 /// Changes that one publish may bring together. Under churn this coalesces; on an idle server a
 /// change is published alone, at once.
 const PUBLISH_MAX: usize = 1024;
 /// Pause before a source that cannot start is tried again, and a keeper that ended begins anew.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// How much older than the clock the serial is of what is not known yet, in seconds: far enough to
+/// be old to every secondary, and less than half of all serials (RFC 1982 §3.2).
+const UNKNOWN_AGE_S: u32 = 1 << 30;
 /// How often it is told why a source cannot start.
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -68,7 +72,12 @@ impl Identity {
 impl Cluster {
     /// Starts the source and the task that owns the Index.
     pub fn start(identity: Identity) -> Self {
-        Self::with(identity, |shared| {
+        Self::start_after(None, identity)
+    }
+
+    /// The same, with serials that are newer than this one.
+    pub fn start_after(serial: Option<u32>, identity: Identity) -> Self {
+        Self::with(serial, identity, |shared| {
             let ages = age::tend(shared.feed.clone(), shared.published.clone());
             let late = tell_late(shared.clone());
             tokio::spawn(async { tokio::join!(live(shared), ages, late).0 })
@@ -78,11 +87,16 @@ impl Cluster {
     /// A cluster without a source: whoever holds the Sender tells it what there is.
     pub fn told(identity: Identity) -> (Self, Sender<Change>) {
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
-        (Self::with(identity, |shared| tokio::spawn(keep(shared, changes))), sender)
+        (Self::with(None, identity, |shared| tokio::spawn(keep(shared, changes))), sender)
     }
 
-    fn with(identity: Identity, start: impl FnOnce(Shared) -> JoinHandle<()>) -> Self {
-        let published = Arc::new(Published::new());
+    fn with(
+        serial: Option<u32>,
+        identity: Identity,
+        start: impl FnOnce(Shared) -> JoinHandle<()>,
+    ) -> Self {
+        let serial = serial.unwrap_or_else(|| now_unix_s().wrapping_sub(UNKNOWN_AGE_S));
+        let published = Arc::new(Published::after(serial));
         let feed = Arc::new(Feed::new(Instant::now(), &identity.scope));
         let programming = Arc::new(Programming::default());
         let shared = Shared {
@@ -159,19 +173,26 @@ async fn open(shared: &Shared, sender: Sender<Change>) -> source::Running {
 /// Owns the Index: takes changes in and publishes, until the source is gone.
 async fn keep(shared: Shared, mut changes: Receiver<Change>) {
     let mut index = Index::after(&shared.published.zone(), &shared.identity.scope);
+    index.keep_serials();
     let mut batch = Vec::with_capacity(PUBLISH_MAX);
     let mut triggers = Vec::new();
-    while changes.recv_many(&mut batch, PUBLISH_MAX).await > 0 {
+    loop {
+        tokio::select! {
+            received = changes.recv_many(&mut batch, PUBLISH_MAX) => if received == 0 { return },
+            () = shared.published.renewal_wanted() => {
+                if index.zone().is_synced {
+                    shared.published.store(index.renumber());
+                }
+            }
+        }
         let was_synced = index.zone().is_synced;
         for change in batch.drain(..) {
             // What a first list brings was changed before we lived: that is no latency of ours.
             triggers.extend(trigger(&change).filter(|_| was_synced));
             index.take(change);
         }
-        // Good until 2106, and then the serial still grows with each publish.
-        if let Some(zone) = index.publish(since_epoch().as_secs() as u32) {
+        if let Some(zone) = publish(&mut index, &shared.published) {
             let services = zone.service_count();
-            shared.published.store(zone);
             if !was_synced {
                 tracing::info!(plugin = "kubernetes", services, "cluster is known");
             }
@@ -181,6 +202,21 @@ async fn keep(shared: Shared, mut changes: Receiver<Change>) {
             shared.programming.record(kind_of(&index, &service), took as u64);
         }
     }
+}
+
+/// Publishes what has changed.
+fn publish(index: &mut Index, published: &Published) -> Option<Arc<Zone>> {
+    let last = index.zone().serial;
+    let mut zone = index.publish(now_unix_s())?;
+    if published.take_copied() && zone.serial == last {
+        zone = index.renumber();
+    }
+    published.store(zone.clone());
+    if published.take_copied() {
+        zone = index.renumber();
+        published.store(zone.clone());
+    }
+    Some(zone)
 }
 
 /// The Service and the time of the change behind a slice.
@@ -196,6 +232,11 @@ fn kind_of(index: &Index, key: &ObjectKey) -> ServiceKind {
         Some(service) if service.has_selector => ServiceKind::HeadlessWithSelector,
         Some(_) | None => ServiceKind::HeadlessWithoutSelector,
     }
+}
+
+/// The clock as a serial: it wraps in 2106, as serials do.
+fn now_unix_s() -> u32 {
+    since_epoch().as_secs() as u32
 }
 
 /// Wall-clock time: the serial of the SOA and the programming latency are told in it, and no

@@ -19,6 +19,7 @@ pub mod name;
 pub mod query;
 pub mod question;
 pub mod reply;
+pub mod serial;
 pub mod walk;
 
 pub use answer::Answer;

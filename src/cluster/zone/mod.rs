@@ -126,6 +126,16 @@ impl Zone {
         }
     }
 
+    /// A Zone that knows nothing yet and can be compared with this one.
+    pub fn emptied(&self) -> Self {
+        Self {
+            services: self.services.emptied(),
+            imports: self.imports.emptied(),
+            addresses: self.addresses.emptied(),
+            ..Self::unsynced()
+        }
+    }
+
     /// Services with a name.
     pub fn service_count(&self) -> usize {
         self.services.len()
