@@ -8,6 +8,7 @@
 //!
 //! Nothing waits for the API server. A reload that fails leaves everything as it was.
 
+mod announce;
 pub mod arguments;
 pub mod check;
 pub mod compile;
@@ -97,7 +98,7 @@ pub struct Server {
     readiness: Arc<Readiness>,
     counters: ops::Counters,
     scene: Arc<ArcSwap<Scene>>,
-    /// Waits for each cluster of the Plan, and then says that we are ready.
+    /// Waits for each cluster of the Plan and then says that we are ready; tells secondaries.
     waiting: JoinSet<()>,
 }
 
@@ -218,7 +219,12 @@ impl Server {
 
     /// Tells metrics and readiness which Plan answers.
     fn publish(&mut self, plan: &Arc<Plan>) {
-        let scene = Scene { plan: Some(plan.clone()), clusters: self.parts.clusters.clone() };
+        let shared = self.parts.shared_by_transfers.clone();
+        let scene = Scene {
+            plan: Some(plan.clone()),
+            clusters: self.parts.clusters.clone(),
+            transfers: (!self.parts.transfers.is_empty()).then_some(shared),
+        };
         self.scene.store(Arc::new(scene));
         let plugins = self.corefile.blocks.iter().flat_map(|block| {
             block.keys.iter().flat_map(move |key| {
@@ -236,7 +242,8 @@ impl Server {
         self.waiting = self.wait_for_clusters(plan);
     }
 
-    /// Registers each cluster with `/ready`, and ticks the error logs of this Plan.
+    /// Registers each cluster with `/ready`, tells secondaries of changes, and ticks the error logs
+    /// of this Plan.
     fn wait_for_clusters(&self, plan: &Arc<Plan>) -> JoinSet<()> {
         let readies = || self.corefile.blocks.iter().filter_map(|block| block.ready);
         if let Some(ready) = readies().next() {
@@ -258,6 +265,9 @@ impl Server {
                 // The part is waited for as long as somebody holds it.
                 std::future::pending::<()>().await;
             });
+        }
+        for (_, transfer) in &self.parts.transfers {
+            announce::start(transfer, &mut waiting);
         }
         let plan = plan.clone();
         waiting.spawn(async move {

@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use mainstay::resolve::now::{Client, Now, answer_now};
@@ -71,7 +72,7 @@ fn check(name: &str, rtype: RecordType, expected: (Rcode, usize)) {
     }
 }
 
-const CLIENT: Client = Client { proto: Proto::Udp, is_ipv6: false };
+const CLIENT: Client = Client { proto: Proto::Udp, address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 
 /// What was sent at once.
 fn served(now: Now) -> Served {

@@ -76,14 +76,23 @@ fn block(
         let probe = LoopProbe::start(key.zone.clone(), listen, &forwarding.forward);
         steps.push(Step::Loop(Arc::new(probe)));
     }
+    let mut transfers = Vec::new();
     if let Some(config) = &server.kubernetes {
         let published = parts.cluster(old, config).published.clone();
-        let own_addresses = setting.own_addresses.clone();
+        let shown = || {
+            let own_addresses = setting.own_addresses.clone();
+            Kubernetes::new(config, own_addresses, published.clone())
+        };
         if let Some(external) = &server.external {
-            let step = External::new(external, own_addresses.clone(), published.clone());
+            let own_addresses = setting.own_addresses.clone();
+            let step = External::new(external, own_addresses, published.clone());
             steps.push(Step::External(step));
         }
-        steps.push(Step::Kubernetes(Kubernetes::new(config, own_addresses, published)));
+        steps.push(Step::Kubernetes(shown()));
+        for (index, transfer) in server.transfer.iter().enumerate() {
+            let place = place("transfer", index);
+            transfers.push(parts.transfer(old, place, transfer, &config.zones, shown()));
+        }
     }
     if let Some(config) = &server.cache {
         let zones = if config.zones.is_empty() { server.zones() } else { config.zones.clone() };
@@ -92,6 +101,7 @@ fn block(
     steps.extend(forwards.into_iter().map(Step::Forward));
     Ok(Block {
         steps,
+        transfers,
         turns_addresses: server.loadbalance,
         errors: server.errors.clone().map(|config| Arc::new(ErrorLog::new(config))),
         is_published: server.prometheus.is_some(),
@@ -112,6 +122,7 @@ pub fn enabled(server: &ServerBlock) -> Vec<&'static str> {
         ("prometheus", server.prometheus.is_some()),
         ("ready", server.ready.is_some()),
         ("reload", server.reload.is_some()),
+        ("transfer", !server.transfer.is_empty()),
     ];
     all.into_iter().filter(|(_, is_enabled)| *is_enabled).map(|(name, _)| name).collect()
 }

@@ -1,4 +1,4 @@
-//! The live parts behind a Plan: clusters, caches, upstreams, counters.
+//! The live parts behind a Plan: clusters, caches, upstreams, transfers, counters.
 //!
 //! A reload asks for its parts here. A directive that is written as before gets the part that it
 //! had, with its Index, its Entries and its connections; what no directive asks for any more is
@@ -12,11 +12,13 @@ use crate::cluster::config::Config as ClusterConfig;
 use crate::cluster::live::{Cluster, Identity};
 use crate::forward::{Config as ForwardConfig, Forward};
 use crate::resolve::cache::Cache;
-use crate::resolve::config::CacheConfig;
+use crate::resolve::config::{CacheConfig, TransferConfig};
 use crate::resolve::flight::Flights;
+use crate::resolve::kubernetes::Kubernetes;
 use crate::resolve::step::Forwarding;
 use crate::resolve::tally::Tally;
-use crate::wire::Name;
+use crate::resolve::transfer::{Shared, Transfer};
+use crate::wire::{Name, serial};
 
 /// Parts by what is written of them. The text names the block and the place in it, so that equal
 /// directives of two blocks have parts of their own.
@@ -25,13 +27,20 @@ pub struct Parts {
     pub clusters: Vec<Arc<Cluster>>,
     pub forwards: Vec<(String, Forwarding)>,
     pub caches: Vec<(String, Arc<Cache>)>,
+    pub transfers: Vec<(String, Arc<Transfer>)>,
+    /// The places and counters of all transfers, which live as long as the process.
+    pub shared_by_transfers: Arc<Shared>,
     tallies: HashMap<(String, String), Arc<Tally>>,
 }
 
 impl Parts {
     /// What a new Plan may take over: the counters always, the rest when it is asked for.
     pub fn next(&self) -> Self {
-        Self { tallies: self.tallies.clone(), ..Self::default() }
+        Self {
+            tallies: self.tallies.clone(),
+            shared_by_transfers: self.shared_by_transfers.clone(),
+            ..Self::default()
+        }
     }
 
     /// The cluster of a directive: the one that this Plan or the old one has, or a new one.
@@ -42,9 +51,44 @@ impl Parts {
             return known.clone();
         }
         let known = old.clusters.iter().find(is_same).cloned();
-        let cluster = known.unwrap_or_else(|| Arc::new(Cluster::start(identity)));
+        let cluster =
+            known.unwrap_or_else(|| Arc::new(Cluster::start_after(old.serial(), identity)));
         self.clusters.push(cluster.clone());
         cluster
+    }
+
+    /// The newest serial of all clusters: another one that takes over a zone must go on from it.
+    fn serial(&self) -> Option<u32> {
+        let serials = self.clusters.iter().map(|cluster| cluster.published.zone().serial);
+        serials.reduce(serial::newest)
+    }
+
+    /// The transfers of a directive: with the versions that secondaries have, as long as they show
+    /// the same.
+    pub fn transfer(
+        &mut self,
+        old: &Self,
+        place: String,
+        config: &TransferConfig,
+        served: &[Name],
+        kubernetes: Kubernetes,
+    ) -> Arc<Transfer> {
+        let is_covered =
+            |apex: &&Name| config.zones.iter().any(|zone| apex.as_ref().is_within(zone.as_ref()));
+        let apexes: Vec<Name> = served.iter().filter(is_covered).cloned().collect();
+        let known = old
+            .transfers
+            .iter()
+            .find(|(other, known)| *other == place && known.is_same(config, &apexes, &kubernetes));
+        let transfer = match known {
+            Some((_, known)) => known.clone(),
+            None => {
+                let shared = self.shared_by_transfers.clone();
+                Arc::new(Transfer::new(config.clone(), apexes, kubernetes, shared))
+            }
+        };
+        self.transfers.push((place, transfer.clone()));
+        transfer
     }
 
     /// Waits until the clusters that are new here are known, if one of `old` is: a reload must not

@@ -94,6 +94,7 @@ fn read_directives(block: &mut ServerBlock, draft: &Draft, findings: &mut Findin
         }
     }
     directives::external::settle(block, &draft.body, findings);
+    directives::check(block, &draft.body, findings);
     if draft.body.is_empty() {
         let text = "a server block without directives refuses every query";
         findings.warn(Problem::new(&draft.at, "", text));

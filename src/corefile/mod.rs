@@ -38,7 +38,7 @@ pub use source::Origin;
 
 use crate::cluster::config::Config as ClusterConfig;
 use crate::forward::config::Config as ForwardConfig;
-use crate::resolve::config::{CacheConfig, ErrorsConfig, ExternalConfig};
+use crate::resolve::config::{CacheConfig, ErrorsConfig, ExternalConfig, TransferConfig};
 use crate::wire::Name;
 use problem::Findings;
 
@@ -70,6 +70,8 @@ pub struct ServerBlock {
     pub kubernetes: Option<ClusterConfig>,
     /// Only beside `kubernetes`, which then keeps what this needs.
     pub external: Option<ExternalConfig>,
+    /// Who may have the zones of `kubernetes` as a whole.
+    pub transfer: Vec<TransferConfig>,
     pub cache: Option<CacheConfig>,
     /// In the order of the file, which is the order in which they are tried.
     pub forward: Vec<ForwardConfig>,
@@ -164,6 +166,7 @@ impl ServerBlock {
             prometheus: None,
             kubernetes: None,
             external: None,
+            transfer: Vec::new(),
             cache: None,
             forward: Vec::new(),
             loop_detection: false,

@@ -15,6 +15,7 @@ use super::counters::Counter;
 use super::entropy;
 use super::failure::{Act, Cause, Failure, Path, Proto};
 use super::request::{Received, Request, is_response};
+use crate::wire::{HEADER_LEN, Rcode};
 
 /// Ports drawn for one query before the kernel may choose: with a tenth of all ports taken, one
 /// query in 10⁸ gets there.
@@ -33,7 +34,8 @@ pub async fn ask(
     until: Instant,
     mismatched: &Counter,
 ) -> Result<Received, Failure> {
-    wait(request, remote, until, |id, message| match request.judge(id, message) {
+    let packet = |id| request.packet(id);
+    wait(packet, (None, remote), until, |id, message| match request.judge(id, message) {
         Received::Ignored => {
             mismatched.add();
             None
@@ -48,21 +50,47 @@ pub async fn ask(
 /// # Errors
 /// As [`ask`].
 pub async fn probe(request: &Request, remote: SocketAddr, until: Instant) -> Result<(), Failure> {
-    wait(request, remote, until, |id, message| is_response(id, message).then_some(())).await
+    let packet = |id| request.packet(id);
+    let is_it = |id, message: &[u8]| is_response(id, message).then_some(());
+    wait(packet, (None, remote), until, is_it).await
 }
 
-/// Sends the request and waits until `accept` takes a datagram.
-async fn wait<T>(
-    request: &Request,
+/// Tells a secondary that a zone has changed, and waits for its response code (RFC 1996 §3).
+/// `notice` is the message, whose id is drawn here; it leaves from `source` if that is given.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn notify(
+    notice: &[u8],
+    source: Option<IpAddr>,
     remote: SocketAddr,
+    until: Instant,
+) -> Result<Rcode, Failure> {
+    let packet = |id: u16| [&id.to_be_bytes(), &notice[2..]].concat();
+    // QR, and the opcode that was sent (RFC 1996 §4.7).
+    let is_it = |id: u16, message: &[u8]| {
+        let is_its = message.len() >= HEADER_LEN && message[..2] == id.to_be_bytes();
+        let is_response = is_its && message[2] & 0xF8 == 0x80 | notice[2] & 0x78;
+        is_response.then(|| Rcode(u16::from(message[3] & 0x0F)))
+    };
+    // An address of the other family cannot be the source.
+    let source = source.filter(|source| source.is_ipv4() == remote.is_ipv4());
+    wait(packet, (source, remote), until, is_it).await
+}
+
+/// Sends a packet and waits until `accept` takes a datagram.
+async fn wait<T>(
+    packet: impl Fn(u16) -> Vec<u8>,
+    (source, remote): (Option<IpAddr>, SocketAddr),
     until: Instant,
     accept: impl Fn(u16, &[u8]) -> Option<T>,
 ) -> Result<T, Failure> {
     let mut path = Path { proto: Proto::Udp, local: None, remote };
-    let socket = open(remote).map_err(|error| path.failed(Act::Dial, error))?;
+    let socket = open(source.unwrap_or(unspecified(remote)), remote)
+        .map_err(|error| path.failed(Act::Dial, error))?;
     path.local = socket.local_addr().ok();
     let id = entropy::id();
-    let sent = socket.send(&request.packet(id)).await;
+    let sent = socket.send(&packet(id)).await;
     sent.map_err(|error| path.failed(Act::Write, error))?;
     match timeout_at(until, receive(&socket, remote, |message| accept(id, message))).await {
         Ok(received) => received.map_err(|error| path.failed(Act::Read, error)),
@@ -90,13 +118,13 @@ async fn receive<T>(
 }
 
 /// A connected socket on a port of our choice.
-fn open(remote: SocketAddr) -> io::Result<UdpSocket> {
+fn open(local: IpAddr, remote: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(remote), Type::DGRAM, Some(Protocol::UDP))?;
     if remote.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    bind(&socket, unspecified(remote))?;
+    bind(&socket, local)?;
     socket.connect(&remote.into())?;
     UdpSocket::from_std(socket.into())
 }
@@ -207,7 +235,8 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_drawn_again() {
         let remote: SocketAddr = "127.0.0.1:53".parse().unwrap();
-        let open: Vec<UdpSocket> = (0..500).map(|_| open(remote).unwrap()).collect();
+        let open: Vec<UdpSocket> =
+            (0..500).map(|_| open(unspecified(remote), remote).unwrap()).collect();
         let ports: HashSet<u16> =
             open.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
         assert_eq!(ports.len(), open.len());

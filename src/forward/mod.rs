@@ -33,6 +33,7 @@ mod tests;
 
 pub use config::Config;
 pub use directive::Forward;
+pub use exchange::notify;
 pub use failure::Failure;
 pub use looping::LoopProbe;
 pub use upstream::Upstream;

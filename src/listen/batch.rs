@@ -13,7 +13,7 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use crate::wire::UDP_MAX;
@@ -23,8 +23,6 @@ pub const BATCH_MAX: usize = 64;
 /// Longest request that is read, in octets. A longer one arrives cut and is a format error;
 /// no real query comes near (name 255, options some hundred).
 pub const REQUEST_MAX: usize = 4096;
-/// How the IPv4 clients of a socket for both families look (RFC 4291 §2.5.5.2).
-const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF];
 /// Octets for one control message with the larger of the two pktinfo structures.
 const CONTROL_MAX: usize = 64;
 
@@ -157,22 +155,23 @@ impl Batch {
         &slot.packet[..slot.len]
     }
 
-    /// Whether the packet of a slot came over IPv6; `None` when nobody can be answered, because
-    /// it came from port 0.
-    pub fn is_from_ipv6(&self, index: usize) -> Option<bool> {
+    /// The address that the packet of a slot came from, IPv4 as such; `None` when nobody can be
+    /// answered, because it came from port 0.
+    pub fn client(&self, index: usize) -> Option<IpAddr> {
         let peer = &self.slots[index].peer;
         match i32::from(peer.ss_family) {
             libc::AF_INET => {
                 // SAFETY: the family says which structure the storage holds; it is large enough and
                 // aligned for every one of them.
                 let v4 = unsafe { &*(&raw const *peer).cast::<libc::sockaddr_in>() };
-                (v4.sin_port != 0).then_some(false)
+                let octets = v4.sin_addr.s_addr.to_ne_bytes();
+                (v4.sin_port != 0).then(|| IpAddr::from(octets))
             }
             libc::AF_INET6 => {
                 // SAFETY: as above.
                 let v6 = unsafe { &*(&raw const *peer).cast::<libc::sockaddr_in6>() };
-                let is_mapped = v6.sin6_addr.s6_addr.starts_with(&MAPPED);
-                (v6.sin6_port != 0).then_some(!is_mapped)
+                let address = IpAddr::from(v6.sin6_addr.s6_addr).to_canonical();
+                (v6.sin6_port != 0).then_some(address)
             }
             _ => None,
         }
@@ -399,7 +398,7 @@ mod tests {
         assert_eq!(client.recv(&mut reply).unwrap(), 7);
         client.send(b"later").unwrap();
         assert_eq!(batch.receive(&server).unwrap(), 1);
-        assert_eq!(batch.is_from_ipv6(0), Some(false));
+        assert_eq!(batch.client(0), Some(IpAddr::from([127, 0, 0, 1])));
         batch.envelope(0).send(&server, b"later!").unwrap();
         assert_eq!(client.recv(&mut reply).unwrap(), 6);
     }

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! read ─► whole frames ─► answer_now ─┬─► replies in one write
-//!                             └─ errand ─► reply when it is there
+//!                             ├─ errand ─► reply when it is there
+//!                             └─ stream ─► one message after the other
 //! ```
 //!
 //! Replies to all frames of one read leave in one write: measured 15 times cheaper than a write
 //! each. A connection that has reached its errands in flight is not read until one returns, so
-//! that a client cannot make us hold more than it could wait for.
+//! that a client cannot make us hold more than it could wait for. While a zone is transferred, the
+//! connection does nothing else (RFC 5936 §4.1): its messages are made as fast as they are taken.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -29,7 +31,8 @@ use crate::resolve::later::{Errand, Purpose};
 use crate::resolve::now::{Client, Lane, Now, answer_now};
 use crate::resolve::plan::{Plan, Port};
 use crate::resolve::step::Desk;
-use crate::resolve::tally::{Proto, Served};
+use crate::resolve::tally::{Proto, Served, Tally};
+use crate::resolve::transfer::Stream;
 use crate::wire::TCP_MAX;
 
 /// Connections at once, over all clients of one listener (RFC 9210 §4.2 leaves the number to us).
@@ -44,6 +47,9 @@ pub const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the client to take our replies.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a whole zone transfer, so that slow clients cannot keep all places for ever: 10 MB at
+/// 17 kB/s.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(600);
 /// Replies are written out when so many octets wait, so that one read cannot make us hold more.
 const WRITE_BYTES: usize = 64 << 10;
 /// Octets asked of the socket at once.
@@ -154,6 +160,8 @@ struct Connection {
     input: Vec<u8>,
     /// Replies, framed, not yet written.
     output: Vec<u8>,
+    /// A zone transfer that is to be sent before anything else is answered.
+    transfer: Option<Transfer>,
     in_flight: Arc<Semaphore>,
     sender: mpsc::Sender<Landed>,
     receiver: mpsc::Receiver<Landed>,
@@ -163,6 +171,13 @@ struct Connection {
 struct Landed {
     reply: Vec<u8>,
     _place: OwnedSemaphorePermit,
+}
+
+/// A zone transfer that has been let.
+struct Transfer {
+    stream: Box<Stream>,
+    served: Served,
+    tally: Arc<Tally>,
 }
 
 /// What ends a wait.
@@ -176,15 +191,16 @@ enum Event {
 
 impl Connection {
     fn new(exchange: Arc<Exchange>, port: u16, peer: SocketAddr) -> Self {
-        let is_ipv6 = peer.ip().to_canonical().is_ipv6();
+        let address = peer.ip().to_canonical();
         let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
         Self {
             exchange,
             port,
-            client: Client { proto: Proto::Tcp, is_ipv6 },
+            client: Client { proto: Proto::Tcp, address },
             desk: Desk::small(),
             input: Vec::new(),
             output: Vec::new(),
+            transfer: None,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             sender,
             receiver,
@@ -240,6 +256,9 @@ impl Connection {
         while frame(rest).is_some() && self.in_flight.available_permits() > 0 {
             count += self.answer_some(&mut rest);
             self.write(stream).await?;
+            if let Some(transfer) = self.transfer.take() {
+                self.send(transfer, stream).await?;
+            }
         }
         self.write(stream).await?;
         let consumed = input.len() - rest.len();
@@ -260,7 +279,8 @@ impl Connection {
         ROOM.with_borrow_mut(|room| {
             room.sent.clear();
             while let Some((message, behind)) = frame(rest) {
-                if self.in_flight.available_permits() == 0 || self.output.len() >= WRITE_BYTES {
+                let is_full = self.output.len() >= WRITE_BYTES || self.transfer.is_some();
+                if self.in_flight.available_permits() == 0 || is_full {
                     break;
                 }
                 if let Some(port) = plan.port(self.port) {
@@ -295,6 +315,10 @@ impl Connection {
                     self.exchange.errands.run(Lane::Upstream, errand, |_| {});
                 }
             }
+            Now::Stream { served, stream } => {
+                let tally = port.tally(served.block).clone();
+                self.transfer = Some(Transfer { stream, served, tally });
+            }
             Now::Later(lane) => self.answer_later(plan, message, lane),
             Now::Ignore => {
                 self.exchange.counters.ignored.fetch_add(1, Ordering::Relaxed);
@@ -324,6 +348,26 @@ impl Connection {
             purpose,
             depth: 0,
         }
+    }
+
+    /// Sends a zone, message by message.
+    async fn send(&mut self, transfer: Transfer, stream: &mut TcpStream) -> io::Result<()> {
+        let Transfer { stream: mut messages, mut served, tally } = transfer;
+        let began = Instant::now();
+        let mut sent = Ok(());
+        while let Some(message) = messages.next_message() {
+            served.reply_bytes += message.len();
+            push(&mut self.output, message);
+            sent = self.write(stream).await;
+            if sent.is_ok() && began.elapsed() > TRANSFER_TIMEOUT {
+                sent = Err(io::ErrorKind::TimedOut.into());
+            }
+            if sent.is_err() {
+                break;
+            }
+        }
+        tally.count(&[served], began.elapsed());
+        sent
     }
 
     async fn write(&mut self, stream: &mut TcpStream) -> io::Result<()> {

@@ -180,8 +180,8 @@ impl Worker {
     }
 
     fn answer_one(&mut self, port: &Port, index: usize, now: Instant) {
-        let Some(is_ipv6) = self.batch.is_from_ipv6(index) else { return self.ignore(1) };
-        let client = Client { proto: Proto::Udp, is_ipv6 };
+        let Some(address) = self.batch.client(index) else { return self.ignore(1) };
+        let client = Client { proto: Proto::Udp, address };
         let (packet, reply) = self.batch.slot(index);
         match answer_now(port, packet, client, now, &mut self.desk, reply) {
             Now::Send { served, refresh } => {
@@ -195,7 +195,8 @@ impl Worker {
             Now::Later(lane) => {
                 self.later.push(Waiting { index, client, lane, purpose: Purpose::Reply });
             }
-            Now::Ignore => self.ignore(1),
+            // A zone does not fit a datagram, so that is only begun over TCP.
+            Now::Stream { .. } | Now::Ignore => self.ignore(1),
         }
     }
 

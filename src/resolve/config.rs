@@ -1,5 +1,6 @@
-//! What a `cache`, an `errors` and a `k8s_external` directive say.
+//! What a `cache`, an `errors`, a `k8s_external` and a `transfer` directive say.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::cluster::config::{Fallthrough, primary_zone};
@@ -84,6 +85,19 @@ impl Default for CacheConfig {
             prefetch: None,
         }
     }
+}
+
+/// One `transfer` directive.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TransferConfig {
+    /// Zones at or below are transferred.
+    pub zones: Vec<Name>,
+    /// Whether every address may ask (`*`).
+    pub to_anybody: bool,
+    /// Whose addresses may ask, and where NOTIFY goes.
+    pub to: Vec<SocketAddr>,
+    /// The address that NOTIFY comes from; without it the host chooses.
+    pub source: Option<IpAddr>,
 }
 
 /// One `errors` directive.

@@ -9,7 +9,7 @@ use super::step::{ClusterStep, Verdict, Wait};
 use super::tally::Author;
 use crate::cluster::config::{Config, Fallthrough};
 use crate::cluster::published::Published;
-use crate::cluster::zone::{Ahead, Asked, Outcome, Style, View, Zone};
+use crate::cluster::zone::{Ahead, Asked, Outcome, Style, Version, View, Zone};
 use crate::wire::reply::Owner;
 use crate::wire::{Class, Ede, Name, NameRef, Query, Rcode, RecordType, Reply, Section};
 
@@ -23,6 +23,7 @@ pub struct Kubernetes {
 }
 
 /// A zone of the directive.
+#[derive(PartialEq, Eq)]
 struct Shown {
     name: Name,
     /// Whether it holds the Services of a cluster set.
@@ -49,6 +50,19 @@ impl Kubernetes {
             style: Style::cluster(),
         };
         Self { zones, fallthrough: config.fallthrough.clone(), view, published }
+    }
+
+    /// One version of one of the zones, as this directive shows it.
+    pub fn version(&self, zone: Arc<Zone>, apex: &Name) -> Version {
+        let in_clusterset = self.zones.iter().any(|it| it.is_clusterset && it.name == *apex);
+        let (view, apex) = (Arc::new(self.view.clone()), apex.clone());
+        Version { zone, view, apex, in_clusterset }
+    }
+
+    /// Whether another directive gives the same answers from the same Zones.
+    pub fn shows_as(&self, other: &Self) -> bool {
+        let is_same = self.zones == other.zones && self.view == other.view;
+        is_same && Arc::ptr_eq(&self.published, &other.published)
     }
 
     /// The zone that holds `name`, and what stands before it.

@@ -3,11 +3,13 @@
 //!
 //! No clock is read and no socket touched here: time is a parameter, and the caller sends.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::plan::{Block, Port};
 use super::step::{Desk, Step, Verdict, Wait};
 use super::tally::{Author, Proto, Served};
+use super::transfer::Stream;
 use crate::wire::{
     Answer, Class, Query, Rcode, RecordType, Reply, Scratch, TCP_MAX, Unanswerable, reply,
 };
@@ -16,7 +18,8 @@ use crate::wire::{
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     pub proto: Proto,
-    pub is_ipv6: bool,
+    /// An IPv4 address is one, however it came.
+    pub address: IpAddr,
 }
 
 /// What to do with a packet.
@@ -27,6 +30,8 @@ pub enum Now {
         /// Also run the packet as an errand that refreshes the cache.
         refresh: bool,
     },
+    /// Send these messages one after the other, over TCP.
+    Stream { served: Served, stream: Box<Stream> },
     /// The answer has to be waited for: run the packet as an errand of this lane.
     Later(Lane),
     /// Send nothing.
@@ -65,6 +70,14 @@ pub fn answer_now(
     let mut reply = Reply::to(&query, client.limit(&query), out);
     let block = port.block_number(&query);
     let verdict = match block {
+        Some(number) if query.is_transfer() && !port.block(number).transfers.is_empty() => {
+            let author = Author::Kubernetes;
+            if let Some(stream) = port.block(number).transfer(&query, client, &mut reply) {
+                let served = Served { block, author, ..client.asks(&query) };
+                return Now::Stream { served, stream: Box::new(stream) };
+            }
+            Verdict::Reply(author)
+        }
         Some(number) => port.block(number).answer_now(&query, now, desk, &mut reply),
         None => {
             reply.set_rcode(Rcode::REFUSED);
@@ -105,7 +118,7 @@ fn refuse(packet: &[u8], rcode: Rcode, client: Client, reply_bytes: usize) -> No
     let served = Served {
         block: None,
         proto: client.proto,
-        is_ipv6: client.is_ipv6,
+        is_ipv6: client.address.is_ipv6(),
         rtype: RecordType(0),
         dnssec_ok: false,
         rcode,
@@ -142,16 +155,15 @@ impl Block {
     }
 }
 
-/// Codes that need no look-up: an unknown version of EDNS (RFC 6891 §6.1.3); a zone transfer, which
-/// nobody may have; a class that no Step of the Block can serve (as CoreDNS: only `forward` takes
-/// classes other than IN).
+/// Codes that need no look-up: an unknown version of EDNS (RFC 6891 §6.1.3); a zone transfer
+/// where no directive lets anybody have one; a class that no Step of the Block can serve (as
+/// CoreDNS: only `forward` takes classes other than IN).
 pub(super) fn gate(query: &Query<'_>, block: &Block) -> Option<Rcode> {
     if query.edns.is_some_and(|edns| edns.version > 0) {
         return Some(Rcode::BADVERS);
     }
-    let is_transfer = matches!(query.rtype, RecordType::AXFR | RecordType::IXFR);
     let forwards = || block.steps.iter().any(|step| matches!(step, Step::Forward(_)));
-    (is_transfer || query.class != Class::IN && !forwards()).then_some(Rcode::REFUSED)
+    (query.is_transfer() || query.class != Class::IN && !forwards()).then_some(Rcode::REFUSED)
 }
 
 impl Client {
@@ -168,7 +180,7 @@ impl Client {
         Served {
             block: None,
             proto: self.proto,
-            is_ipv6: self.is_ipv6,
+            is_ipv6: self.address.is_ipv6(),
             rtype: query.rtype,
             dnssec_ok: query.dnssec_ok(),
             rcode: Rcode::NOERROR,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::errors::ErrorLog;
 use super::step::{Large, Step};
 use super::tally::Tally;
+use super::transfer::Transfer;
 use crate::wire::{Name, Query, RecordType};
 
 /// Everything that decides an answer.
@@ -36,6 +37,8 @@ pub struct Zoned {
 /// One server block: Steps in CoreDNS's fixed order of plugins.
 pub struct Block {
     pub steps: Vec<Step>,
+    /// Who may have which zones as a whole (`transfer`).
+    pub transfers: Vec<Arc<Transfer>>,
     /// Turn the addresses of each reply (`loadbalance`).
     pub turns_addresses: bool,
     /// Where errors are told (`errors`), if anywhere.

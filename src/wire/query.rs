@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 
 use super::name::NAME_MAX;
-use super::{Class, HEADER_LEN, NameRef, PLAIN_UDP_MAX, Rcode, RecordType, UDP_MAX, u16_at, walk};
+use super::{
+    Class, HEADER_LEN, NameRef, PLAIN_UDP_MAX, Rcode, RecordType, UDP_MAX, u16_at, u32_at, walk,
+};
 
 /// Additional records that a request may carry: OPT and TSIG.
 const ADDITIONAL_MAX: u16 = 2;
@@ -152,6 +154,21 @@ impl<'p> Query<'p> {
     /// The whole packet.
     pub fn packet(&self) -> &'p [u8] {
         self.packet
+    }
+
+    /// Whether a zone is asked for, and no name.
+    pub fn is_transfer(&self) -> bool {
+        matches!(self.rtype, RecordType::AXFR | RecordType::IXFR)
+    }
+
+    /// The serial that an IXFR request says its sender has (RFC 1995 §3).
+    pub fn known_serial(&self) -> Option<u32> {
+        let has_soa = u16_at(self.packet, 8)? == 1;
+        let at = HEADER_LEN + self.question().len();
+        let record = walk::record(self.packet, at).filter(|_| has_soa)?;
+        let is_soa = record.rtype == RecordType::SOA && walk::rdata_is_sound(self.packet, &record);
+        // Serial and four timers end the record.
+        is_soa.then(|| u32_at(self.packet, record.end - 20)).flatten()
     }
 
     /// The id to echo.
@@ -381,6 +398,20 @@ mod tests {
         assert_eq!(refused(&|p| p[11] = 9), formerr, "nine additional records");
         assert_eq!(refused(&|p| p[12] = 0xC0), formerr, "a pointer in the question");
         assert_eq!(refused(&|p| p.truncate(20)), formerr, "half a name");
+    }
+
+    #[test]
+    fn the_serial_of_an_ixfr_request_is_read() {
+        let mut packet = message::question("cluster.local.", RecordType::IXFR, None);
+        assert_eq!(Query::parse(&packet).ok().unwrap().known_serial(), None);
+        packet[9] = 1;
+        packet.extend(b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x00\x00\x18\xc0\x0c\xc0\x0c");
+        packet.extend([0, 0, 1, 2].iter().chain(&[0; 16]));
+        assert_eq!(Query::parse(&packet).ok().unwrap().known_serial(), Some(258));
+        let rdata_len = packet.len() - 25;
+        packet[rdata_len] -= 1;
+        packet.pop();
+        assert_eq!(Query::parse(&packet).ok().unwrap().known_serial(), None, "half a SOA");
     }
 
     #[test]

@@ -241,6 +241,21 @@ impl<'r> Reply<'r> {
         Some(rdata_at)
     }
 
+    /// Where the next record will begin.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no records yet.
+    pub fn is_empty(&self) -> bool {
+        self.counts == [0; 3]
+    }
+
+    /// Octets that records may still take.
+    pub fn room(&self) -> usize {
+        self.records_end - self.len
+    }
+
     /// Whether TC is set.
     pub fn is_truncated(&self) -> bool {
         self.out[2] & 0x02 != 0

@@ -59,7 +59,8 @@ pub fn fixture(count: usize, forwarding: Option<Forwarding>) -> Fixture {
     let cache = Arc::new(Cache::new(config, vec![Name::root()]));
     let mut steps = vec![Step::Kubernetes(kubernetes), Step::Cache(cache.clone())];
     steps.extend(forwarding.map(Step::Forward));
-    let block = Block { steps, turns_addresses: true, errors: None, is_published: true };
+    let transfers = Vec::new();
+    let block = Block { steps, transfers, turns_addresses: true, errors: None, is_published: true };
     let tally = |zone: &str| Arc::new(Tally::new("dns://:53".into(), zone.into(), WORKERS));
     let zoned = Zoned { zone: Name::root(), block: Arc::new(block), tally: tally(".") };
     let port = Port::new(PORT, vec![zoned], tally("dropped"));

@@ -12,17 +12,17 @@ use crate::cluster::trie::{Leaf, Trie};
 
 const KINDS: [Kind; 5] = Kind::ALL;
 
-fn scope() -> Scope {
+pub(in crate::cluster) fn scope() -> Scope {
     let kept = Kept { externals: true, ..Kept::default() };
     Scope { imports: true, pods: true, kept, ..Scope::default() }
 }
 
-fn empty_index() -> Index {
+pub(in crate::cluster) fn empty_index() -> Index {
     Index::after(&Zone::unsynced(), &scope())
 }
 
 /// Feeds the objects as one full list of every kind.
-fn list(index: &mut Index, objects: impl IntoIterator<Item = Object>) {
+pub(in crate::cluster) fn list(index: &mut Index, objects: impl IntoIterator<Item = Object>) {
     KINDS.into_iter().for_each(|kind| index.take(Change::ListBegin(kind)));
     objects.into_iter().for_each(|object| index.take(Change::Apply(object)));
     KINDS.into_iter().for_each(|kind| index.take(Change::ListEnd(kind)));
@@ -105,7 +105,7 @@ fn any_externals() -> impl Strategy<Value = Box<[External]>> {
     proptest::collection::vec(external, 0..3).prop_map(Into::into)
 }
 
-fn any_object() -> impl Strategy<Value = Object> {
+pub(in crate::cluster) fn any_object() -> impl Strategy<Value = Object> {
     let role = prop_oneof![
         proptest::collection::vec(any_address(), 0..3).prop_map(Role::ClusterIp),
         Just(Role::Headless),

@@ -71,7 +71,7 @@ impl<V> Iterator for Leaves<V> {
             match self.stack.pop()? {
                 Child::Branch(branch) => self.stack.extend(branch.children().iter().cloned()),
                 Child::Leaf(leaf) => return Some(leaf),
-                Child::Clash(leaves) => self.clash = leaves.to_vec().into_iter(),
+                Child::Clash(leaves) => self.clash = Vec::from(&leaves[..]).into_iter(),
             }
         }
     }

@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::{Asked, Outcome, Zone, octets_of};
+use super::{Asked, Outcome, View, Zone, octets_of};
 use crate::cluster::records::{AddressRecords, FoundBy, ServiceRecords};
 use crate::wire::name::NAME_MAX;
 use crate::wire::reply::Owner;
 use crate::wire::{RecordType, Reply, Section};
 
 /// TTL of the `dns-version` record, in seconds (as CoreDNS).
-const VERSION_TTL_S: u32 = 28_800;
+pub(super) const VERSION_TTL_S: u32 = 28_800;
 /// Version of the specification that we follow, as TXT RDATA.
-const VERSION_TXT: &[u8] = b"\x051.1.0";
+pub(super) const VERSION_TXT: &[u8] = b"\x051.1.0";
 /// Longest TTL of a SOA record, in seconds (as CoreDNS).
 pub(super) const SOA_TTL_MAX_S: u32 = 300;
 /// REFRESH, RETRY and EXPIRE of the SOA, in seconds (as CoreDNS).
@@ -33,13 +33,7 @@ impl Zone {
     pub(super) fn soa(&self, asked: &Asked<'_>, reply: &mut Reply<'_>, section: Section) {
         let ttl_s = asked.view.ttl_s;
         let to_zone = (0xC000 | asked.zone_at() as u16).to_be_bytes();
-        let mut numbers = [0u8; 20];
-        let [refresh, retry, expire] = SOA_TIMERS_S;
-        for (slot, number) in
-            numbers.chunks_exact_mut(4).zip([self.serial, refresh, retry, expire, ttl_s])
-        {
-            slot.copy_from_slice(&number.to_be_bytes());
-        }
+        let numbers = soa_numbers(self.serial, asked.view);
         let style = &asked.view.style;
         let (name_server, hostmaster) = (&*style.name_server, &*style.hostmaster);
         let rdata: [&[u8]; 5] = [name_server, &to_zone, hostmaster, &to_zone, &numbers];
@@ -50,7 +44,7 @@ impl Zone {
     /// NS of the apex: the Services whose endpoints we are, else `ns.dns` (as CoreDNS ns.go).
     fn name_servers(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) {
         let zone = asked.zone_as_asked();
-        let own = self.own_names(asked);
+        let own = self.own_names(asked.view);
         if own.names().count() == 0 {
             let name_server = &asked.view.style.name_server;
             let at = asked.write(reply, RecordType::NS, &[name_server, zone]);
@@ -78,7 +72,7 @@ impl Zone {
 
     /// Addresses of `ns.dns`: those of our Services, else our own.
     pub(super) fn name_server(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) -> Outcome<'_> {
-        let own = self.own_names(asked);
+        let own = self.own_names(asked.view);
         if own.names().count() == 0 {
             return asked.write_addresses(reply, asked.view.own_addresses.iter().copied());
         }
@@ -87,9 +81,9 @@ impl Zone {
 
     /// The names that Services give to this server: by its Service where that has an address, by
     /// its own endpoint where the Service is headless.
-    fn own_names<'z>(&'z self, asked: &Asked<'z>) -> OwnNames<'z> {
+    pub(super) fn own_names<'z>(&'z self, view: &View) -> OwnNames<'z> {
         let mut own = OwnNames { names: [(&[], OwnAddresses::None); NAMES_MAX], count: 0 };
-        for address in asked.view.own_addresses.iter() {
+        for address in view.own_addresses.iter() {
             let Some(records) = self.addresses.get(octets_of(address).as_ref()) else { continue };
             for endpoint in AddressRecords::from(records).endpoints() {
                 let key = &endpoint[1 + usize::from(endpoint[0])..];
@@ -107,15 +101,27 @@ impl Zone {
     }
 }
 
+/// What stands behind the names of a SOA: serial, timers, and the TTL of denials.
+pub(super) fn soa_numbers(serial: u32, view: &View) -> [u8; 20] {
+    let mut numbers = [0u8; 20];
+    let [refresh, retry, expire] = SOA_TIMERS_S;
+    for (slot, number) in
+        numbers.chunks_exact_mut(4).zip([serial, refresh, retry, expire, view.ttl_s])
+    {
+        slot.copy_from_slice(&number.to_be_bytes());
+    }
+    numbers
+}
+
 /// Names without the zone, each once, with their addresses; on the stack.
-struct OwnNames<'z> {
+pub(super) struct OwnNames<'z> {
     names: [(&'z [u8], OwnAddresses<'z>); NAMES_MAX],
     count: usize,
 }
 
 /// The addresses of one of them.
 #[derive(Clone, Copy)]
-enum OwnAddresses<'z> {
+pub(super) enum OwnAddresses<'z> {
     None,
     One(IpAddr),
     Of(ServiceRecords<'z>),
@@ -130,13 +136,13 @@ impl<'z> OwnNames<'z> {
         }
     }
 
-    fn names(&self) -> impl Iterator<Item = (&'z [u8], OwnAddresses<'z>)> {
+    pub(super) fn names(&self) -> impl Iterator<Item = (&'z [u8], OwnAddresses<'z>)> {
         self.names[..self.count].iter().copied()
     }
 }
 
 impl<'z> OwnAddresses<'z> {
-    fn iter(self) -> impl Iterator<Item = IpAddr> + use<'z> {
+    pub(super) fn iter(self) -> impl Iterator<Item = IpAddr> + use<'z> {
         let (one, service) = match self {
             Self::None => (None, None),
             Self::One(address) => (Some(address), None),

@@ -13,6 +13,7 @@ mod apex;
 mod external;
 mod srv;
 mod style;
+mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 pub use ahead::Ahead;
 pub use external::Outside;
 pub use style::Style;
+pub use transfer::{Record, Records, Version};
 
 use super::config::Pods;
 use super::externals::ExternalHead;
@@ -340,12 +342,19 @@ impl Zone {
     }
 }
 
+impl View {
+    /// Whether a Service has no name, because nobody is behind its cluster IP.
+    fn hides(&self, service: &ServiceRecords<'_>) -> bool {
+        self.ignores_empty
+            && matches!(service.found_by(), FoundBy::ClusterIp(_))
+            && !service.has_hosts()
+    }
+}
+
 impl<'q> Asked<'q> {
     /// Whether the Service has no name here, because no endpoint is ready.
     fn hides(&self, service: &ServiceRecords<'_>) -> bool {
-        self.view.ignores_empty
-            && matches!(service.found_by(), FoundBy::ClusterIp(_))
-            && !service.has_hosts()
+        self.view.hides(service)
     }
 
     /// Where the zone begins in the message: compression pointers to it keep the client's spelling.

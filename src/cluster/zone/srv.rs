@@ -123,9 +123,7 @@ fn record(
     port: u16,
     target: [&[u8]; 4],
 ) -> Option<usize> {
-    let mut fixed = [0u8; FIXED_LEN];
-    fixed[2..4].copy_from_slice(&weight.to_be_bytes());
-    fixed[4..].copy_from_slice(&port.to_be_bytes());
+    let fixed = fixed(weight, port);
     let [first, second, third, fourth] = target;
     let rdata: [&[u8]; 5] = [&fixed, first, second, third, fourth];
     asked.write(reply, RecordType::SRV, &rdata).map(|rdata_at| rdata_at + FIXED_LEN)
@@ -146,7 +144,13 @@ fn glue(asked: &Asked<'_>, reply: &mut Reply<'_>, key: &[u8], host: &Host<'_>) -
     host.addresses().iter().all(write)
 }
 
+/// What stands before the target: priority 0, weight and port.
+pub(super) fn fixed(weight: u16, port: u16) -> [u8; FIXED_LEN] {
+    let ([w0, w1], [p0, p1]) = (weight.to_be_bytes(), port.to_be_bytes());
+    [0, 0, w0, w1, p0, p1]
+}
+
 /// Weight of one of `hits` records (as CoreDNS: they share 100, and none goes below 1).
-fn weight(hits: usize) -> u16 {
+pub(super) fn weight(hits: usize) -> u16 {
     (100 / hits.max(1)).max(1) as u16
 }

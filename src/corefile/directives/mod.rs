@@ -6,6 +6,7 @@ mod forward;
 mod kubernetes;
 mod ops;
 mod simple;
+mod transfer;
 
 use super::ServerBlock;
 use super::grammar::{Form, Row};
@@ -16,7 +17,7 @@ use super::suggest::nearest;
 /// A directive as the server block sees it.
 pub(super) struct Directive {
     pub name: &'static str,
-    /// Whether one block may hold several, as only `forward` may.
+    /// Whether one block may hold several, as `forward` and `transfer` may.
     pub repeats: bool,
     pub rows: fn() -> Vec<Row>,
     pub apply: fn(&mut ServerBlock, &Statement, &mut Findings),
@@ -34,12 +35,13 @@ impl Directive {
 }
 
 /// All of them, in the order of a Corefile of kubeadm.
-pub(super) const DIRECTIVES: [&Directive; 11] = [
+pub(super) const DIRECTIVES: [&Directive; 12] = [
     &ops::ERRORS,
     &ops::HEALTH,
     &ops::READY,
     &kubernetes::KUBERNETES,
     &external::EXTERNAL,
+    &transfer::TRANSFER,
     &ops::PROMETHEUS,
     &forward::FORWARD,
     &cache::CACHE,
@@ -54,7 +56,7 @@ pub fn directive_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The other directives of CoreDNS (its plugin.cfg), and the external ones of common builds.
-const NOT_YET: [&str; 50] = [
+const NOT_YET: [&str; 49] = [
     "acl",
     "any",
     "auto",
@@ -100,7 +102,6 @@ const NOT_YET: [&str; 50] = [
     "timeouts",
     "tls",
     "trace",
-    "transfer",
     "tsig",
     "unbound",
     "view",
@@ -117,6 +118,11 @@ const REMOVED: [(&str, &str); 3] = [
 /// Finds a directive by the first word of its line.
 pub(super) fn find(name: &str) -> Option<&'static Directive> {
     DIRECTIVES.into_iter().find(|directive| directive.name == name)
+}
+
+/// Checks the directives of a block against each other.
+pub(super) fn check(block: &ServerBlock, statements: &[Statement], findings: &mut Findings) {
+    transfer::check(block, statements, findings);
 }
 
 /// Says what an unknown directive is, as far as we can tell.

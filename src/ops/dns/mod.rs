@@ -7,6 +7,7 @@ mod caches;
 mod clusters;
 mod forwards;
 mod queries;
+mod transfers;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,12 +21,15 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use crate::cluster::live::Cluster;
 use crate::resolve::plan::{Plan, Zoned};
 use crate::resolve::step::Step;
+use crate::resolve::transfer::Shared;
 
 /// What is shown: the Plan that answers and its clusters.
 #[derive(Default)]
 pub struct Scene {
     pub plan: Option<Arc<Plan>>,
     pub clusters: Vec<Arc<Cluster>>,
+    /// What all transfers share, where a directive lets any.
+    pub transfers: Option<Arc<Shared>>,
 }
 
 /// A counter of a room that this one does not know.
@@ -62,6 +66,9 @@ impl Collector for DnsCollector {
             forwards::write(page, plan)?;
         }
         clusters::write(page, &scene.clusters)?;
+        if let Some(shared) = &scene.transfers {
+            transfers::write(page, shared)?;
+        }
         for reading in &self.readings {
             page.family(reading.name, reading.help, [(vec![], Value::Counter((reading.read)()))])?;
         }

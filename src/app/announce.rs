@@ -1,0 +1,87 @@
+//! Tells secondaries that the cluster has changed: NOTIFY (RFC 1996).
+//!
+//! One task per secondary, so that one that is away delays nobody. A change on an idle server is
+//! told at once; under churn a secondary is told once per interval, and what comes in between is
+//! told together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::forward;
+use crate::resolve::transfer::Transfer;
+use crate::wire::{Name, Rcode};
+
+/// Least time between two NOTIFY to one secondary, for each secondary that there is. A serial is
+/// given out for each transfer, and serials must not outrun the seconds that they count.
+pub const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
+/// Times that a NOTIFY is sent until it is answered (RFC 1996 §3.6).
+pub const TRIES_MAX: u32 = 5;
+/// Time for the answer to the first; doubled for each further one.
+pub const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it is told that a secondary does not answer.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Starts the tasks of one directive. They end with `tasks`.
+pub fn start(transfer: &Arc<Transfer>, tasks: &mut JoinSet<()>) {
+    transfer.begin();
+    let secondaries = &transfer.config.to;
+    let interval = NOTIFY_INTERVAL * secondaries.len() as u32;
+    for secondary in secondaries {
+        tasks.spawn(tell(transfer.clone(), *secondary, interval));
+    }
+}
+
+/// Tells one secondary of every change.
+async fn tell(transfer: Arc<Transfer>, secondary: SocketAddr, interval: Duration) {
+    let mut generations = transfer.published().generations();
+    let mut complained: Option<Instant> = None;
+    let mut told = 0;
+    loop {
+        let newer = generations.wait_for(|generation| *generation > told).await;
+        // The sender lives as long as the Published that `transfer` holds.
+        let Ok(newest) = newer.map(|generation| *generation) else { return };
+        told = newest;
+        for apex in transfer.apexes() {
+            if let Err(why) = notify(&transfer, apex, secondary).await {
+                transfer.counters().unanswered.fetch_add(1, Ordering::Relaxed);
+                if complained.is_none_or(|last| last.elapsed() >= TELL_INTERVAL) {
+                    complained = Some(Instant::now());
+                    tracing::warn!(
+                        plugin = "transfer",
+                        "secondary {secondary} was not told that {apex} has changed: {why}"
+                    );
+                }
+                // It will answer for the others no better; its own refresh brings them all.
+                break;
+            }
+        }
+        sleep(interval).await;
+    }
+}
+
+/// Sends one NOTIFY until it is answered.
+async fn notify(transfer: &Transfer, apex: &Name, secondary: SocketAddr) -> Result<(), String> {
+    let mut why = String::new();
+    for attempt in 0..TRIES_MAX {
+        let begun = Instant::now();
+        let until = begun + FIRST_TIMEOUT * 2u32.pow(attempt);
+        let notice = transfer.notice(apex);
+        match forward::notify(&notice, transfer.config.source, secondary, until).await {
+            Ok(Rcode::NOERROR) => {
+                transfer.counters().notified.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            // RFC 1996 §3.6: any answer ends the tries.
+            Ok(rcode) => return Err(format!("it answers {rcode}")),
+            Err(failure) => why = failure.to_string(),
+        }
+        // A port that is closed fails at once, and may be open when its program has started.
+        tokio::time::sleep_until(until).await;
+    }
+    Err(why)
+}

@@ -1,0 +1,224 @@
+//! Zone transfers to secondaries: AXFR and IXFR (RFC 5936, RFC 1995).
+//!
+//! ```text
+//! request ─► may this peer? ─► what does it have? ─┬─ the same      one SOA
+//!                                                  ├─ a version     what changed since
+//!                                                  └─ else          the whole zone
+//! ```
+//!
+//! A transfer is a [`Stream`] of messages that is written as fast as its client reads. It holds the
+//! Zone that it began with, so a change in between neither waits for it nor shows in it.
+
+mod counters;
+mod stream;
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::Guard;
+use parking_lot::Mutex;
+
+pub use counters::{Counters, Kind, Refusal, Shared, TRANSFERS_MAX};
+pub use stream::{MESSAGE_MAX, Stream};
+
+use super::config::TransferConfig;
+use super::journal::{Holder, Journal};
+use super::kubernetes::Kubernetes;
+use super::now::Client;
+use super::plan::Block;
+use super::tally::Proto;
+use crate::cluster::published::Published;
+use crate::cluster::zone::{Records, Version, Zone};
+use crate::wire::{Class, Ede, Name, Query, Rcode, RecordType, Reply, serial};
+use stream::TO_APEX;
+
+/// The opcode NOTIFY, and AA (RFC 1996 §3.7).
+const NOTIFY: u8 = 0x24;
+
+/// A `transfer` directive at run time.
+pub struct Transfer {
+    pub config: TransferConfig,
+    /// The zones that may be transferred: those of the `kubernetes` directive beside this one that
+    /// the directive covers.
+    apexes: Vec<Name>,
+    kubernetes: Kubernetes,
+    journal: Mutex<Journal>,
+    /// Set when the directive begins to answer: the serial under which an older Plan showed the
+    /// zones, perhaps otherwise.
+    begun: OnceLock<Option<u32>>,
+    shared: Arc<Shared>,
+}
+
+impl Transfer {
+    /// A directive over what the `kubernetes` directive beside it shows.
+    pub fn new(
+        config: TransferConfig,
+        apexes: Vec<Name>,
+        kubernetes: Kubernetes,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let (journal, begun) = (Mutex::default(), OnceLock::new());
+        Self { config, apexes, kubernetes, journal, begun, shared }
+    }
+
+    /// Whether this part would answer as one made of these.
+    pub fn is_same(&self, config: &TransferConfig, apexes: &[Name], other: &Kubernetes) -> bool {
+        self.config == *config && self.apexes == apexes && self.kubernetes.shows_as(other)
+    }
+
+    /// Called when a Plan with this directive begins to answer; nothing is transferred before. The
+    /// first time, zones that are known already get another serial, so that who has them from an
+    /// older Plan learns that they may look otherwise.
+    pub fn begin(&self) {
+        self.begun.get_or_init(|| {
+            let zone = self.published().zone();
+            zone.is_synced.then(|| {
+                self.published().renew();
+                zone.serial
+            })
+        });
+    }
+
+    /// The zones that may be transferred.
+    pub fn apexes(&self) -> &[Name] {
+        &self.apexes
+    }
+
+    /// Where the Zones come from.
+    pub fn published(&self) -> &Arc<Published> {
+        &self.kubernetes.published
+    }
+
+    /// The counters of all directives.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// A NOTIFY message for one zone, with id 0 and the newest SOA (RFC 1996 §3.7).
+    pub fn notice(&self, apex: &Name) -> Vec<u8> {
+        let zone = Guard::into_inner(self.published().zone());
+        let soa = self.version(zone, apex).soa();
+        let mut message = vec![0, 0, NOTIFY, 0, 0, 1, 0, 1, 0, 0, 0, 0];
+        message.extend_from_slice(apex.octets());
+        message.extend_from_slice(&[0, RecordType::SOA.0 as u8, 0, Class::IN.0 as u8]);
+        message.extend_from_slice(&TO_APEX);
+        message.extend_from_slice(&[0, RecordType::SOA.0 as u8, 0, Class::IN.0 as u8]);
+        message.extend_from_slice(&soa.ttl_s.to_be_bytes());
+        message.extend_from_slice(&(soa.rdata.len() as u16).to_be_bytes());
+        message.extend_from_slice(&soa.rdata);
+        message
+    }
+
+    /// How well this directive covers a name: the length of its longest zone above it.
+    fn covers(&self, query: &Query<'_>) -> Option<usize> {
+        let zones = self.config.zones.iter().filter(|zone| query.name().is_within(zone.as_ref()));
+        zones.map(|zone| zone.octets().len()).max()
+    }
+
+    /// Answers a request, or begins to.
+    fn answer(
+        &self,
+        query: &Query<'_>,
+        client: Client,
+        reply: &mut Reply<'_>,
+    ) -> Result<Option<Stream>, Refusal> {
+        if !self.config.lets(client.address) {
+            return Err(Refusal::Peer);
+        }
+        let is_ixfr = query.rtype == RecordType::IXFR;
+        if client.proto == Proto::Udp && !is_ixfr {
+            return Err(Refusal::Udp);
+        }
+        let is_it = |apex: &&Name| query.class == Class::IN && apex.as_ref() == query.name();
+        let apex = self.apexes.iter().find(is_it).ok_or(Refusal::Zone)?;
+        let known = query.known_serial();
+        if is_ixfr && known.is_none() {
+            return Err(Refusal::Malformed);
+        }
+        let newest = Guard::into_inner(self.published().zone());
+        let newest = self.version(newest, apex);
+        let has_begun = self.begun.get().is_some_and(|old| *old != Some(newest.zone.serial));
+        if !has_begun || !newest.is_known() {
+            return Err(Refusal::NotReady);
+        }
+        let is_newer = known.is_none_or(|known| serial::is_newer(newest.zone.serial, known));
+        // RFC 1995 §2: what does not fit a datagram is one SOA, and the client comes over TCP.
+        if is_ixfr && (client.proto == Proto::Udp || !is_newer) {
+            stream::write(&newest.soa(), reply);
+            reply.set_authoritative();
+            self.shared.counters.count_sent(Kind::Soa);
+            return Ok(None);
+        }
+        let place = self.shared.place().ok_or(Refusal::Busy)?;
+        let holder = Holder { address: client.address, apex: apex.clone() };
+        let (records, kind) = self.records(holder, known.filter(|_| is_ixfr));
+        self.shared.counters.count_sent(kind);
+        Ok(Some(Stream::new(query, records, place)))
+    }
+
+    /// What a secondary gets that has the version `known`, or none.
+    fn records(&self, holder: Holder, known: Option<u32>) -> (Records, Kind) {
+        let apex = holder.apex.clone();
+        let (old, new) = {
+            let mut journal = self.journal.lock();
+            let old = known.and_then(|serial| journal.find(serial, &holder));
+            let new = self.published().copy();
+            let forgotten = journal.dropped;
+            journal.note(&new, holder);
+            let forgotten = journal.dropped - forgotten;
+            self.shared.counters.forgotten.fetch_add(forgotten, Ordering::Relaxed);
+            (old, new)
+        };
+        let new = self.version(new, &apex);
+        let old = old.map(|old| self.version(old, &apex));
+        match old.and_then(|old| new.clone().changes_since(old)) {
+            Some(changes) => (changes, Kind::Ixfr),
+            None if known.is_some() => (new.whole(), Kind::IxfrWhole),
+            None => (new.whole(), Kind::Axfr),
+        }
+    }
+
+    fn version(&self, zone: Arc<Zone>, apex: &Name) -> Version {
+        self.kubernetes.version(zone, apex)
+    }
+}
+
+impl Block {
+    /// Answers AXFR and IXFR. `None` when the reply is all there is to send.
+    pub fn transfer(
+        &self,
+        query: &Query<'_>,
+        client: Client,
+        reply: &mut Reply<'_>,
+    ) -> Option<Stream> {
+        if query.edns.is_some_and(|edns| edns.version > 0) {
+            reply.set_rcode(Rcode::BADVERS);
+            return None;
+        }
+        // Of two that cover a name equally well the first counts, as in CoreDNS.
+        let covering = self.transfers.iter().rev().filter_map(|it| Some((it.covers(query)?, it)));
+        let Some((_, transfer)) = covering.max_by_key(|(length, _)| *length) else {
+            reply.set_rcode(Rcode::REFUSED);
+            return None;
+        };
+        match transfer.answer(query, client, reply) {
+            Ok(stream) => stream,
+            Err(refusal) => {
+                transfer.counters().count_refused(refusal);
+                reply.set_rcode(refusal.rcode());
+                if refusal == Refusal::NotReady {
+                    reply.set_ede(Ede::NOT_READY);
+                }
+                None
+            }
+        }
+    }
+}
+
+impl TransferConfig {
+    /// Whether a client at this address may have the zones.
+    fn lets(&self, address: IpAddr) -> bool {
+        self.to_anybody || self.to.iter().any(|peer| peer.ip() == address)
+    }
+}

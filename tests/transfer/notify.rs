@@ -1,0 +1,92 @@
+//! NOTIFY as a secondary sees it, also one that is slow to answer.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::{RData, RecordType};
+
+use crate::asker::{CHANGE_MAX, eventually};
+use crate::cluster::{CHANGES, Cluster};
+use crate::server::Server;
+use crate::{ZONES, primary};
+
+/// A secondary that does what the test says.
+struct Scripted(UdpSocket);
+
+impl Scripted {
+    fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(CHANGE_MAX)).unwrap();
+        Self(socket)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// The next NOTIFY and who sent it.
+    fn receive(&self) -> (Message, SocketAddr) {
+        let mut buffer = [0; 4096];
+        let (length, from) = self.0.recv_from(&mut buffer).expect("a NOTIFY comes");
+        (Message::from_vec(&buffer[..length]).unwrap(), from)
+    }
+
+    fn answer(&self, (notice, from): (Message, SocketAddr), rcode: ResponseCode) {
+        let id = notice.metadata.id;
+        let mut answer = Message::new(id, MessageType::Response, OpCode::Notify);
+        answer.metadata.response_code = rcode;
+        answer.queries = notice.queries;
+        self.0.send_to(&answer.to_vec().unwrap(), from).unwrap();
+    }
+}
+
+/// Zone and serial of a NOTIFY.
+fn read(notice: &Message) -> (String, u32) {
+    let metadata = &notice.metadata;
+    assert_eq!((metadata.op_code, metadata.message_type), (OpCode::Notify, MessageType::Query));
+    assert!(metadata.authoritative);
+    let [question] = &notice.queries[..] else { panic!("{notice:?}") };
+    let [answer] = &notice.answers[..] else { panic!("{notice:?}") };
+    assert_eq!(question.query_type(), RecordType::SOA);
+    assert_eq!(question.name(), &answer.name);
+    let RData::SOA(soa) = &answer.data else { panic!("{answer:?}") };
+    (question.name().to_string(), soa.serial)
+}
+
+fn counted(server: &Server, name: &str) -> f64 {
+    server.metrics().value(name, &[])
+}
+
+#[test]
+fn each_zone_is_told_until_that_is_answered_and_again_when_something_changes() {
+    let secondary = Scripted::new();
+    let cluster = Cluster::new(3);
+    let server = primary(&cluster, &secondary.address().to_string());
+    let lost = secondary.receive();
+    let again = secondary.receive();
+    assert_eq!(read(&lost.0), read(&again.0), "it was not answered");
+    let (zone, serial) = read(&again.0);
+    assert_eq!(zone, ZONES[0]);
+    secondary.answer(again, ResponseCode::NoError);
+    let other = secondary.receive();
+    assert_eq!(read(&other.0), (ZONES[1].to_owned(), serial));
+    secondary.answer(other, ResponseCode::NoError);
+    eventually(|| match counted(&server, "mainstay_notifies_total") {
+        2.0 => Ok(()),
+        count => Err(format!("{count} are counted")),
+    });
+    cluster.write(CHANGES[1]);
+    let changed = secondary.receive();
+    assert!(read(&changed.0).1 > serial, "the serial has grown");
+    // Any answer ends the tries, also one that says no; the other zone is not told then.
+    secondary.answer(changed, ResponseCode::NotAuth);
+    eventually(|| match counted(&server, "mainstay_notifies_unanswered_total") {
+        1.0 => Ok(()),
+        count => Err(format!("{count} are counted")),
+    });
+    secondary.0.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert!(secondary.0.recv_from(&mut [0; 512]).is_err(), "nothing more is told");
+    let [complaint] = &server.complaints()[..] else { panic!("{:?}", server.complaints()) };
+    assert!(complaint.contains("it answers NOTAUTH"), "{complaint}");
+}
