@@ -6,10 +6,11 @@
 //!        └─ Named: label │ addresses │ ports
 //! ```
 //!
-//! Slices are united, whatever their ports and families are (row 19): one Host per label. The
-//! thousands of endpoints of a large Service mostly share their ports and take 4 octets each.
+//! Slices are united, whatever their ports and families are (row 19): one Host per label and set of
+//! ports, for each address has the ports of its own slices only. The thousands of endpoints of a
+//! large Service mostly share their ports and take 4 octets each.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -30,8 +31,10 @@ pub struct Part<'s> {
 #[derive(PartialEq, Eq, Debug)]
 pub struct Hosts {
     groups: Box<[Group]>,
-    /// Sorted by label.
+    /// Sorted by label, then by ports.
     named: Box<[Named]>,
+    /// All addresses, each once, where several hosts have one: without labels, by ports.
+    each_once: Box<[Named]>,
 }
 
 /// Endpoints without hostname that have the same ports.
@@ -85,7 +88,11 @@ impl Hosts {
         parts.for_each(|part| collected.add(part, &counts));
         collected.settle();
         let named = united(std::mem::take(&mut collected.named));
-        let hosts = Self { groups: collected.groups(), named };
+        let mut hosts = Self { groups: collected.groups(), named, each_once: Box::default() };
+        // Dashed labels are one for each address.
+        if !hosts.named.is_empty() && hosts.entries().count() > hosts.addresses().len() {
+            hosts.each_once = unite(&[], hosts.entries()).collect();
+        }
         (!hosts.groups.is_empty() || !hosts.named.is_empty()).then_some(hosts)
     }
 
@@ -94,12 +101,35 @@ impl Hosts {
         self.groups.iter().flat_map(Group::iter).chain(self.named.iter().map(Host::from))
     }
 
-    /// The host with this label, which comes with its length octet. That of an imported endpoint has
-    /// a second label, its cluster.
-    pub fn host(&self, label: &[u8]) -> Option<Host<'_>> {
-        if let Ok(at) = self.named.binary_search_by(|named| (*named.label).cmp(label)) {
-            return Some(Host::from(&self.named[at]));
-        }
+    /// The same with each address once, for those who ask for addresses only: the labels are not to
+    /// be used.
+    pub fn each_once(&self) -> impl Iterator<Item = Host<'_>> + Clone {
+        let is_unique = self.each_once.is_empty();
+        let hosts = self.iter().take(if is_unique { usize::MAX } else { 0 });
+        self.each_once.iter().map(Host::from).chain(hosts)
+    }
+
+    /// Every address of every host, with its ports.
+    fn entries(&self) -> impl Iterator<Item = (IpAddr, &Arc<[Port]>)> {
+        let unnamed = self
+            .groups
+            .iter()
+            .flat_map(|group| group.addresses().map(move |address| (address, &group.ports)));
+        let named = self.named.iter();
+        unnamed.chain(named.flat_map(|it| it.addresses.iter().map(|address| (*address, &it.ports))))
+    }
+
+    /// The hosts with this label, which comes with its length octet: one, unless its addresses have
+    /// different ports. That of an imported endpoint has a second label, its cluster.
+    pub fn named(&self, label: &[u8]) -> impl Iterator<Item = Host<'_>> + Clone + use<'_> {
+        let from = self.named.partition_point(|named| *named.label < *label);
+        let same = self.named[from..].iter().take_while(|named| *named.label == *label).count();
+        let dashed = if same == 0 { self.dashed(label) } else { None };
+        self.named[from..from + same].iter().map(Host::from).chain(dashed)
+    }
+
+    /// The host without hostname that has this label.
+    fn dashed(&self, label: &[u8]) -> Option<Host<'_>> {
         let address = schema::dashed_address(label.get(1..)?)?;
         let group = self.groups.iter().find(|group| group.has(&address))?;
         // An address has one spelling, and so has its name.
@@ -119,9 +149,12 @@ impl Hosts {
 
 impl Group {
     fn iter(&self) -> impl Iterator<Item = Host<'_>> + Clone {
+        self.addresses().map(|address| Host::dashed(address, &self.ports))
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> + Clone {
         let v4 = self.v4.iter().map(|address| IpAddr::V4(*address));
-        let all = v4.chain(self.v6.iter().map(|address| IpAddr::V6(*address)));
-        all.map(|address| Host::dashed(address, &self.ports))
+        v4.chain(self.v6.iter().map(|address| IpAddr::V6(*address)))
     }
 
     fn has(&self, address: &IpAddr) -> bool {
@@ -274,39 +307,52 @@ fn within(label: &[u8], cluster: &str) -> Box<[u8]> {
     [label, &cluster].concat().into()
 }
 
-/// One Named for each label.
+/// One Named for each label and set of ports.
 fn united(mut named: Vec<Named>) -> Box<[Named]> {
     named.sort_by(|a, b| a.label.cmp(&b.label));
-    named.chunk_by(|a, b| a.label == b.label).map(unite).collect()
+    let same_label = named.chunk_by(|a, b| a.label == b.label);
+    let united = same_label.flat_map(|same| {
+        let entries = same
+            .iter()
+            .flat_map(|named| named.addresses.iter().map(|address| (*address, &named.ports)));
+        unite(&same[0].label, entries)
+    });
+    united.collect()
 }
 
-/// Endpoints of one label as one.
-fn unite(named: &[Named]) -> Named {
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    named.iter().for_each(|named| addresses.extend(&named.addresses));
-    addresses.sort_unstable();
-    addresses.dedup();
-    let first = &named[0];
-    let ports = if named.iter().all(|other| other.ports == first.ports) {
-        first.ports.clone()
-    } else {
-        sorted_ports(named.iter().flat_map(|named| named.ports.to_vec()))
-    };
-    Named { label: first.label.clone(), addresses: addresses.into(), ports }
+/// Endpoints as hosts of one label: each address once, with the ports of all its slices.
+fn unite<'p>(
+    label: &[u8],
+    entries: impl Iterator<Item = (IpAddr, &'p Arc<[Port]>)>,
+) -> impl Iterator<Item = Named> {
+    let mut by_address: BTreeMap<IpAddr, Arc<[Port]>> = BTreeMap::new();
+    for (address, ports) in entries {
+        let held = by_address.entry(address).or_insert_with(|| ports.clone());
+        if held != ports {
+            *held = sorted_ports([&held[..], ports].concat());
+        }
+    }
+    let mut by_ports: BTreeMap<Arc<[Port]>, Vec<IpAddr>> = BTreeMap::new();
+    for (address, ports) in by_address {
+        by_ports.entry(ports).or_default().push(address);
+    }
+    by_ports.into_iter().map(move |(ports, addresses)| Named {
+        label: label.into(),
+        addresses: addresses.into(),
+        ports,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
     use crate::cluster::endpoints::Endpoint;
     use crate::cluster::object::Protocol;
 
-    /// Addresses and port numbers by label.
-    type Model = BTreeMap<Vec<u8>, (BTreeSet<IpAddr>, BTreeSet<u16>)>;
+    /// Port numbers by label and address.
+    type Model = BTreeMap<Vec<u8>, BTreeMap<IpAddr, BTreeSet<u16>>>;
 
     fn port(number: u16) -> Port {
         Port { name: "".into(), protocol: Protocol::Tcp, number }
@@ -315,9 +361,8 @@ mod tests {
     fn model(slices: &[(Vec<Endpoint>, Vec<Port>)]) -> Model {
         let mut model = Model::new();
         let mut add = |label: &[u8], address: &IpAddr, ports: &[Port]| {
-            let held = model.entry(label.to_vec()).or_default();
-            held.0.insert(*address);
-            held.1.extend(ports.iter().map(|port| port.number));
+            let held = model.entry(label.to_vec()).or_default().entry(*address).or_default();
+            held.extend(ports.iter().map(|port| port.number));
         };
         for (endpoints, ports) in slices {
             for endpoint in endpoints.iter().filter(|endpoint| endpoint.ready) {
@@ -368,18 +413,32 @@ mod tests {
             let hosts = Hosts::of(parts, |_| true);
             prop_assert_eq!(hosts.is_none(), model.is_empty());
             let Some(hosts) = hosts else { return Ok(()) };
-            prop_assert_eq!(hosts.iter().count(), model.len());
-            for (label, (addresses, ports)) in &model {
-                let host = hosts.host(label).expect("every label is found");
-                let mut room = [0; 64];
-                prop_assert_eq!(host.name.label(&mut room), &label[..]);
-                let its: BTreeSet<IpAddr> = host.addresses().iter().copied().collect();
-                prop_assert_eq!(&its, addresses);
-                let its: BTreeSet<u16> = host.ports.iter().map(|port| port.number).collect();
-                prop_assert_eq!(&its, ports);
+            let addresses: usize = model.values().map(BTreeMap::len).sum();
+            prop_assert_eq!(hosts.iter().map(|host| host.addresses().len()).sum::<usize>(), addresses);
+            for (label, expected) in &model {
+                let mut held = BTreeMap::new();
+                for host in hosts.named(label) {
+                    let mut room = [0; 64];
+                    prop_assert_eq!(host.name.label(&mut room), &label[..]);
+                    let ports: BTreeSet<u16> = host.ports.iter().map(|port| port.number).collect();
+                    held.extend(host.addresses().iter().map(|address| (*address, ports.clone())));
+                }
+                prop_assert_eq!(&held, expected);
             }
-            prop_assert!(hosts.host(b"\x0910-0-0-99").is_none());
-            prop_assert!(hosts.host(b"\x0b010-0-0-001").is_none(), "another spelling");
+            let addresses = hosts.addresses();
+            let mut once: Vec<IpAddr> = Vec::new();
+            for host in hosts.each_once() {
+                once.extend(host.addresses());
+                let ports: BTreeSet<u16> = host.ports.iter().map(|port| port.number).collect();
+                for address in host.addresses() {
+                    let all = model.values().filter_map(|hosts| hosts.get(address)).flatten();
+                    prop_assert_eq!(&ports, &all.copied().collect::<BTreeSet<u16>>());
+                }
+            }
+            once.sort_unstable();
+            prop_assert_eq!(once, addresses);
+            prop_assert!(hosts.named(b"\x0910-0-0-99").next().is_none());
+            prop_assert!(hosts.named(b"\x0b010-0-0-001").next().is_none(), "another spelling");
         }
     }
 }

@@ -236,6 +236,16 @@ impl<'z> ServiceRecords<'z> {
         self.head.rest.unready
     }
 
+    /// All of them, if there is one.
+    pub fn all_hosts(&self) -> Option<&'z Hosts> {
+        self.head.rest.hosts.as_ref()
+    }
+
+    /// The same with each address once.
+    pub fn hosts_once(&self) -> impl Iterator<Item = Host<'z>> + Clone + use<'z> {
+        self.head.rest.hosts.iter().flat_map(Hosts::each_once)
+    }
+
     /// The ready endpoints in the zone with these labels.
     pub fn hosts_in(&self, zone: &[u8]) -> Option<&'z Hosts> {
         let zones = &self.head.rest.zones;
@@ -243,9 +253,9 @@ impl<'z> ServiceRecords<'z> {
         Some(&zones[at].1)
     }
 
-    /// The host with this label, which comes with its length octet.
-    pub fn host(&self, label: &[u8]) -> Option<Host<'z>> {
-        self.head.rest.hosts.as_ref()?.host(label)
+    /// The hosts with this label, which comes with its length octet.
+    pub fn hosts_named(&self, label: &[u8]) -> impl Iterator<Item = Host<'z>> + Clone + use<'z> {
+        self.head.rest.hosts.as_ref().map(|hosts| hosts.named(label)).into_iter().flatten()
     }
 }
 

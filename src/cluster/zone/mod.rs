@@ -249,12 +249,14 @@ impl Zone {
         key: &[u8],
     ) -> Outcome<'_> {
         let Some(service) = self.service_records(asked, key) else { return Outcome::NxDomain };
-        let Some(host) = service.host(label) else { return Outcome::NxDomain };
+        let mut hosts = service.hosts_named(label);
+        if hosts.clone().next().is_none() {
+            return Outcome::NxDomain;
+        }
         if asked.query.rtype == RecordType::SRV {
-            let hosts = std::iter::once(host);
             return srv::of_hosts(asked, reply, service.key, hosts, AskedPort::ANY);
         }
-        asked.write_addresses(reply, host.addresses().iter().copied())
+        asked.write_addresses_of(reply, &mut hosts)
     }
 
     /// A name with port and protocol in front: SRV, and the addresses too (as CoreDNS).
@@ -269,7 +271,7 @@ impl Zone {
         if asked.hides(&service) {
             return Outcome::NoneReady(service.unready());
         }
-        let mut hosts = service.hosts().filter(|host| port.is_in(host.ports));
+        let mut hosts = service.hosts_once().filter(|host| port.is_in(host.ports));
         let exists = match service.found_by() {
             FoundBy::ClusterIp(ports) => port.is_in(ports),
             FoundBy::Hosts => hosts.clone().next().is_some(),
@@ -299,13 +301,14 @@ impl Zone {
         let Some(service) = service.filter(|it| matches!(it.found_by(), FoundBy::Hosts)) else {
             return Outcome::NxDomain;
         };
-        let in_zone = service.hosts_in(zone);
-        let all = in_zone.is_none() && prefers;
-        let hosts = in_zone.into_iter().flat_map(Hosts::iter);
-        let mut hosts = hosts.chain(service.hosts().filter(move |_| all));
+        let hosts = service.hosts_in(zone).or(service.all_hosts().filter(|_| prefers));
+        let hosts = hosts.into_iter();
         match asked.query.rtype {
-            RecordType::SRV => srv::of_hosts(asked, reply, service.key, hosts, AskedPort::ANY),
-            _ => asked.write_addresses_of(reply, &mut hosts),
+            RecordType::SRV => {
+                let hosts = hosts.flat_map(Hosts::iter);
+                srv::of_hosts(asked, reply, service.key, hosts, AskedPort::ANY)
+            }
+            _ => asked.write_addresses_of(reply, &mut hosts.flat_map(Hosts::each_once)),
         }
     }
 

@@ -97,11 +97,24 @@ pub(super) fn of_hosts<'z>(
         return Outcome::NoData;
     }
     let weight = weight(hits);
-    for host in hosts.clone() {
+    // Hosts of one name follow each other; a record that the ones before have is not repeated.
+    let (mut rest, mut run, mut before, mut name) = (hosts.clone(), hosts.clone(), 0, None);
+    loop {
+        let here = rest.clone();
+        let Some(host) = rest.next() else { break };
+        match name == Some(host.name) {
+            true => before += 1,
+            false => (run, before, name) = (here, 0, Some(host.name)),
+        }
+        let earlier = run.clone().take(before);
+        let is_new = |number: &u16| {
+            !earlier.clone().any(|host| port.numbers(host.ports).any(|it| it == *number))
+        };
         let mut room = [0; 64];
         let label = host.name.label(&mut room);
         let target = [label, key, asked.view.style.below, asked.zone_as_asked()];
-        for number in port.numbers(host.ports).filter(|_| is_name(&target)) {
+        let is_name = is_name(&target);
+        for number in port.numbers(host.ports).filter(|number| is_name && is_new(number)) {
             if record(asked, reply, weight, number, target).is_none() {
                 return Outcome::Found;
             }
