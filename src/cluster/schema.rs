@@ -95,6 +95,8 @@ pub fn meaning(prefix: &[u8]) -> Meaning<'_> {
         (b"svc", 1) => Meaning::Namespace(tail(0)),
         (b"svc", 2) => Meaning::Service(tail(0)),
         (b"svc", 3) => Meaning::Endpoint { label: &prefix[..starts[1]], service: tail(1) },
+        // As CoreDNS: two lone underscores ask for every port, which is the Service.
+        (b"svc", 4) if label(0) == b"_" && label(1) == b"_" => Meaning::Service(tail(2)),
         (b"svc", 4) => Meaning::Port {
             port: without_underscore(label(0)),
             protocol: without_underscore(label(1)),
@@ -247,7 +249,8 @@ pub fn reverse_address(name: NameRef<'_>) -> Option<IpAddr> {
         bits |= u128::from((*digit as char).to_digit(16)?).checked_shl(4 * count)?;
         count += 1;
     }
-    (count == 32).then(|| Ipv6Addr::from(bits).into())
+    // As CoreDNS: an IPv4-mapped address is the IPv4 address.
+    (count == 32).then(|| Ipv6Addr::from(bits).to_canonical())
 }
 
 /// A decimal octet without leading zeros: each address has one name.
@@ -308,6 +311,8 @@ mod tests {
             ("_tcp.web.shop.svc", "endpoint _tcp of \u{3}web\u{4}shop"),
             ("_http._tcp.web.shop.svc", "port http tcp of \u{3}web\u{4}shop"),
             ("http.tcp.web.shop.svc", "port http tcp of \u{3}web\u{4}shop"),
+            ("_http._.web.shop.svc", "port http  of \u{3}web\u{4}shop"),
+            ("_._.web.shop.svc", "service \u{3}web\u{4}shop"),
             ("a.b.c.web.shop.svc", "Impossible"),
             ("a.pin._zone.web.shop.svc", "zone \u{1}a of \u{3}web\u{4}shop"),
             ("b.a.prefer._zone.web.shop.svc", "zone \u{1}b\u{1}a or all of \u{3}web\u{4}shop"),
@@ -345,6 +350,8 @@ mod tests {
         assert_eq!(address("256.2.1.10.in-addr.arpa"), None);
         let v6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.c.b.a.8.7.6.5.ip6.arpa";
         assert_eq!(address(v6), "5678:abcd::1".parse().ok());
+        let mapped = "3.0.2.0.1.0.a.0.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa";
+        assert_eq!(address(mapped), "10.1.2.3".parse().ok());
         assert_eq!(address(&format!("0.{v6}")), None);
         assert_eq!(address(&v6[2..]), None);
     }

@@ -313,16 +313,25 @@ impl Zone {
     }
 
     fn lookup_reverse(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) -> Outcome<'_> {
-        if asked.prefix.is_empty() {
-            return self.apex(asked, reply);
-        }
         let records = match self.address(&self.addresses, asked) {
             Ok(records) => records,
+            Err(Outcome::NxDomain) => return self.of_the_zone(asked, reply),
             Err(outcome) => return outcome,
         };
         let service = records.services().next();
         let endpoints = records.endpoints().filter(|_| service.is_none());
         asked.write_ptrs(reply, service.into_iter().chain(endpoints))
+    }
+
+    /// The names of the zone itself, which are the same in every zone (as CoreDNS).
+    fn of_the_zone(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) -> Outcome<'_> {
+        match schema::meaning(asked.prefix) {
+            Meaning::Apex => self.apex(asked, reply),
+            Meaning::Version => apex::version(asked, reply),
+            Meaning::NameServer => self.name_server(asked, reply),
+            Meaning::EmptyNonTerminal => Outcome::NoData,
+            _ => Outcome::NxDomain,
+        }
     }
 
     /// What is known of the address whose PTR is asked for.
