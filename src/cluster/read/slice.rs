@@ -84,7 +84,10 @@ fn import(labels: Option<&RawLabels<'_>>) -> Result<Option<Import>, String> {
     let service = label("label multicluster.kubernetes.io/service-name", name)?;
     let cluster = match labels.source_cluster.unwrap_or_default() {
         "" => Box::default(),
-        name => label("label multicluster.kubernetes.io/source-cluster", name)?,
+        // A label of an object may have capital letters; in DNS they are the small ones.
+        name => {
+            label("label multicluster.kubernetes.io/source-cluster", &name.to_ascii_lowercase())?
+        }
     };
     Ok(Some(Import { service, cluster }))
 }
