@@ -218,7 +218,8 @@ fn port(raw: &RawPort<'_>) -> Result<Option<Port>, String> {
     }
 }
 
-/// Checks a Pod. One that has ended, or is about to, has no name (as CoreDNS).
+/// Checks a Pod. One that has ended has no name. One that is about to is there until it has gone:
+/// CoreDNS keeps what it knows of it too, unless it starts meanwhile.
 fn read_pod(raw: RawPod<'_>) -> Result<Reading, String> {
     let namespace = label("metadata.namespace", raw.metadata.namespace.unwrap_or_default())?;
     let key = ObjectKey { namespace, name: subdomain(raw.metadata.name.unwrap_or_default())? };
@@ -226,7 +227,7 @@ fn read_pod(raw: RawPod<'_>) -> Result<Reading, String> {
     let phase = status.and_then(|status| status.phase).unwrap_or_default();
     let has_ended = matches!(phase, "Succeeded" | "Failed" | "Unknown");
     let mut addresses = Vec::new();
-    if !has_ended && raw.metadata.deletion_timestamp.is_none() {
+    if !has_ended {
         let listed = status.and_then(|status| status.pod_ips.as_deref()).unwrap_or_default();
         let first = status.and_then(|status| status.pod_ip);
         for text in first.into_iter().chain(listed.iter().filter_map(|listed| listed.ip)) {

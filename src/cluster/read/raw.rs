@@ -89,9 +89,6 @@ pub(super) struct RawMetadata<'a> {
     pub namespace: Option<&'a str>,
     #[serde(borrow)]
     pub resource_version: Option<&'a str>,
-    /// When it began to end, if it does.
-    #[serde(borrow)]
-    pub deletion_timestamp: Option<&'a str>,
     pub labels: Option<RawLabels<'a>>,
     pub annotations: Option<RawAnnotations<'a>>,
 }

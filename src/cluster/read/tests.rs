@@ -232,11 +232,12 @@ fn a_pod_has_the_addresses_of_both_families_while_it_runs() {
     assert!(
         matches!(found(&old), Found::Object(Object::Pod(pod)) if *pod.addresses == [ip("10.1.0.9")])
     );
+    let ending = with(POD, "/metadata/deletionTimestamp", json!("2026-01-02T03:04:05Z"));
+    assert_eq!(found(&ending), Found::Object(Object::Pod(pod.clone())));
     for json in [
         with(POD, "/status", Value::Null),
         with(POD, "/status/phase", json!("Succeeded")),
         with(POD, "/status/phase", json!("Failed")),
-        with(POD, "/metadata/deletionTimestamp", json!("2026-01-02T03:04:05Z")),
     ] {
         assert_eq!(found(&json), Found::Foreign(pod.key.clone()), "{json}");
     }
