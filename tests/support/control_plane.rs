@@ -42,6 +42,16 @@ impl ControlPlane {
     /// # Errors
     /// Why they cannot be had on this machine.
     pub fn start() -> Result<Self, String> {
+        let mut plane = Self::without_controllers()?;
+        plane.start_controllers();
+        Ok(plane)
+    }
+
+    /// The same without controllers, for those who write every object by hand.
+    ///
+    /// # Errors
+    /// Why they cannot be had on this machine.
+    pub fn without_controllers() -> Result<Self, String> {
         let programs = programs()?;
         let folder = TempDir::new().map_err(|error| format!("no folder for data: {error}"))?;
         let key = folder.path().join("sa.key");
@@ -62,7 +72,6 @@ impl ControlPlane {
         let mut plane =
             Self { controllers, api_server, _etcd: etcd, folder, programs, etcd_port, port };
         plane.start_api_server();
-        plane.start_controllers();
         Ok(plane)
     }
 
@@ -95,7 +104,12 @@ impl ControlPlane {
 
     /// A client with all rights.
     pub fn admin(&self) -> Kubeapi {
-        Kubeapi::new(&self.kubeconfig("admin", ADMIN))
+        Kubeapi::new(&self.admin_kubeconfig())
+    }
+
+    /// The path of a kubeconfig with all rights.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig("admin", ADMIN)
     }
 
     /// Writes a kubeconfig with this token; answers its path.

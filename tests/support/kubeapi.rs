@@ -88,8 +88,14 @@ impl Kubeapi {
 
     /// Deletes an object at once, Pods too, which no kubelet would end.
     pub fn delete(&self, path: &str) {
-        let path = format!("{path}?gracePeriodSeconds=0");
-        self.call(Method::DELETE, &path, "application/json", &json!({}))
+        self.delete_after(path, 0);
+    }
+
+    /// Deletes an object. A Pod is about to end for so many seconds.
+    pub fn delete_after(&self, path: &str, seconds: u32) {
+        // In the body: with one, the API server does not look at the query.
+        let options = json!({ "gracePeriodSeconds": seconds });
+        self.call(Method::DELETE, path, "application/json", &options)
             .unwrap_or_else(|refusal| panic!("delete {path}: {refusal:?}"));
     }
 
@@ -101,7 +107,17 @@ impl Kubeapi {
         review["status"]["token"].as_str().unwrap().to_owned()
     }
 
-    fn call(&self, method: Method, path: &str, kind: &str, body: &Value) -> Result<Value, Refusal> {
+    /// Calls the API with a body of this content type; null is none.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub fn call(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: &Value,
+    ) -> Result<Value, Refusal> {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let request = Request::builder().method(method).uri(path).header("content-type", kind);
         let request = request.body(body).unwrap();
@@ -125,7 +141,7 @@ pub fn documents(yaml: &str) -> Vec<Value> {
 }
 
 /// The path of an object.
-fn path(object: &Value) -> String {
+pub fn path(object: &Value) -> String {
     let field = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{object}")).to_owned();
     let (version, kind) = (field(&object["apiVersion"]), field(&object["kind"]));
     let root = if version.contains('/') { "apis" } else { "api" };
