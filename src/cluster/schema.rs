@@ -46,18 +46,11 @@ pub enum Meaning<'n> {
     Port {
         port: &'n [u8],
         protocol: &'n [u8],
-        /// Both labels, with their length octets.
-        labels: &'n [u8],
         service: &'n [u8],
     },
-    /// The endpoints of a Service in one zone.
-    Zonal {
-        /// The labels of the zone, with their length octets.
-        zone: &'n [u8],
-        /// Whether all endpoints stand in where the zone has none (`prefer`, not `pin`).
-        prefers: bool,
-        service: &'n [u8],
-    },
+    /// So many labels that it exists at most as a [`Zonal`] name, which is looked at only where such
+    /// names exist: a search list makes many of them.
+    Long,
     Pod {
         address: IpAddr,
         namespace: &'n [u8],
@@ -77,7 +70,7 @@ pub fn meaning(prefix: &[u8]) -> Meaning<'_> {
     let mut at = 0;
     while at < prefix.len() {
         if count == LABELS_MAX {
-            return zonal(prefix).unwrap_or(Meaning::Impossible);
+            return Meaning::Long;
         }
         starts[count] = at;
         count += 1;
@@ -100,10 +93,9 @@ pub fn meaning(prefix: &[u8]) -> Meaning<'_> {
         (b"svc", 4) => Meaning::Port {
             port: without_underscore(label(0)),
             protocol: without_underscore(label(1)),
-            labels: &prefix[..starts[2]],
             service: tail(2),
         },
-        (b"svc", 5) => zonal(prefix).unwrap_or(Meaning::Impossible),
+        (b"svc", 5) => Meaning::Long,
         (b"pod", 1) => Meaning::PodNamespace(tail(0)),
         (b"pod", 2..=4) => pod(label(last - 2), tail(last - 1)),
         (b"dns-version", 0) => Meaning::Version,
@@ -116,8 +108,18 @@ fn pod<'n>(label: &[u8], namespace: &'n [u8]) -> Meaning<'n> {
     dashed_address(label).map_or(Meaning::Impossible, |address| Meaning::Pod { address, namespace })
 }
 
-/// Reads a name with a zone, whose labels may be many (as CoreDNS).
-fn zonal(prefix: &[u8]) -> Option<Meaning<'_>> {
+/// A name for the endpoints of a Service in one zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Zonal<'n> {
+    /// The labels of the zone, with their length octets.
+    pub zone: &'n [u8],
+    /// Whether all endpoints stand in where the zone has none (`prefer`, not `pin`).
+    pub prefers: bool,
+    pub service: &'n [u8],
+}
+
+/// Reads a [`Meaning::Long`] name, whose zone may have many labels (as CoreDNS).
+pub fn zonal(prefix: &[u8]) -> Option<Zonal<'_>> {
     let mut zone_octets = 0;
     loop {
         let rest = &prefix[zone_octets..];
@@ -132,7 +134,7 @@ fn zonal(prefix: &[u8]) -> Option<Meaning<'_>> {
         };
         // The zone ends at the last such pair: what is behind it is a Service.
         if let Meaning::Service(service) = short(behind) {
-            return Some(Meaning::Zonal { zone: &prefix[..zone_octets], prefers, service });
+            return Some(Zonal { zone: &prefix[..zone_octets], prefers, service });
         }
     }
 }
@@ -282,12 +284,15 @@ mod tests {
                 String::from_utf8_lossy(&label[1..]),
                 String::from_utf8_lossy(service)
             ),
-            Meaning::Zonal { zone, prefers, service } => format!(
-                "zone {}{} of {}",
-                String::from_utf8_lossy(zone),
-                if prefers { " or all" } else { "" },
-                String::from_utf8_lossy(service)
-            ),
+            Meaning::Long => match zonal(octets) {
+                Some(Zonal { zone, prefers, service }) => format!(
+                    "zone {}{} of {}",
+                    String::from_utf8_lossy(zone),
+                    if prefers { " or all" } else { "" },
+                    String::from_utf8_lossy(service)
+                ),
+                None => "Long".into(),
+            },
             Meaning::Port { port, protocol, service, .. } => format!(
                 "port {} {} of {}",
                 String::from_utf8_lossy(port),
@@ -313,7 +318,7 @@ mod tests {
             ("http.tcp.web.shop.svc", "port http tcp of \u{3}web\u{4}shop"),
             ("_http._.web.shop.svc", "port http  of \u{3}web\u{4}shop"),
             ("_._.web.shop.svc", "service \u{3}web\u{4}shop"),
-            ("a.b.c.web.shop.svc", "Impossible"),
+            ("a.b.c.web.shop.svc", "Long"),
             ("a.pin._zone.web.shop.svc", "zone \u{1}a of \u{3}web\u{4}shop"),
             ("b.a.prefer._zone.web.shop.svc", "zone \u{1}b\u{1}a or all of \u{3}web\u{4}shop"),
             (
@@ -321,10 +326,10 @@ mod tests {
                 "zone \u{1}a\u{3}pin\u{5}_zone\u{1}b of \u{3}web\u{4}shop",
             ),
             ("pin._zone.web.shop.svc", "port pin zone of \u{3}web\u{4}shop"),
-            ("a.stay._zone.web.shop.svc", "Impossible"),
+            ("a.stay._zone.web.shop.svc", "Long"),
             ("a.pin._zone.web.shop.pod", "Impossible"),
-            ("a.pin._zone.x.web.shop.svc", "Impossible"),
-            ("a.b.c.d.e.f.g.h.svc", "Impossible"),
+            ("a.pin._zone.x.web.shop.svc", "Long"),
+            ("a.b.c.d.e.f.g.h.svc", "Long"),
             ("10-1-2-3.shop.pod", "pod 10.1.2.3"),
             ("x.10-1-2-3.shop.pod", "pod 10.1.2.3"),
             ("5678-abcd--1.shop.pod", "pod 5678:abcd::1"),

@@ -29,7 +29,7 @@ use super::hosts::{Host, Hosts};
 use super::records::{
     AddressHead, AddressRecords, AskedPort, FoundBy, ServiceHead, ServiceRecords,
 };
-use super::schema::{self, Meaning};
+use super::schema::{self, Meaning, Zonal};
 use super::trie::Trie;
 use crate::wire::name::{LABEL_MAX, NAME_MAX};
 use crate::wire::reply::Owner;
@@ -157,25 +157,20 @@ impl Zone {
             Meaning::Pod { .. } | Meaning::PodNamespace(_) if asked.view.pods == Pods::Disabled => {
                 Outcome::NxDomain
             }
-            Meaning::Zonal { .. } if !asked.view.is_zonal || asked.in_clusterset => {
-                Outcome::NxDomain
-            }
+            Meaning::Long => self.zonal(asked, reply),
             _ if !self.is_synced => Outcome::NotReady,
             Meaning::Namespace(label) | Meaning::PodNamespace(label) => self.namespace(label),
             Meaning::Pod { address, namespace } => self.pod(asked, reply, address, namespace),
             _ if asked.in_clusterset && !self.knows_imports => Outcome::NotReady,
             Meaning::Service(key) => self.service(asked, reply, key),
             Meaning::Endpoint { label, service } => self.endpoint(asked, reply, label, service),
-            Meaning::Port { labels, service, .. }
-                if asked.in_clusterset && !schema::has_underscore(labels) =>
+            Meaning::Port { service, .. }
+                if asked.in_clusterset && !schema::has_underscore(asked.before(service)) =>
             {
-                self.endpoint(asked, reply, labels, service)
+                self.endpoint(asked, reply, asked.before(service), service)
             }
             Meaning::Port { port, protocol, service, .. } => {
                 self.port(asked, reply, AskedPort { name: port, protocol }, service)
-            }
-            Meaning::Zonal { zone, prefers, service } => {
-                self.zonal(asked, reply, zone, prefers, service)
             }
         }
     }
@@ -289,15 +284,14 @@ impl Zone {
 
     /// A headless Service as one zone has it. The name exists whether or not the zone is known, so
     /// that a zone that is drained is NODATA (as CoreDNS).
-    fn zonal(
-        &self,
-        asked: &Asked<'_>,
-        reply: &mut Reply<'_>,
-        zone: &[u8],
-        prefers: bool,
-        key: &[u8],
-    ) -> Outcome<'_> {
-        let service = self.service_records(asked, key);
+    fn zonal(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) -> Outcome<'_> {
+        let is_shown = asked.view.is_zonal && !asked.in_clusterset;
+        let name = is_shown.then(|| schema::zonal(asked.prefix)).flatten();
+        let Some(Zonal { zone, prefers, service }) = name else { return Outcome::NxDomain };
+        if !self.is_synced {
+            return Outcome::NotReady;
+        }
+        let service = self.service_records(asked, service);
         let Some(service) = service.filter(|it| matches!(it.found_by(), FoundBy::Hosts)) else {
             return Outcome::NxDomain;
         };
@@ -367,6 +361,11 @@ impl<'q> Asked<'q> {
     /// Whether the Service has no name here, because no endpoint is ready.
     fn hides(&self, service: &ServiceRecords<'_>) -> bool {
         self.view.hides(service)
+    }
+
+    /// The labels before the key of a Service.
+    fn before(&self, service: &[u8]) -> &'q [u8] {
+        &self.prefix[..self.prefix.len() - self.view.style.below.len() - service.len()]
     }
 
     /// Where the zone begins in the message: compression pointers to it keep the client's spelling.
