@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Error;
 use crate::cluster::config::Config as ClusterConfig;
@@ -19,6 +20,9 @@ use crate::resolve::step::Forwarding;
 use crate::resolve::tally::Tally;
 use crate::resolve::transfer::{Shared, Transfer};
 use crate::wire::{Name, serial};
+
+/// How long a reload waits for Pods and imports once the Services of a new cluster are known.
+const EXTRAS_MAX: Duration = Duration::from_secs(3);
 
 /// Parts by what is written of them. The text names the block and the place in it, so that equal
 /// directives of two blocks have parts of their own.
@@ -99,6 +103,9 @@ impl Parts {
         if old.clusters.iter().any(|cluster| cluster.published.zone().is_synced) {
             for cluster in self.clusters.iter().filter(|cluster| !is_old(cluster)) {
                 cluster.published.synced().await;
+                // A right that is missing must not hold up the reload, for it may never come.
+                let known = cluster.published.until(|zone| cluster.identity.scope.is_known(zone));
+                let _ = tokio::time::timeout(EXTRAS_MAX, known).await;
             }
         }
     }

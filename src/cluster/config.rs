@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::object::Kind;
 use super::schema;
 pub use super::selector::Selector;
+use super::zone::Zone;
 use crate::wire::{Name, NameRef};
 
 /// TTL of cluster records, in seconds (CoreDNS `ttl`): default 5, at most 3600.
@@ -36,7 +37,7 @@ pub struct Config {
 }
 
 /// What of a cluster is watched, and what is kept of it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Scope {
     /// The only Namespaces to expose; empty exposes all.
     pub namespaces: Vec<String>,
@@ -54,6 +55,18 @@ pub struct Scope {
     pub api: ApiLimits,
     /// How long the cluster may stay unknown before that is told.
     pub startup_timeout: Duration,
+}
+
+impl PartialEq for Scope {
+    /// Whether the same is known and asked for in the same way. `startup_timeout` does not count: it
+    /// is over when it could change, and no cluster is worth losing for it.
+    fn eq(&self, other: &Self) -> bool {
+        let key = |it: &Self| (it.endpoints, it.pods, it.imports, it.kept, it.api);
+        key(self) == key(other)
+            && self.namespaces == other.namespaces
+            && self.namespace_labels == other.namespace_labels
+            && self.labels == other.labels
+    }
 }
 
 // The rates are numbers from a file and never NaN.
@@ -113,6 +126,11 @@ impl Scope {
     /// The kinds that are watched, in the order in which a source lists them.
     pub fn kinds(&self) -> impl Iterator<Item = Kind> {
         Kind::ALL.into_iter().filter(|kind| self.watches(*kind))
+    }
+
+    /// Whether a Zone knows every kind that is watched.
+    pub fn is_known(&self, zone: &Zone) -> bool {
+        zone.is_synced && (zone.knows_pods || !self.pods) && (zone.knows_imports || !self.imports)
     }
 
     /// Which objects of a kind count.

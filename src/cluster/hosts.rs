@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::endpoints::{Endpoints, Packed};
+use super::endpoints::Endpoints;
 use super::object::Port;
 use super::schema::{self, LabelRoom};
 
@@ -79,13 +79,10 @@ enum Own<'z> {
 }
 
 impl Hosts {
-    /// Unites the ready endpoints of slices that `counts`; `None` when there is none.
-    pub fn of<'s>(
-        parts: impl Iterator<Item = Part<'s>>,
-        counts: impl Fn(&Packed<'_>) -> bool,
-    ) -> Option<Self> {
+    /// Unites the ready endpoints of slices; `None` when there is none.
+    pub fn of<'s>(parts: impl Iterator<Item = Part<'s>>) -> Option<Self> {
         let mut collected = Collected::default();
-        parts.for_each(|part| collected.add(part, &counts));
+        parts.for_each(|part| collected.add(part));
         collected.settle();
         let named = united(std::mem::take(&mut collected.named));
         let mut hosts = Self { groups: collected.groups(), named, each_once: Box::default() };
@@ -179,6 +176,17 @@ impl<'z> Host<'z> {
     }
 }
 
+impl<'z> Host<'z> {
+    /// Its addresses, for longer than the Host.
+    pub fn into_addresses(self) -> impl Iterator<Item = IpAddr> + use<'z> {
+        let (one, many): (_, &[IpAddr]) = match self.own {
+            Own::One(address) => (Some(address), &[]),
+            Own::Many(addresses) => (None, addresses),
+        };
+        one.into_iter().chain(many.iter().copied())
+    }
+}
+
 impl<'z> From<&'z Named> for Host<'z> {
     fn from(named: &'z Named) -> Self {
         let Named { label, addresses, ports } = named;
@@ -219,10 +227,9 @@ struct Collected {
 }
 
 impl Collected {
-    fn add(&mut self, part: Part<'_>, counts: &impl Fn(&Packed<'_>) -> bool) {
+    fn add(&mut self, part: Part<'_>) {
         let set = self.set(sorted_ports(part.ports.iter().cloned()));
-        let ready = part.endpoints.iter().filter(|endpoint| endpoint.ready);
-        for endpoint in ready.filter(counts) {
+        for endpoint in part.endpoints.iter().filter(|endpoint| endpoint.ready) {
             match (endpoint.hostname, part.cluster) {
                 (Some(hostname), cluster) => {
                     let Some(label) = schema::label_key(hostname) else { continue };
@@ -410,7 +417,7 @@ mod tests {
                 .collect();
             let part = |(endpoints, ports)| Part { endpoints, ports, cluster: "" };
             let parts = packed.iter().map(|(endpoints, ports)| part((endpoints, &**ports)));
-            let hosts = Hosts::of(parts, |_| true);
+            let hosts = Hosts::of(parts);
             prop_assert_eq!(hosts.is_none(), model.is_empty());
             let Some(hosts) = hosts else { return Ok(()) };
             let addresses: usize = model.values().map(BTreeMap::len).sum();

@@ -100,6 +100,17 @@ impl Published {
         self.newer_than(0).await;
     }
 
+    /// Waits for a Zone that is as asked for.
+    pub async fn until(&self, is_right: impl Fn(&Zone) -> bool) {
+        loop {
+            let seen = self.generation();
+            if is_right(&self.zone()) {
+                return;
+            }
+            self.newer_than(seen).await;
+        }
+    }
+
     /// Waits for a Zone after that of a generation.
     pub async fn newer_than(&self, seen: u64) {
         let mut generation = self.generation.subscribe();

@@ -9,10 +9,11 @@
 //! look-up that has found its Leaf has found its answer. SRV and PTR records are composed while
 //! the reply is written, because their targets repeat the zone as the client spelled it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::endpoints::{Endpoint, Endpoints};
 use super::hosts::{Host, Hosts, Part, sorted_ports};
 use super::object::{Port, Role, Service};
 use super::schema;
@@ -100,7 +101,7 @@ impl Draft {
         service: &Service,
         parts: impl Iterator<Item = Part<'s>> + Clone,
     ) -> Option<Self> {
-        let hosts = || Hosts::of(parts.clone(), |_| true);
+        let hosts = || Hosts::of(parts.clone());
         let (found_by, hosts, zones) = match &service.role {
             Role::ExternalName(target) => (external(target)?, None, Box::default()),
             Role::Headless => (FoundBy::Hosts, hosts(), by_zone(parts.clone())),
@@ -140,15 +141,29 @@ fn count_unready<'s>(parts: impl Iterator<Item = Part<'s>>) -> u32 {
     endpoints.filter(|endpoint| !endpoint.ready).count() as u32
 }
 
-/// The hosts of each zone that is told.
-fn by_zone<'s>(parts: impl Iterator<Item = Part<'s>> + Clone) -> Box<[(Box<[u8]>, Hosts)]> {
-    let told = parts.clone().flat_map(|part| part.endpoints.iter().filter_map(|it| it.zone));
-    let zones: BTreeSet<&str> = told.collect();
+/// The hosts of each zone that is told, in one pass: zones may be as many as endpoints.
+fn by_zone<'s>(parts: impl Iterator<Item = Part<'s>>) -> Box<[(Box<[u8]>, Hosts)]> {
+    let mut zones: BTreeMap<&str, Vec<(Part<'s>, Vec<Endpoint>)>> = BTreeMap::new();
+    for part in parts {
+        for endpoint in part.endpoints.iter() {
+            let Some(zone) = endpoint.zone else { continue };
+            let of_zone = zones.entry(zone).or_default();
+            match of_zone
+                .last_mut()
+                .filter(|(last, _)| std::ptr::eq(last.endpoints, part.endpoints))
+            {
+                Some((_, endpoints)) => endpoints.push(endpoint.into()),
+                None => of_zone.push((part, vec![endpoint.into()])),
+            }
+        }
+    }
     let mut by_zone: Vec<_> = zones
         .into_iter()
-        .filter_map(|zone| {
-            let hosts = Hosts::of(parts.clone(), |endpoint| endpoint.zone == Some(zone))?;
-            Some((schema::labels_key(zone)?, hosts))
+        .filter_map(|(zone, parts)| {
+            let parts = parts.into_iter().map(|(part, all)| (part, all.into_iter().collect()));
+            let parts: Vec<(Part<'s>, Endpoints)> = parts.collect();
+            let parts = parts.iter().map(|(part, endpoints)| Part { endpoints, ..*part });
+            Some((schema::labels_key(zone)?, Hosts::of(parts)?))
         })
         .collect();
     by_zone.sort_by(|a, b| a.0.cmp(&b.0));

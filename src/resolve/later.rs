@@ -148,6 +148,11 @@ impl Errand {
                 Verdict::Ask(Wait::Alias(target)) => {
                     return Some(self.follow(query, &target, step).await);
                 }
+                // Pods and imports may stay unknown for want of a right, and nobody may be held for
+                // that again and again.
+                Verdict::Ask(Wait::Cluster) if step.published().zone().is_synced => {
+                    return Some(self.fail(query, S::AUTHOR, Some(Ede::NOT_READY)));
+                }
                 Verdict::Ask(Wait::Cluster) => {
                     let wait = timeout_at(deadline, step.published().newer_than(seen));
                     if wait.await.is_err() {

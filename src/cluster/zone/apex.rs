@@ -1,10 +1,6 @@
 //! The zone itself: SOA, NS, `ns.dns` and `dns-version`.
 
-use std::net::IpAddr;
-
-use super::{Asked, Outcome, View, Zone, octets_of};
-use crate::cluster::records::{AddressRecords, FoundBy, ServiceRecords};
-use crate::wire::name::NAME_MAX;
+use super::{Asked, Outcome, View, Zone, is_name};
 use crate::wire::reply::Owner;
 use crate::wire::{RecordType, Reply, Section};
 
@@ -16,12 +12,16 @@ pub(super) const VERSION_TXT: &[u8] = b"\x051.1.0";
 pub(super) const SOA_TTL_MAX_S: u32 = 300;
 /// REFRESH, RETRY and EXPIRE of the SOA, in seconds (as CoreDNS).
 const SOA_TIMERS_S: [u32; 3] = [7200, 1800, 86_400];
-/// Most names of this server that the apex lists.
-const NAMES_MAX: usize = 16;
+/// Most names of this server whose addresses the apex tells beside them.
+const GLUED_MAX: usize = 64;
+/// Where a name must begin to be pointed to (RFC 1035 §4.1.4).
+const POINTER_MAX: usize = 0x3FFF;
 
 impl Zone {
     pub(super) fn apex(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) -> Outcome<'_> {
         match asked.query.rtype {
+            // The serial and our Services are not known yet.
+            RecordType::SOA | RecordType::NS if !self.is_synced => return Outcome::NotReady,
             RecordType::SOA => self.soa(asked, reply, Section::Answer),
             RecordType::NS => self.name_servers(asked, reply),
             _ => return Outcome::NoData,
@@ -41,11 +41,11 @@ impl Zone {
         reply.record(section, owner, RecordType::SOA, ttl_s.min(style.soa_ttl_max_s), &rdata);
     }
 
-    /// NS of the apex: the Services whose endpoints we are, else `ns.dns` (as CoreDNS ns.go).
+    /// NS of the apex: the Services that lead here, else `ns.dns`.
     fn name_servers(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) {
         let zone = asked.zone_as_asked();
-        let own = self.own_names(asked.view);
-        if own.names().count() == 0 {
+        let own = self.own_services(asked.view);
+        if own.is_empty() {
             let name_server = &asked.view.style.name_server;
             let at = asked.write(reply, RecordType::NS, &[name_server, zone]);
             for address in asked.view.own_addresses.iter() {
@@ -55,49 +55,34 @@ impl Zone {
             return;
         }
         let below = asked.view.style.below;
-        for (name, _) in own.names() {
-            asked.write(reply, RecordType::NS, &[name, below, zone]);
+        let mut ats = [None; GLUED_MAX];
+        let mut room = [0; 64];
+        for (number, name) in own.names().enumerate() {
+            let [label, key] = name.labels(&mut room);
+            let target = [label, key, below, zone];
+            if !is_name(&target) {
+                continue;
+            }
+            let Some(at) = asked.write(reply, RecordType::NS, &target) else { break };
+            if let Some(slot) = ats.get_mut(number) {
+                *slot = Some(at).filter(|at| *at <= POINTER_MAX);
+            }
         }
-        for (name, addresses) in own.names() {
-            let mut owner = [0u8; NAME_MAX];
-            let Some(slot) = owner.get_mut(..name.len() + below.len()) else { continue };
-            slot[..name.len()].copy_from_slice(name);
-            slot[name.len()..].copy_from_slice(below);
-            for address in addresses.iter() {
-                let owner = Owner::Name(slot, zone);
-                asked.write_address(reply, Section::Additional, owner, &address);
+        for (name, at) in own.names().zip(ats) {
+            let Some(at) = at else { continue };
+            for address in name.addresses() {
+                asked.write_address(reply, Section::Additional, Owner::At(at), &address);
             }
         }
     }
 
     /// Addresses of `ns.dns`: those of our Services, else our own.
     pub(super) fn name_server(&self, asked: &Asked<'_>, reply: &mut Reply<'_>) -> Outcome<'_> {
-        let own = self.own_names(asked.view);
-        if own.names().count() == 0 {
+        let own = self.own_services(asked.view);
+        if own.is_empty() {
             return asked.write_addresses(reply, asked.view.own_addresses.iter().copied());
         }
-        asked.write_addresses(reply, own.names().flat_map(|(_, addresses)| addresses.iter()))
-    }
-
-    /// The names that Services give to this server: by its Service where that has an address, by
-    /// its own endpoint where the Service is headless.
-    pub(super) fn own_names<'z>(&'z self, view: &View) -> OwnNames<'z> {
-        let mut own = OwnNames { names: [(&[], OwnAddresses::None); NAMES_MAX], count: 0 };
-        for address in view.own_addresses.iter() {
-            let Some(records) = self.addresses.get(octets_of(address).as_ref()) else { continue };
-            for endpoint in AddressRecords::from(records).endpoints() {
-                let key = &endpoint[1 + usize::from(endpoint[0])..];
-                let Some(service) = self.services.get(key).map(ServiceRecords::from) else {
-                    continue;
-                };
-                match service.found_by() {
-                    FoundBy::ClusterIp(_) => own.add(service.key, OwnAddresses::Of(service)),
-                    FoundBy::Hosts => own.add(endpoint, OwnAddresses::One(*address)),
-                    FoundBy::Name(_) => {}
-                }
-            }
-        }
-        own
+        asked.write_addresses(reply, own.addresses())
     }
 }
 
@@ -111,46 +96,6 @@ pub(super) fn soa_numbers(serial: u32, view: &View) -> [u8; 20] {
         slot.copy_from_slice(&number.to_be_bytes());
     }
     numbers
-}
-
-/// Names without the zone, each once, with their addresses; on the stack.
-pub(super) struct OwnNames<'z> {
-    names: [(&'z [u8], OwnAddresses<'z>); NAMES_MAX],
-    count: usize,
-}
-
-/// The addresses of one of them.
-#[derive(Clone, Copy)]
-pub(super) enum OwnAddresses<'z> {
-    None,
-    One(IpAddr),
-    Of(ServiceRecords<'z>),
-}
-
-impl<'z> OwnNames<'z> {
-    fn add(&mut self, name: &'z [u8], addresses: OwnAddresses<'z>) {
-        let is_known = self.names().any(|(known, _)| known == name);
-        if !is_known && self.count < NAMES_MAX {
-            self.names[self.count] = (name, addresses);
-            self.count += 1;
-        }
-    }
-
-    pub(super) fn names(&self) -> impl Iterator<Item = (&'z [u8], OwnAddresses<'z>)> {
-        self.names[..self.count].iter().copied()
-    }
-}
-
-impl<'z> OwnAddresses<'z> {
-    pub(super) fn iter(self) -> impl Iterator<Item = IpAddr> + use<'z> {
-        let (one, service) = match self {
-            Self::None => (None, None),
-            Self::One(address) => (Some(address), None),
-            Self::Of(service) => (None, Some(service)),
-        };
-        let cluster_ips = service.into_iter().flat_map(|service| service.cluster_ips());
-        one.into_iter().chain(cluster_ips)
-    }
 }
 
 /// TXT of `dns-version` (Kubernetes DNS specification §2.2).

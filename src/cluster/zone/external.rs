@@ -69,6 +69,7 @@ impl Zone {
         match meaning {
             Meaning::Apex => return self.external_apex(outside, asked, reply),
             Meaning::EmptyNonTerminal => return Outcome::NoData,
+            Meaning::NameServer if !self.is_synced => return Outcome::NotReady,
             Meaning::NameServer => {
                 return asked.write_addresses(reply, self.own_externals(outside, asked).iter());
             }
@@ -105,6 +106,7 @@ impl Zone {
         reply: &mut Reply<'_>,
     ) -> Outcome<'_> {
         match asked.query.rtype {
+            RecordType::SOA | RecordType::NS if !self.is_synced => return Outcome::NotReady,
             RecordType::SOA => self.soa(asked, reply, Section::Answer),
             RecordType::NS => {
                 let rdata = [&*asked.view.style.name_server, asked.zone_as_asked()];

@@ -11,6 +11,7 @@
 mod ahead;
 mod apex;
 mod external;
+mod own;
 mod srv;
 mod style;
 mod transfer;
@@ -152,6 +153,7 @@ impl Zone {
             Meaning::Impossible => Outcome::NxDomain,
             Meaning::Apex => self.apex(asked, reply),
             Meaning::Version => apex::version(asked, reply),
+            Meaning::NameServer if !self.is_synced => Outcome::NotReady,
             Meaning::NameServer => self.name_server(asked, reply),
             Meaning::EmptyNonTerminal => Outcome::NoData,
             Meaning::Pod { .. } | Meaning::PodNamespace(_) if asked.view.pods == Pods::Disabled => {
@@ -244,14 +246,14 @@ impl Zone {
         key: &[u8],
     ) -> Outcome<'_> {
         let Some(service) = self.service_records(asked, key) else { return Outcome::NxDomain };
-        let mut hosts = service.hosts_named(label);
+        let hosts = service.hosts_named(label);
         if hosts.clone().next().is_none() {
             return Outcome::NxDomain;
         }
         if asked.query.rtype == RecordType::SRV {
             return srv::of_hosts(asked, reply, service.key, hosts, AskedPort::ANY);
         }
-        asked.write_addresses_of(reply, &mut hosts)
+        asked.write_addresses_of(reply, hosts)
     }
 
     /// A name with port and protocol in front: SRV, and the addresses too (as CoreDNS).
@@ -266,18 +268,21 @@ impl Zone {
         if asked.hides(&service) {
             return Outcome::NoneReady(service.unready());
         }
-        let mut hosts = service.hosts_once().filter(|host| port.is_in(host.ports));
+        let hosts = service.hosts_once().filter(|host| port.is_in(host.ports));
         let exists = match service.found_by() {
             FoundBy::ClusterIp(ports) => port.is_in(ports),
             FoundBy::Hosts => hosts.clone().next().is_some(),
             FoundBy::Name(_) => false,
         };
+        if !exists && !service.exists() {
+            return Outcome::NoneReady(service.unready());
+        }
         if !exists {
             return Outcome::NxDomain;
         }
         match (service.found_by(), asked.query.rtype) {
             (_, RecordType::SRV) => srv::of_service(asked, reply, &service, port),
-            (FoundBy::Hosts, _) => asked.write_addresses_of(reply, &mut hosts),
+            (FoundBy::Hosts, _) => asked.write_addresses_of(reply, hosts),
             _ => asked.write_addresses(reply, service.cluster_ips()),
         }
     }
@@ -302,7 +307,7 @@ impl Zone {
                 let hosts = hosts.flat_map(Hosts::iter);
                 srv::of_hosts(asked, reply, service.key, hosts, AskedPort::ANY)
             }
-            _ => asked.write_addresses_of(reply, &mut hosts.flat_map(Hosts::each_once)),
+            _ => asked.write_addresses_of(reply, hosts.flat_map(Hosts::each_once)),
         }
     }
 
@@ -384,7 +389,7 @@ impl<'q> Asked<'q> {
         reply.record(Section::Answer, Owner::Question, rtype, self.view.ttl_s, rdata)
     }
 
-    /// Writes a PTR record. Answers whether it fitted.
+    /// Writes PTR records to those names that the zone can hold.
     fn write_ptrs<'n>(
         &self,
         reply: &mut Reply<'_>,
@@ -418,14 +423,18 @@ impl<'q> Asked<'q> {
         outcome
     }
 
-    /// The same for the addresses of hosts.
+    /// The same for the addresses of hosts, of which another one comes first at each turn.
     fn write_addresses_of<'z>(
         &self,
         reply: &mut Reply<'_>,
-        hosts: &mut dyn Iterator<Item = Host<'z>>,
+        hosts: impl Iterator<Item = Host<'z>> + Clone,
     ) -> Outcome<'static> {
         let mut outcome = Outcome::NoData;
-        for host in hosts {
+        let first = match self.turn {
+            0 => 0,
+            turn => turn as usize % hosts.clone().count().max(1),
+        };
+        for host in hosts.clone().skip(first).chain(hosts.take(first)) {
             match self.write_addresses(reply, host.addresses().iter().copied()) {
                 Outcome::Found => outcome = Outcome::Found,
                 _ => continue,

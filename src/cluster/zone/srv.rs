@@ -10,7 +10,7 @@ use crate::cluster::externals::ExternalRecords;
 use crate::cluster::hosts::Host;
 use crate::cluster::object::Port;
 use crate::cluster::records::{AskedPort, FoundBy, ServiceRecords};
-use crate::wire::name::NAME_MAX;
+use crate::wire::name::{LABEL_MAX, NAME_MAX};
 use crate::wire::reply::Owner;
 use crate::wire::{Name, RecordType, Reply, Section};
 
@@ -60,15 +60,15 @@ fn of_addresses(
     port: AskedPort<'_>,
 ) -> Outcome<'static> {
     let Target { key, ports, hosts } = target;
-    let count = addresses.clone().count();
+    let itself: [&[u8]; 4] = [key, asked.view.style.below, b"", asked.zone_as_asked()];
+    let count = if is_name(&itself) { addresses.clone().count() } else { 0 };
     let weight = weight(port.hits(ports) * (count + hosts.len()));
     let mut outcome = Outcome::NoData;
     let mut target_at = None;
     for number in port.numbers(ports) {
-        let itself: [&[u8]; 4] = [key, asked.view.style.below, b"", asked.zone_as_asked()];
         let itself = (count > 0).then_some(itself);
         let others = hosts.iter().map(|host| [host.octets(), b"", b"", b""]);
-        for target in itself.into_iter().chain(others).filter(|target| is_name(target)) {
+        for target in itself.into_iter().chain(others) {
             outcome = Outcome::Found;
             match record(asked, reply, weight, number, target) {
                 Some(at) => target_at = target_at.or(Some(at)),
@@ -77,7 +77,7 @@ fn of_addresses(
         }
     }
     let Some(target_at) = target_at else { return outcome };
-    for address in addresses {
+    for address in addresses.take(count) {
         asked.write_address(reply, Section::Additional, Owner::At(target_at), &address);
     }
     outcome
@@ -91,6 +91,12 @@ pub(super) fn of_hosts<'z>(
     hosts: impl Iterator<Item = Host<'z>> + Clone,
     port: AskedPort<'_>,
 ) -> Outcome<'static> {
+    let (below, zone) = (asked.view.style.below, asked.zone_as_asked());
+    // Two labels are the longest that a host has.
+    let is_short = 2 * (LABEL_MAX + 1) + key.len() + below.len() + zone.len() <= NAME_MAX;
+    let hosts = hosts.filter(move |host| {
+        is_short || is_name(&[host.name.label(&mut [0; LABEL_MAX + 1]), key, below, zone])
+    });
     let hits = |host: Host<'_>| port.hits(host.ports) * host.addresses().len();
     let hits: usize = hosts.clone().map(hits).sum();
     if hits == 0 {
@@ -112,9 +118,8 @@ pub(super) fn of_hosts<'z>(
         };
         let mut room = [0; 64];
         let label = host.name.label(&mut room);
-        let target = [label, key, asked.view.style.below, asked.zone_as_asked()];
-        let is_name = is_name(&target);
-        for number in port.numbers(host.ports).filter(|number| is_name && is_new(number)) {
+        let target = [label, key, below, zone];
+        for number in port.numbers(host.ports).filter(is_new) {
             if record(asked, reply, weight, number, target).is_none() {
                 return Outcome::Found;
             }

@@ -141,23 +141,22 @@ impl Version {
     /// its records.
     fn apex_records(&self) -> BTreeSet<Record> {
         let mut list = self.list();
-        let own = self.zone.own_names(&self.view);
-        for (name, _) in own.names() {
-            list.add(&[], RecordType::NS, &[name, self.view.style.below, self.apex.octets()]);
+        let own = self.zone.own_services(&self.view);
+        let mut room = [0; 64];
+        for name in own.names() {
+            let [label, key] = name.labels(&mut room);
+            list.add(&[], RecordType::NS, &[label, key, self.view.style.below, self.apex.octets()]);
         }
-        if own.names().next().is_none() {
+        if own.is_empty() {
             list.add(&[], RecordType::NS, &[&self.view.style.name_server, self.apex.octets()]);
         }
         if self.is_reverse() {
             return list.records;
         }
         let server: &[&[u8]] = &[&self.view.style.name_server];
-        match own.names().next() {
-            None => self.view.own_addresses.iter().for_each(|it| list.add_address(server, it)),
-            Some(_) => own
-                .names()
-                .flat_map(|(_, addresses)| addresses.iter())
-                .for_each(|it| list.add_address(server, &it)),
+        match own.is_empty() {
+            true => self.view.own_addresses.iter().for_each(|it| list.add_address(server, it)),
+            false => own.addresses().for_each(|it| list.add_address(server, &it)),
         }
         list.ttl_s = apex::VERSION_TTL_S;
         list.add(&[b"\x0bdns-version"], RecordType::TXT, &[apex::VERSION_TXT]);
