@@ -248,7 +248,9 @@ fn since_epoch() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::index::tests::{empty_index, list};
     use crate::cluster::object::Kind;
+    use crate::wire::serial::is_newer;
 
     /// A cluster that nothing is told of, and what it shares.
     fn shared(startup_timeout: Duration) -> Shared {
@@ -287,5 +289,59 @@ mod tests {
         shared.published.store(Arc::new(zone));
         tell_late(shared).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    /// An Index that was published once, as [`keep`] has it.
+    fn begun() -> (Index, Published) {
+        let published = Published::after(now_unix_s().wrapping_sub(UNKNOWN_AGE_S));
+        let mut index = empty_index();
+        index.keep_serials();
+        list(&mut index, []);
+        publish(&mut index, &published).unwrap();
+        (index, published)
+    }
+
+    fn change(index: &mut Index, n: usize) {
+        index.take(Change::Apply(Object::Namespace(format!("ns{n}").into())));
+    }
+
+    #[test]
+    fn a_cluster_that_changes_all_the_time_does_not_count_ahead_of_the_clock() {
+        let (mut index, published) = begun();
+        for n in 0..100 {
+            change(&mut index, n);
+            publish(&mut index, &published).unwrap();
+        }
+        // One step was for those who may have had a copy of what an older process published.
+        let newest = now_unix_s().wrapping_add(1);
+        assert!(!is_newer(published.zone().serial, newest), "{newest}");
+    }
+
+    #[test]
+    fn what_somebody_has_a_copy_of_never_changes_under_its_serial() {
+        let (mut index, published) = begun();
+        for n in 0..100 {
+            let copy = published.copy();
+            change(&mut index, n);
+            let next = publish(&mut index, &published).unwrap();
+            assert!(is_newer(next.serial, copy.serial));
+            assert_eq!(published.zone().serial, next.serial);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_zone_that_is_shown_otherwise_gets_another_serial() {
+        let (cluster, sender) =
+            Cluster::told(Identity { source: Source::Embedded(&[]), scope: Scope::default() });
+        for kind in Scope::default().kinds() {
+            sender.send(Change::ListBegin(kind)).await.unwrap();
+            sender.send(Change::ListEnd(kind)).await.unwrap();
+        }
+        cluster.published.synced().await;
+        let before = cluster.published.copy();
+        cluster.published.renew();
+        let mut generations = cluster.published.generations();
+        generations.wait_for(|generation| *generation > before.generation).await.unwrap();
+        assert!(is_newer(cluster.published.zone().serial, before.serial));
     }
 }
