@@ -150,9 +150,6 @@ impl Version {
         if own.is_empty() {
             list.add(&[], RecordType::NS, &[&self.view.style.name_server, self.apex.octets()]);
         }
-        if self.is_reverse() {
-            return list.records;
-        }
         let server: &[&[u8]] = &[&self.view.style.name_server];
         match own.is_empty() {
             true => self.view.own_addresses.iter().for_each(|it| list.add_address(server, it)),
@@ -339,8 +336,12 @@ fn only_in(mut these: BTreeSet<Record>, others: BTreeSet<Record>) -> BTreeSet<Re
     these
 }
 
-/// The name of an address under `in-addr.arpa` or `ip6.arpa`.
+/// The name of an address under `in-addr.arpa` or `ip6.arpa`. An IPv4-mapped address has none of its
+/// own: what is found there is the IPv4 address.
 fn reverse_name(octets: &[u8]) -> Option<Name> {
+    if octets.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]) {
+        return None;
+    }
     let mut wire = Vec::new();
     let mut push = |label: &[u8]| {
         wire.push(label.len() as u8);

@@ -171,6 +171,8 @@ fn reverse_names_are_written_as_they_are_read() {
         let name = reverse_name(octets_of(&address).as_ref()).unwrap();
         assert_eq!(schema::reverse_address(name.as_ref()), Some(address));
     }
+    let mapped: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
+    assert!(reverse_name(octets_of(&mapped).as_ref()).is_none());
 }
 
 #[test]
