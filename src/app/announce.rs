@@ -40,12 +40,19 @@ pub fn start(transfer: &Arc<Transfer>, tasks: &mut JoinSet<()>) {
 async fn tell(transfer: Arc<Transfer>, secondary: SocketAddr, interval: Duration) {
     let mut generations = transfer.published().generations();
     let mut complained: Option<Instant> = None;
-    let mut told = 0;
+    let (mut seen, mut told) = (0, None);
     loop {
-        let newer = generations.wait_for(|generation| *generation > told).await;
+        let newer = generations.wait_for(|generation| *generation > seen).await;
         // The sender lives as long as the Published that `transfer` holds.
         let Ok(newest) = newer.map(|generation| *generation) else { return };
-        told = newest;
+        seen = newest;
+        let serial = transfer.published().zone().serial;
+        // Nobody has a copy of what came before under this serial, so there is nothing to fetch
+        // that a secondary was not told of.
+        if told == Some(serial) {
+            continue;
+        }
+        told = Some(serial);
         for apex in transfer.apexes() {
             if let Err(why) = notify(&transfer, apex, secondary).await {
                 transfer.counters().unanswered.fetch_add(1, Ordering::Relaxed);
@@ -57,6 +64,7 @@ async fn tell(transfer: Arc<Transfer>, secondary: SocketAddr, interval: Duration
                     );
                 }
                 // It will answer for the others no better; its own refresh brings them all.
+                told = None;
                 break;
             }
         }

@@ -154,8 +154,7 @@ fn dig_gets_what_it_may_and_nothing_else() {
     let cluster = Cluster::new(3);
     let primary = primary(&cluster, "127.0.0.1:9");
     let port = primary.ports.dns;
-    let first = transfer(port, ZONES[0], "AXFR");
-    let serial = first.serial().expect("there is a SOA");
+    let (first, serial) = at_rest(port);
     assert_eq!(first.records.first(), first.records.last(), "between two SOA");
     assert!(first.has("web.shop.svc.cluster.local. 7 IN A 10.96.1.1"), "{first:?}");
     assert!(first.has("dns-version.cluster.local. 28800 IN TXT \"1.1.0\""), "{first:?}");
@@ -225,6 +224,20 @@ fn a_reload_keeps_what_is_known_of_secondaries_while_the_zones_look_the_same() {
     eventually(|| has_new_ttl(transfer(port, ZONES[0], "AXFR")));
     follows(&secondary, &primary);
     assert!(whole() >= Some(1.0), "what it had was made with another TTL");
+}
+
+/// The zone and its serial when the first lists are all in.
+fn at_rest(port: u16) -> (Transferred, u32) {
+    let mut found = None;
+    eventually(|| {
+        let zone = transfer(port, ZONES[0], "AXFR");
+        let serial = zone.serial().ok_or_else(|| format!("no SOA: {zone:?}"))?;
+        let is_same = |_| transfer(port, ZONES[0], "AXFR").serial() == Some(serial);
+        let is_at_rest = (0..5).all(is_same);
+        found = Some((zone, serial));
+        if is_at_rest { Ok(()) } else { Err(format!("{serial} has passed")) }
+    });
+    found.expect("it was found")
 }
 
 /// Changes the Corefile, and waits until that has an effect.
