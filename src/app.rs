@@ -120,15 +120,8 @@ impl Server {
         let readiness = Arc::new(Readiness::default());
         let exposition = exposition(&counters, &scene, &exchange);
         let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
-        let mut pages = Pages::start(sources)?;
+        let pages = Pages::start(sources)?;
         let listening = open(&exchange, &options, &BTreeMap::new(), &plan)?;
-        let page_addresses = match listen(&mut pages, &corefile) {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                close(listening, Instant::now()).await;
-                return Err(error);
-            }
-        };
         let mut server = Self {
             options,
             setting,
@@ -137,13 +130,21 @@ impl Server {
             exchange,
             listening,
             pages,
-            page_addresses,
+            page_addresses: Vec::new(),
             readiness,
             counters,
             scene,
             waiting: JoinSet::new(),
         };
+        // Before anybody can ask whether we are ready, all that is waited for is there to be told.
         server.publish(&plan);
+        match listen(&mut server.pages, &server.corefile) {
+            Ok(addresses) => server.page_addresses = addresses,
+            Err(error) => {
+                close(server.listening, Instant::now()).await;
+                return Err(error);
+            }
+        }
         Ok(server)
     }
 
