@@ -46,6 +46,8 @@ pub struct Facts {
     pub services: BTreeSet<String>,
     /// Those of the type ExternalName.
     pub aliases: BTreeSet<String>,
+    /// Reverse names of addresses in slices of no Service of this cluster.
+    pub nameless: BTreeSet<String>,
     /// ServiceImports with addresses and without ports.
     pub portless_imports: BTreeSet<String>,
     /// The addresses of Pods that are not the first of their Pod, as `fd00--1.namespace`.
@@ -108,7 +110,7 @@ impl Cluster {
 
     /// What exists.
     pub fn facts(&self) -> Facts {
-        let mut facts = Facts::default();
+        let mut facts = Facts { nameless: self.nameless(), ..Facts::default() };
         for object in self.objects.values().filter(|object| kind_of(object) == "Service") {
             let (namespace, name) = name_of(object);
             if !self.has_namespace(namespace) {
@@ -141,8 +143,8 @@ impl Cluster {
         facts
     }
 
-    /// The reverse names of addresses in slices of no Service of this cluster.
-    pub fn nameless(&self) -> BTreeSet<String> {
+    /// See [`Facts::nameless`].
+    fn nameless(&self) -> BTreeSet<String> {
         let slices = self.objects.values().filter(|object| {
             kind_of(object) == "EndpointSlice"
                 && object["metadata"]["labels"][SERVICE_LABEL].is_null()

@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::ask::{ask, is_silent};
 use crate::cluster::Facts;
-use crate::differences::{self, Cut, Difference};
+use crate::differences::{self, Cut, Difference, Witness};
 use crate::questions::{A, Over, PTR, Question, question};
 use crate::reply::{NOERROR, NXDOMAIN, Reply, TC};
 use crate::servers::Pair;
@@ -51,9 +51,11 @@ pub fn compare(pair: &Pair, questions: &[Question], facts: &Facts, when: &str) -
         cases.push(Case { question: question.clone(), theirs, ours, whole: None });
     }
     add_whole_replies(pair, &mut cases);
+    let mut verdicts: Vec<Verdict> = cases.iter().map(|case| judge(case, facts)).collect();
+    hear_witnesses(pair, &cases, &mut verdicts, facts);
     let mut tally = Tally { questions: cases.len(), ..Tally::default() };
-    for case in &cases {
-        match judge(case, facts) {
+    for (case, verdict) in cases.iter().zip(verdicts) {
+        match verdict {
             Verdict::Explained(reasons) if reasons.is_empty() => tally.same += 1,
             Verdict::Explained(reasons) => {
                 tally.deliberate += 1;
@@ -63,6 +65,24 @@ pub fn compare(pair: &Pair, questions: &[Question], facts: &Facts, when: &str) -
         }
     }
     tally
+}
+
+/// An explanation that CoreDNS itself contradicts is none.
+fn hear_witnesses(pair: &Pair, cases: &[Case], verdicts: &mut [Verdict], facts: &Facts) {
+    let mut called: Vec<(usize, Witness)> = Vec::new();
+    for (at, (case, verdict)) in cases.iter().zip(&*verdicts).enumerate() {
+        let Verdict::Explained(ids) = verdict else { continue };
+        let ours = case.whole.as_ref().map_or(&case.ours, |(_, ours)| ours);
+        let witness = |id: &&str| Witness::of(id, &case.question, ours, facts);
+        called.extend(ids.iter().find_map(witness).map(|witness| (at, witness)));
+    }
+    let questions: Vec<Question> = called.iter().map(|(_, it)| it.question.clone()).collect();
+    let replies = ask("CoreDNS", pair.theirs, &questions);
+    for ((at, witness), reply) in called.iter().zip(replies) {
+        if !witness.holds(&Reply::read(&reply).expect("CoreDNS writes whole messages")) {
+            verdicts[*at] = Verdict::Unexplained;
+        }
+    }
 }
 
 /// Asks for one of the addresses whose PTR CoreDNS sends no reply to; Mainstay has to.

@@ -6,12 +6,12 @@
 //! histories ─► API server                           differences.md, or the test fails
 //! ```
 //!
-//! Where CoreDNS or the API server cannot be had, the test is skipped, but not in CI. See README.md.
+//! Where CoreDNS or the API server cannot be had, the test is skipped, but not in CI. README.md
+//! tells more.
 
 #[allow(dead_code, reason = "nothing is stopped here")]
 #[path = "../support/control_plane.rs"]
 mod control_plane;
-#[allow(dead_code, reason = "not all calls are needed")]
 #[path = "../support/kubeapi.rs"]
 mod kubeapi;
 #[path = "../support/ports.rs"]
@@ -105,13 +105,13 @@ fn run(coredns: &std::path::Path, plane: &ControlPlane) {
     let mut tallies: Vec<Tally> = servers.pairs.iter().map(|_| Tally::default()).collect();
     let mut names = Names::of(cluster.objects.values());
     names.extend(Names::fixed());
-    let (nameless, facts) = (cluster.nameless(), cluster.facts());
+    let facts = cluster.facts();
     for (pair, total) in servers.pairs.iter().zip(&mut tallies) {
         let questions = questions::systematic(&names, pair.variant, WAYS);
-        let questions = questions::without_silence(questions, &nameless);
+        let questions = questions::without_silence(questions, &facts.nameless);
         assert!(questions.len() >= SYSTEMATIC_MIN, "{} questions are too few", questions.len());
         let mut tally = compare::compare(pair, &questions, &facts, "at first");
-        compare::silence(pair, &nameless, &mut tally);
+        compare::silence(pair, &facts.nameless, &mut tally);
         say(format!("{}: {tally}", pair.variant.name));
         total.add(tally);
     }
@@ -165,7 +165,7 @@ fn histories(
     for history in 1..=count {
         let touched = histories::run(cluster, history, &mut dice);
         cluster.settle(servers);
-        let (nameless, facts) = (cluster.nameless(), cluster.facts());
+        let facts = cluster.facts();
         let mut all = Names::of(cluster.objects.values());
         all.extend(Names::fixed());
         for (pair, total) in servers.pairs.iter().zip(&mut *tallies) {
@@ -178,7 +178,7 @@ fn histories(
                     &mut dice,
                 ));
             }
-            let questions = questions::without_silence(questions, &nameless);
+            let questions = questions::without_silence(questions, &facts.nameless);
             total.add(compare::compare(
                 pair,
                 &questions,

@@ -113,8 +113,8 @@ impl fmt::Display for Question {
     }
 }
 
-/// Asks for every name and type in `ways` of the thirty, so that all of them come equally often, and
-/// for large names in all of them.
+/// Asks for every name and type in `ways` of the thirty, so that all of them come equally often,
+/// and for large names in all of them.
 pub fn systematic(names: &Names, variant: &Variant, ways: usize) -> Vec<Question> {
     let mut questions = Vec::new();
     let mut turn = 0;
@@ -165,7 +165,7 @@ pub fn question(name: &str, rtype: u16, turn: usize) -> Question {
     let spelled = name.iter().enumerate().map(|(at, octet)| match spelling {
         0 => *octet,
         1 => octet.to_ascii_uppercase(),
-        _ if (at * 7 + turn) % 3 == 0 => octet.to_ascii_uppercase(),
+        _ if (at * 7 + turn).is_multiple_of(3) => octet.to_ascii_uppercase(),
         _ => *octet,
     });
     Question {

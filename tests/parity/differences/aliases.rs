@@ -1,6 +1,7 @@
 //! Services of the type ExternalName.
 
-use super::{A, AAAA, CNAME, Difference, Rule, SOA};
+use super::{A, AAAA, ANY, CNAME, Difference, Rule, SOA};
+use crate::questions::{Question, text};
 use crate::reply::{AA, NOERROR, RA, Record, Reply, SERVFAIL};
 
 /// The rule that may come on top of another one.
@@ -9,12 +10,13 @@ pub const SPELLING: &str = "names-are-spelled-as-asked";
 /// Octets behind the names of a SOA.
 const SOA_NUMBERS: usize = 20;
 
-pub const RULES: [Rule; 6] = [
+pub const RULES: [Rule; 7] = [
+    ("alias-without-end-fails", without_end_fails),
+    ("alias-is-what-any-finds", is_what_any_finds),
     ("alias-has-every-type", has_every_type),
     ("alias-tells-the-code-of-its-end", tells_the_code_of_its_end),
     ("alias-is-told-before-a-denial", is_told_before_a_denial),
     ("alias-has-the-soa-of-a-denial", has_the_soa_of_a_denial),
-    ("alias-without-end-fails", without_end_fails),
     ("alias-outside-is-recursion", outside_is_recursion),
 ];
 
@@ -49,8 +51,33 @@ fn has_equal_flags(it: &Difference<'_>) -> bool {
     it.theirs.flags == it.ours.flags & !RA
 }
 
+/// Where the aliases from the asked name on lead to, in lower case.
+pub fn end(question: &Question, reply: &Reply) -> Vec<u8> {
+    let mut end = question.name.to_ascii_lowercase();
+    for _ in &reply.answer {
+        let next = reply
+            .answer
+            .iter()
+            .find(|record| record.rtype == CNAME && record.owner.to_ascii_lowercase() == end);
+        match next {
+            Some(next) => end = next.rdata.to_ascii_lowercase(),
+            None => break,
+        }
+    }
+    end
+}
+
+fn is_what_any_finds(it: &Difference<'_>) -> bool {
+    it.asks_for(&[ANY])
+        && it.is_own_denial(it.theirs, NOERROR)
+        && is_chain(it, it.ours)
+        && it.ours.records().count() == 1
+        && it.ours.rcode == NOERROR
+        && it.ours.flags == it.theirs.flags
+}
+
 fn has_every_type(it: &Difference<'_>) -> bool {
-    !it.asks_for(&[A, AAAA, CNAME])
+    !it.asks_for(&[A, AAAA, CNAME, ANY])
         && it.is_own_denial(it.theirs, NOERROR)
         && is_chain(it, it.ours)
         && has_equal_flags(it)
@@ -93,7 +120,10 @@ fn has_the_soa_of_a_denial(it: &Difference<'_>) -> bool {
 
 fn without_end_fails(it: &Difference<'_>) -> bool {
     let is_empty = it.ours.records().next().is_none() && it.ours.flags == it.theirs.flags & !AA;
-    let is_alias = it.ours.answer.iter().all(|record| record.rtype == CNAME)
+    let end = text(&end(it.question, it.ours));
+    let end = end.strip_suffix(".svc.cluster.local.").unwrap_or_default();
+    let is_alias = it.facts.aliases.contains(end)
+        && it.ours.answer.iter().all(|record| record.rtype == CNAME)
         && it.ours.authority.is_empty()
         && it.ours.additional.is_empty()
         && it.ours.flags == it.theirs.flags;

@@ -5,10 +5,12 @@ mod aliases;
 mod denials;
 mod records;
 mod sizes;
+mod witness;
 
 use std::collections::BTreeSet;
 
 pub use sizes::Cut;
+pub use witness::Witness;
 
 use crate::cluster::Facts;
 use crate::names::ZONES;
@@ -26,6 +28,7 @@ const PTR: u16 = 12;
 const TXT: u16 = 16;
 const AAAA: u16 = 28;
 const SRV: u16 = 33;
+const ANY: u16 = 255;
 
 /// Two replies without OPT that differ.
 pub struct Difference<'d> {

@@ -9,11 +9,12 @@ use super::SRV;
 const UDP_MAX: usize = 1232;
 
 type OfEdns = fn(&Question, &Edns, &Edns) -> bool;
+type OfCut = fn(&Cut<'_>) -> bool;
 
 /// All that differs has to be explained by one each.
 pub const OF_EDNS: [(&str, OfEdns); 2] =
     [("own-payload-size", own_payload_size), ("extended-error", extended_error)];
-pub const OF_CUTS: [(&str, fn(&Cut<'_>) -> bool); 2] = [
+pub const OF_CUTS: [(&str, OfCut); 2] = [
     ("udp-reply-of-1232", udp_reply_of_1232),
     ("srv-without-glue-is-whole", srv_without_glue_is_whole),
 ];
