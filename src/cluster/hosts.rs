@@ -420,8 +420,9 @@ mod tests {
             let hosts = Hosts::of(parts);
             prop_assert_eq!(hosts.is_none(), model.is_empty());
             let Some(hosts) = hosts else { return Ok(()) };
-            let addresses: usize = model.values().map(BTreeMap::len).sum();
-            prop_assert_eq!(hosts.iter().map(|host| host.addresses().len()).sum::<usize>(), addresses);
+            let expected: usize = model.values().map(BTreeMap::len).sum();
+            let held: usize = hosts.iter().map(|host| host.addresses().len()).sum();
+            prop_assert_eq!(held, expected);
             for (label, expected) in &model {
                 let mut held = BTreeMap::new();
                 for host in hosts.named(label) {
