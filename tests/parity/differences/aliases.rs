@@ -4,9 +4,6 @@ use super::{A, AAAA, ANY, CNAME, Difference, Rule, SOA};
 use crate::questions::{Question, text};
 use crate::reply::{AA, NOERROR, RA, Record, Reply, SERVFAIL};
 
-/// The rule that may come on top of another one.
-pub const SPELLING: &str = "names-are-spelled-as-asked";
-
 /// Octets behind the names of a SOA.
 const SOA_NUMBERS: usize = 20;
 

@@ -6,10 +6,9 @@ use super::{A, AAAA, Difference, NS, PTR, Rule, SRV};
 use crate::questions::text;
 use crate::reply::{AA, NOERROR, NXDOMAIN, Record, Reply};
 
-pub const RULES: [Rule; 7] = [
+pub const RULES: [Rule; 6] = [
     ("ptr-to-a-service-that-is-not", ptr_to_a_service_that_is_not),
     ("ptr-of-a-longer-name", ptr_of_a_longer_name),
-    ("cluster-id-is-lower-case", cluster_id_is_lower_case),
     ("import-without-ports-exists", import_without_ports_exists),
     ("pod-has-all-its-addresses", pod_has_all_its_addresses),
     ("link-local-addresses-are-left-out", link_local_addresses_are_left_out),
@@ -71,8 +70,8 @@ fn import_without_ports_exists(it: &Difference<'_>) -> bool {
         && (is_found || it.is_own_denial(it.ours, NOERROR))
 }
 
-/// The names of imported endpoints, below the id of their cluster.
-fn cluster_id_is_lower_case(it: &Difference<'_>) -> bool {
+/// The names of imported endpoints in lower case, with the id of their cluster.
+pub fn in_lower_case(it: &Difference<'_>) -> Option<(Reply, Reply)> {
     let lower = |reply: &Reply| {
         let mut reply = reply.clone();
         for record in reply.answer.iter_mut().chain(&mut reply.additional) {
@@ -85,10 +84,8 @@ fn cluster_id_is_lower_case(it: &Difference<'_>) -> bool {
         reply.additional.sort_unstable();
         reply
     };
-    it.question.name_text().ends_with(".clusterset.local.")
-        && it.asks_for(&[SRV])
-        && it.ours.rcode == NOERROR
-        && lower(it.theirs) == lower(it.ours)
+    let is_import = it.question.name_text().ends_with(".clusterset.local.");
+    (is_import && it.asks_for(&[SRV])).then(|| (lower(it.theirs), lower(it.ours)))
 }
 
 /// `pods verified`, and an address that is not the first of its Pod.
