@@ -58,8 +58,8 @@ pub struct Scope {
 }
 
 impl PartialEq for Scope {
-    /// Whether the same is known and asked for in the same way. `startup_timeout` does not count: it
-    /// is over when it could change, and no cluster is worth losing for it.
+    /// Whether the same is known and asked for in the same way. `startup_timeout` does not count:
+    /// it is over when it could change, and no cluster is worth losing for it.
     fn eq(&self, other: &Self) -> bool {
         let key = |it: &Self| (it.endpoints, it.pods, it.imports, it.kept, it.api);
         key(self) == key(other)

@@ -126,8 +126,8 @@ impl Index {
         self.local.services.get(key)?.service.as_ref()
     }
 
-    /// Takes one change in. [`Index::publish`] makes it visible. Kinds that are not watched count for
-    /// nothing.
+    /// Takes one change in. [`Index::publish`] makes it visible. Kinds that are not watched count
+    /// for nothing.
     pub fn take(&mut self, change: Change) {
         let kind = match &change {
             Change::Apply(object) => object.kind(),

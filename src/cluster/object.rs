@@ -1,5 +1,5 @@
-//! The slim objects: what of a Namespace, Service, EndpointSlice, Pod or ServiceImport can change an
-//! answer.
+//! The slim objects: what of a Namespace, Service, EndpointSlice, Pod or ServiceImport can change
+//! an answer.
 
 use std::net::IpAddr;
 
@@ -29,8 +29,8 @@ impl Kind {
     pub const ALL: [Self; 5] =
         [Self::Namespace, Self::Service, Self::Slice, Self::Pod, Self::Import];
 
-    /// The kinds that names of Services depend on. Of the others there may be none, or they may not be
-    /// shown to us, and only names of their own depend on that.
+    /// The kinds that names of Services depend on. Of the others there may be none, or they may not
+    /// be shown to us, and only names of their own depend on that.
     pub const OF_SERVICES: [Self; 3] = [Self::Namespace, Self::Service, Self::Slice];
 
     /// The resource in URLs, RBAC rules, logs and labels of metrics.

@@ -48,8 +48,8 @@ pub enum Meaning<'n> {
         protocol: &'n [u8],
         service: &'n [u8],
     },
-    /// So many labels that it exists at most as a [`Zonal`] name, which is looked at only where such
-    /// names exist: a search list makes many of them.
+    /// So many labels that it exists at most as a [`Zonal`] name, which is looked at only where
+    /// such names exist: a search list makes many of them.
     Long,
     Pod {
         address: IpAddr,

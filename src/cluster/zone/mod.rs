@@ -459,8 +459,8 @@ impl<'q> Asked<'q> {
     }
 }
 
-/// Whether parts make a name. With a long zone the names of some endpoints would have too many octets
-/// (RFC 1035 §2.3.4): nobody can ask for these, and no record may carry them.
+/// Whether parts make a name. With a long zone the names of some endpoints would have too many
+/// octets (RFC 1035 §2.3.4): nobody can ask for these, and no record may carry them.
 fn is_name(parts: &[&[u8]]) -> bool {
     parts.iter().map(|part| part.len()).sum::<usize>() <= NAME_MAX
 }
