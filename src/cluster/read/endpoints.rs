@@ -90,7 +90,8 @@ fn endpoint(raw: &RawAddress<'_>, ready: bool, kept: Kept) -> Result<Option<Endp
     let Some(address) = servable(text, false).or_else(|| servable(text, true)) else {
         return Ok(None);
     };
-    let pod = raw.target.as_ref().and_then(|target| target.name).filter(|name| is_label(name));
+    let pod = raw.target.as_ref().and_then(|target| target.name.as_deref());
+    let pod = pod.filter(|name| is_label(name));
     let hostname = match raw.hostname.unwrap_or_default() {
         "" => pod.filter(|_| kept.pod_names).map(Into::into),
         name => Some(label("hostname", name)?),

@@ -3,7 +3,8 @@
 //!
 //! Text is borrowed from the input until an Object is built. An object that does not make sense is
 //! a [`Flaw`] with its name: it costs itself and nothing else. Strings with JSON escapes are flaws
-//! too, for none of the fields that we read can hold a character that needs one.
+//! too, for the API server lets no character that needs one into the fields that we read, but for
+//! three that it does not check: those are read with escapes (Go escapes `&`, `<` and `>` as well).
 
 mod endpoints;
 mod external;
@@ -300,7 +301,7 @@ impl RawMetadata<'_> {
 
     /// Only measured, never answered from: a wrong spelling is no flaw.
     fn triggered_ms(&self) -> Option<u64> {
-        let at: Timestamp = self.annotations.as_ref()?.last_change?.parse().ok()?;
+        let at: Timestamp = self.annotations.as_ref()?.last_change.as_deref()?.parse().ok()?;
         u64::try_from(at.as_millisecond()).ok()
     }
 }

@@ -2,9 +2,25 @@
 //!
 //! All are optional here: what must be there is said where it is used, with the name of the field.
 
+use std::borrow::Cow;
+use std::ops::Deref;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+
+/// Text that the API server does not check. It may have characters that JSON escapes, and then it
+/// cannot be borrowed.
+#[derive(Deserialize)]
+pub(super) struct Unchecked<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Unchecked<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
 
 /// An object of any kind.
 #[derive(Deserialize)]
@@ -155,7 +171,7 @@ pub(super) struct RawAnnotations<'a> {
     #[serde(borrow, rename = "k8s.io/initial-events-end")]
     pub initial_events_end: Option<&'a str>,
     #[serde(borrow, rename = "endpoints.kubernetes.io/last-change-trigger-time")]
-    pub last_change: Option<&'a str>,
+    pub last_change: Option<Unchecked<'a>>,
 }
 
 /// The `spec` of a Service.
@@ -197,7 +213,7 @@ pub(super) struct RawEndpoint<'a> {
     #[serde(borrow)]
     pub hostname: Option<&'a str>,
     #[serde(borrow)]
-    pub zone: Option<&'a str>,
+    pub zone: Option<Unchecked<'a>>,
     #[serde(borrow, rename = "targetRef")]
     pub target: Option<RawTarget<'a>>,
 }
@@ -206,7 +222,7 @@ pub(super) struct RawEndpoint<'a> {
 #[derive(Deserialize)]
 pub(super) struct RawTarget<'a> {
     #[serde(borrow)]
-    pub name: Option<&'a str>,
+    pub name: Option<Unchecked<'a>>,
 }
 
 /// The condition of an endpoint that counts (`serving` and `terminating` do not, as in CoreDNS).

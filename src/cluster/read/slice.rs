@@ -56,7 +56,8 @@ fn endpoints(raw: &[RawEndpoint<'_>], is_v6: bool, kept: Kept) -> Result<(Endpoi
             name => Some(label("hostname", name)?),
         };
         // In lower case, because names are compared so (as CoreDNS).
-        let zone = raw.zone.filter(|_| kept.zones).map(|zone| zone.to_ascii_lowercase().into());
+        let zone = raw.zone.as_deref().filter(|_| kept.zones);
+        let zone = zone.map(|zone| zone.to_ascii_lowercase().into());
         let ready = raw.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
         if !addresses.is_empty() {
             endpoints.push(Endpoint { addresses, ready, hostname, zone });
@@ -67,7 +68,7 @@ fn endpoints(raw: &[RawEndpoint<'_>], is_v6: bool, kept: Kept) -> Result<(Endpoi
 
 /// The name of the Pod behind an endpoint, if it can be a label.
 fn pod_name(raw: &RawEndpoint<'_>) -> Option<Box<str>> {
-    let name = raw.target.as_ref()?.name?;
+    let name = raw.target.as_ref()?.name.as_deref()?;
     is_label(name).then(|| name.into())
 }
 

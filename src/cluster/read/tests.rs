@@ -134,6 +134,26 @@ fn a_trigger_time_that_is_none_is_left_out() {
 }
 
 #[test]
+fn texts_that_the_api_server_does_not_check_may_have_escapes() {
+    let annotations = r#"{"endpoints.kubernetes.io/last-change-trigger-time":"\u003cnow\u003e"}"#;
+    let endpoint = r#"{"addresses":["10.1.0.1"],"zone":"Rack\u00261","targetRef":{"name":"a\"b"}}"#;
+    let json = format!(
+        r#"{{"metadata":{{"name":"a","namespace":"b","annotations":{annotations},
+            "labels":{{"kubernetes.io/service-name":"web"}}}},
+            "addressType":"IPv4","endpoints":[{endpoint}]}}"#
+    );
+    let kept = Kept { zones: true, pod_names: true, externals: false };
+    let Found::Object(Object::Slice(slice)) = read(Kind::Slice, kept, &json).unwrap().found else {
+        panic!("no slice");
+    };
+    let first = slice.parts[0].endpoints.iter().next().unwrap();
+    assert_eq!((first.zone, first.hostname, slice.triggered_ms), (Some("rack&1"), None, None));
+    let core = r#"{"metadata":{"name":"a","namespace":"b"},
+        "subsets":[{"addresses":[{"ip":"10.1.0.1","targetRef":{"name":"a\u0026b"}}]}]}"#;
+    assert!(read_endpoints(kept, core).is_ok());
+}
+
+#[test]
 fn addresses_that_no_client_must_be_sent_to_are_dropped() {
     let v4 = ["127.0.0.1", "0.0.0.0", "224.0.0.1", "169.254.1.1", "fd00::1", "", "10.1.0.999", "x"];
     let v6 = ["::1", "::", "ff02::1", "fe80::1", "fe80::1%eth0", "10.1.0.1", "::ffff:127.0.0.1"];
