@@ -34,7 +34,7 @@ pub struct KindFeed {
     pub restarts: Count,
     /// Full lists that were completed, the first one included.
     pub relists: Count,
-    /// Objects that made no sense and were left out.
+    /// Objects that made no sense and were left out, as a whole or in part.
     pub skipped: Count,
     /// Objects that cannot change an answer: slices of no Service or of host names.
     pub foreign: Count,

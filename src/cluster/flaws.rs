@@ -25,7 +25,11 @@ impl Flaws {
             flaw.key.as_ref().map_or(("?", "?"), |key| (&*key.namespace, &*key.name));
         let resource = flaw.kind.resource();
         let reason = &flaw.reason;
-        tracing::warn!(resource, namespace, name, "object skipped, it makes no sense: {reason}");
+        if flaw.is_partial {
+            tracing::warn!(resource, namespace, name, "left out of an object: {reason}");
+        } else {
+            tracing::warn!(resource, namespace, name, "object makes no sense: {reason}");
+        }
         if self.told.len() == FLAWS_MAX {
             tracing::warn!(resource, "{FLAWS_MAX} objects make no sense; others are only counted");
         }
@@ -51,7 +55,7 @@ mod tests {
 
     fn flaw(name: &str) -> Flaw {
         let key = Some(ObjectKey { namespace: "shop".into(), name: name.into() });
-        Flaw { kind: Kind::Service, key, version: None, reason: String::new() }
+        Flaw { kind: Kind::Service, key, version: None, is_partial: false, reason: String::new() }
     }
 
     #[test]

@@ -103,17 +103,21 @@ impl Parsed {
                 set_default_namespace(&mut document);
             }
             let json = document.to_string();
-            self.take_reading(match &*name {
-                ENDPOINTS => read_endpoints(scope.kept, &json).map(named_apart),
-                _ => read(kind, scope.kept, &json),
-            });
+            self.take_reading(
+                kind,
+                match &*name {
+                    ENDPOINTS => read_endpoints(scope.kept, &json).map(named_apart),
+                    _ => read(kind, scope.kept, &json),
+                },
+            );
         }
     }
 
     /// Takes what a document of a kind that we know says.
-    fn take_reading(&mut self, reading: Result<Reading, Flaw>) {
+    fn take_reading(&mut self, kind: Kind, reading: Result<Reading, Flaw>) {
         match reading {
             Ok(reading) => {
+                self.flaws.extend(reading.flaw(kind));
                 self.dropped += u64::from(reading.dropped);
                 match reading.found {
                     Found::Object(object) => self.objects.push(object),

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::raw::{RawMetadata, RawPort, RawTarget};
 use super::slice::servable;
-use super::{Flaw, Found, Reading, is_label, label, parse, port, subdomain};
+use super::{Flaw, Found, Odd, Reading, endpoint_ports, is_label, label, parse, subdomain};
 use crate::cluster::config::Kept;
 use crate::cluster::object::{Endpoint, Kind, Object, ObjectKey, Part, Slice};
 
@@ -58,16 +58,19 @@ fn reading(raw: RawEndpoints<'_>, kept: Kept) -> Result<Reading, String> {
     if service.is_none() {
         return Ok(raw.metadata.reading(Found::Foreign(key), 0));
     }
-    let mut dropped = 0;
+    let (mut dropped, mut odd) = (0, Odd::default());
     let subsets = raw.subsets.as_deref().unwrap_or_default().iter();
-    let parts = subsets.map(|subset| part(subset, kept, &mut dropped)).collect::<Result<_, _>>()?;
+    let parts = subsets
+        .map(|subset| part(subset, kept, &mut dropped, &mut odd))
+        .collect::<Result<_, _>>()?;
     let triggered_ms = raw.metadata.triggered_ms();
     let slice = Slice { key, service, import: None, parts, triggered_ms };
-    Ok(raw.metadata.reading(Found::Object(Object::Slice(slice)), dropped))
+    let found = Found::Object(Object::Slice(slice));
+    Ok(Reading { odd: odd.0, ..raw.metadata.reading(found, dropped) })
 }
 
 /// Checks a subset, and counts the addresses left out.
-fn part(raw: &RawSubset<'_>, kept: Kept, dropped: &mut u32) -> Result<Part, String> {
+fn part(raw: &RawSubset<'_>, kept: Kept, dropped: &mut u32, odd: &mut Odd) -> Result<Part, String> {
     let ready = raw.addresses.iter().flatten().map(|address| (address, true));
     let unready = raw.not_ready_addresses.iter().flatten().map(|address| (address, false));
     let mut endpoints = Vec::new();
@@ -77,11 +80,8 @@ fn part(raw: &RawSubset<'_>, kept: Kept, dropped: &mut u32) -> Result<Part, Stri
             None => *dropped += 1,
         }
     }
-    let mut ports = Vec::new();
-    for listed in raw.ports.as_deref().unwrap_or_default() {
-        ports.extend(port(listed)?);
-    }
-    Ok(Part { endpoints: endpoints.into_iter().collect(), ports: ports.into() })
+    let ports = endpoint_ports(raw.ports.as_deref(), odd);
+    Ok(Part { endpoints: endpoints.into_iter().collect(), ports })
 }
 
 /// Checks an endpoint, which may be of either family; `None` if it must not be served.
@@ -173,8 +173,6 @@ mod tests {
     fn what_no_server_would_send_is_a_flaw() {
         for (sound, flawed) in [
             (r#""hostname":"db-0""#, r#""hostname":"DB""#),
-            (r#""port":5432"#, r#""port":0"#),
-            (r#""protocol":"TCP""#, r#""protocol":"tcp""#),
             (r#""namespace":"shop""#, r#""namespace":"""#),
             (r#""ip":"10.1.0.1""#, r#""ip":7"#),
         ] {

@@ -34,7 +34,14 @@ pub struct Reading {
     /// Endpoint addresses that were left out: wrong family, loopback, link-local, unspecified,
     /// multicast, or no address at all.
     pub dropped: u32,
+    /// Why something else of it was left out; at most [`REASON_MAX`] characters.
+    pub odd: Option<String>,
 }
+
+/// What is left out of an object because it makes no sense, while the rest is read: the first
+/// reason of them.
+#[derive(Default)]
+struct Odd(Option<String>);
 
 /// Whether an object can change an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +59,8 @@ pub struct Flaw {
     /// Its name, as far as that can be read.
     pub key: Option<ObjectKey>,
     pub version: Option<Box<str>>,
+    /// Only what makes no sense is left out, and the rest is taken.
+    pub is_partial: bool,
     /// At most [`REASON_MAX`] characters.
     pub reason: String,
 }
@@ -126,13 +135,38 @@ impl Found {
     }
 }
 
+impl Reading {
+    /// What was left out of an object of `kind`.
+    pub fn flaw(&self, kind: Kind) -> Option<Flaw> {
+        let reason = self.odd.clone()?;
+        let (namespace, name) = self.found.identity();
+        let key = Some(ObjectKey { namespace: namespace.into(), name: name.into() });
+        Some(Flaw { kind, key, version: Some(self.version.clone()), is_partial: true, reason })
+    }
+}
+
+impl Odd {
+    /// Passes on what makes sense.
+    fn pass<T>(&mut self, read: Result<Option<T>, String>) -> Option<T> {
+        read.unwrap_or_else(|reason| {
+            self.0.get_or_insert_with(|| shortened(&reason));
+            None
+        })
+    }
+}
+
 impl Flaw {
     /// Names the object as far as its identity can be read.
     fn new(kind: Kind, json: &str, reason: &str) -> Self {
         let head = read_head(json);
         let (key, version) = head.map(|head| (head.key, head.version)).unzip();
-        Self { kind, key, version, reason: reason.chars().take(REASON_MAX).collect() }
+        Self { kind, key, version, is_partial: false, reason: shortened(reason) }
     }
+}
+
+/// A reason of at most [`REASON_MAX`] characters.
+fn shortened(reason: &str) -> String {
+    reason.chars().take(REASON_MAX).collect()
 }
 
 /// Reads the fields that we know, with the parser's reason as text.
@@ -213,10 +247,16 @@ fn port(raw: &RawPort<'_>) -> Result<Option<Port>, String> {
         "SCTP" => Protocol::Sctp,
         other => return Err(format!("\"{other}\" is no protocol")),
     };
-    match raw.port {
-        Some(0) => Err("a port has the number 0".into()),
-        number => Ok(number.map(|number| Port { name, protocol, number })),
-    }
+    let Some(number) = raw.port else { return Ok(None) };
+    let in_range = u16::try_from(number).ok().filter(|number| *number > 0);
+    let number = in_range.ok_or_else(|| format!("a port has the number {number}"))?;
+    Ok(Some(Port { name, protocol, number }))
+}
+
+/// Reads the ports of endpoints. The API server lets any number pass in a slice, and its endpoints
+/// have addresses all the same, so what makes no sense costs its port only.
+fn endpoint_ports(listed: Option<&[RawPort<'_>]>, odd: &mut Odd) -> Box<[Port]> {
+    listed.unwrap_or_default().iter().filter_map(|raw| odd.pass(port(raw))).collect()
 }
 
 /// Checks a Pod. One that has ended has no name. One that is about to is there until it has gone:
@@ -296,7 +336,8 @@ fn is_label(text: &str) -> bool {
 impl RawMetadata<'_> {
     /// Adds the version of the object to what it is.
     fn reading(&self, found: Found, dropped: u32) -> Reading {
-        Reading { version: self.resource_version.unwrap_or_default().into(), found, dropped }
+        let version = self.resource_version.unwrap_or_default().into();
+        Reading { version, found, dropped, odd: None }
     }
 
     /// Only measured, never answered from: a wrong spelling is no flaw.

@@ -201,7 +201,8 @@ pub(super) struct RawPort<'a> {
     pub name: Option<&'a str>,
     #[serde(borrow)]
     pub protocol: Option<&'a str>,
-    pub port: Option<u16>,
+    /// The API server does not check its range in slices.
+    pub port: Option<i64>,
 }
 
 /// An endpoint of a slice.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::raw::{RawEndpoint, RawLabels, RawSlice};
-use super::{Found, Reading, is_label, label, port, push_unique, subdomain};
+use super::{Found, Odd, Reading, endpoint_ports, is_label, label, push_unique, subdomain};
 use crate::cluster::config::Kept;
 use crate::cluster::object::{
     ENDPOINT_ADDRESSES_MAX, Endpoint, Endpoints, Import, Object, ObjectKey, Part, Slice,
@@ -14,8 +14,10 @@ pub(super) fn read(raw: RawSlice<'_>, kept: Kept) -> Result<Reading, String> {
     let namespace = label("metadata.namespace", raw.metadata.namespace.unwrap_or_default())?;
     let key = ObjectKey { namespace, name: subdomain(raw.metadata.name.unwrap_or_default())? };
     let labels = raw.metadata.labels.as_ref();
-    let service = owner(labels.and_then(|labels| labels.service_name))?;
-    let import = import(labels)?;
+    // Each half stands for itself: a label that can be no name costs only the names that it makes.
+    let mut odd = Odd::default();
+    let service = odd.pass(owner(labels.and_then(|labels| labels.service_name)));
+    let import = import(labels, &mut odd);
     let is_v6 = match raw.address_type {
         Some("IPv4") => false,
         Some("IPv6") => true,
@@ -23,18 +25,16 @@ pub(super) fn read(raw: RawSlice<'_>, kept: Kept) -> Result<Reading, String> {
         other => return Err(format!("addressType is {:?}", other.unwrap_or_default())),
     };
     if service.is_none() && import.is_none() {
-        return Ok(raw.metadata.reading(Found::Foreign(key), 0));
+        return Ok(Reading { odd: odd.0, ..raw.metadata.reading(Found::Foreign(key), 0) });
     }
     let listed = raw.endpoints.as_deref().unwrap_or_default();
     let (endpoints, dropped) = endpoints(listed, is_v6, kept)?;
-    let mut ports = Vec::new();
-    for listed in raw.ports.as_deref().unwrap_or_default() {
-        ports.extend(port(listed)?);
-    }
+    let ports = endpoint_ports(raw.ports.as_deref(), &mut odd);
     let triggered_ms = raw.metadata.triggered_ms();
-    let parts = [Part { endpoints, ports: ports.into() }].into();
+    let parts = [Part { endpoints, ports }].into();
     let slice = Slice { key, service, import, parts, triggered_ms };
-    Ok(raw.metadata.reading(Found::Object(Object::Slice(slice)), dropped))
+    let found = Found::Object(Object::Slice(slice));
+    Ok(Reading { odd: odd.0, ..raw.metadata.reading(found, dropped) })
 }
 
 /// Reads endpoints and counts the addresses left out; an endpoint without any is left out too.
@@ -78,19 +78,19 @@ fn owner(service: Option<&str>) -> Result<Option<Box<str>>, String> {
     service.map(|service| label("label kubernetes.io/service-name", service)).transpose()
 }
 
-/// Checks what a slice says of the cluster set.
-fn import(labels: Option<&RawLabels<'_>>) -> Result<Option<Import>, String> {
-    let Some(labels) = labels else { return Ok(None) };
-    let Some(name) = labels.import_name.filter(|name| !name.is_empty()) else { return Ok(None) };
-    let service = label("label multicluster.kubernetes.io/service-name", name)?;
-    let cluster = match labels.source_cluster.unwrap_or_default() {
-        "" => Box::default(),
-        // A label of an object may have capital letters; in DNS they are the small ones.
-        name => {
-            label("label multicluster.kubernetes.io/source-cluster", &name.to_ascii_lowercase())?
-        }
-    };
-    Ok(Some(Import { service, cluster }))
+/// Reads what a slice says of the cluster set.
+fn import(labels: Option<&RawLabels<'_>>, odd: &mut Odd) -> Option<Import> {
+    let labels = labels?;
+    let name = labels.import_name.filter(|name| !name.is_empty())?;
+    let service = label("label multicluster.kubernetes.io/service-name", name).map(Some);
+    let service = odd.pass(service)?;
+    let cluster = labels.source_cluster.filter(|name| !name.is_empty()).and_then(|name| {
+        // A label of an object may have capital letters; in DNS they are the small ones. One with a
+        // dot in it can be no label of a name, but the endpoints have addresses all the same.
+        let lower = name.to_ascii_lowercase();
+        odd.pass(label("label multicluster.kubernetes.io/source-cluster", &lower).map(Some))
+    });
+    Some(Import { service, cluster: cluster.unwrap_or_default() })
 }
 
 /// Reads an address that may be an endpoint. Whoever may write EndpointSlices must not be able to

@@ -235,9 +235,64 @@ fn a_slice_may_belong_to_a_service_and_to_an_import() {
     let json = with(&json, "/metadata/labels/kubernetes.io~1service-name", Value::Null);
     let one = slice(&json).0;
     assert_eq!((one.service, one.import), (None, Some(import)));
-    assert!(
-        read(Kind::Slice, Kept::default(), &with_label("source-cluster", "C 1", &json)).is_err()
-    );
+}
+
+#[test]
+fn a_label_of_the_cluster_set_that_is_no_name_costs_no_local_service() {
+    let with_labels = |names: [&str; 3]| {
+        let [service, name, cluster] = names;
+        let labels = json!({
+            "kubernetes.io/service-name": service,
+            "multicluster.kubernetes.io/service-name": name,
+            "multicluster.kubernetes.io/source-cluster": cluster,
+        });
+        let reading =
+            read(Kind::Slice, Kept::default(), &with(SLICE, "/metadata/labels", labels)).unwrap();
+        let odd = reading.odd.unwrap_or_default();
+        match reading.found {
+            Found::Object(Object::Slice(slice)) => {
+                let import = slice.import.map(|it| (it.service.into(), it.cluster.into()));
+                (slice.service.map(String::from), import, odd)
+            }
+            _ => (None, None, odd),
+        }
+    };
+    let import = |cluster: &str| Some((String::from("db"), String::from(cluster)));
+    let web = || Some(String::from("web"));
+    assert_eq!(with_labels(["web", "db", "EAST"]), (web(), import("east"), String::new()));
+    for (names, service, import, told) in [
+        (["web", "db", "prod.eu"], web(), import(""), "prod.eu"),
+        (["web", "D.B", "east"], web(), None, "D.B"),
+        (["Web", "db", "east"], None, import("east"), "Web"),
+        (["Web", "D.B", "east"], None, None, "Web"),
+    ] {
+        let (found, imported, odd) = with_labels(names);
+        assert_eq!((found, imported), (service, import), "{names:?}");
+        assert!(odd.contains(told), "{odd}");
+    }
+}
+
+#[test]
+fn a_port_of_a_slice_that_makes_no_sense_costs_only_itself() {
+    for port in [
+        json!({"name": "a", "port": 0}),
+        json!({"name": "a", "port": -1}),
+        json!({"name": "a", "port": 70_000}),
+        json!({"name": "A", "port": 1}),
+        json!({"name": "a", "port": 1, "protocol": "ICMP"}),
+    ] {
+        let ports = json!([port, {"name": "b", "port": 65_535}]);
+        let odd = read(Kind::Slice, Kept::default(), &with(SLICE, "/ports", ports.clone()));
+        let odd = odd.unwrap().odd.expect("it is told");
+        assert!(!odd.is_empty() && odd.len() <= REASON_MAX, "{odd}");
+        let (slice, _) = slice(&with(SLICE, "/ports", ports));
+        let b = Port { name: "b".into(), protocol: Protocol::Tcp, number: 65_535 };
+        assert_eq!((&*slice.parts[0].ports, slice.parts[0].endpoints.len()), (&[b][..], 4));
+        let core = json!({"metadata": {"name": "a", "namespace": "b"},
+            "subsets": [{"addresses": [{"ip": "10.1.0.1"}], "ports": [port]}]});
+        assert!(read_endpoints(Kept::default(), &core.to_string()).unwrap().odd.is_some());
+    }
+    assert_eq!(read(Kind::Slice, Kept::default(), SLICE).unwrap().odd, None);
 }
 
 #[test]
@@ -348,7 +403,6 @@ fn objects_that_make_no_sense_are_flaws() {
     let slices = [
         ("/metadata/name", json!("web..a")),
         ("/metadata/name", json!("a.".repeat(127) + "b")),
-        ("/metadata/labels/kubernetes.io~1service-name", json!("Web")),
         ("/metadata/labels/kubernetes.io~1service-name", json!(1)),
         ("/addressType", Value::Null),
         ("/addressType", json!("ipv4")),
@@ -364,8 +418,7 @@ fn objects_that_make_no_sense_are_flaws() {
         ("/endpoints/0/hostname", json!("a.b")),
         ("/endpoints/0/hostname", json!(long)),
         ("/ports", json!(80)),
-        ("/ports/0/port", json!(65_536)),
-        ("/ports/0/protocol", json!("")),
+        ("/ports/0/port", json!(80.5)),
     ];
     for (at, value) in slices {
         assert!(

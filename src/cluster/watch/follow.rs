@@ -121,7 +121,13 @@ impl Watcher {
         };
         state.dropped_addresses.add(reading.dropped.into());
         let (namespace, name) = reading.found.identity();
-        self.flaws.forget(namespace, name);
+        match reading.flaw(self.kind) {
+            Some(flaw) => {
+                state.skipped.add(1);
+                self.flaws.tell(&flaw);
+            }
+            None => self.flaws.forget(namespace, name),
+        }
         if self.seen.note(namespace, name, &reading.version) {
             state.repairs.add(1);
             let resource = self.resource();

@@ -36,6 +36,23 @@ async fn a_flawed_object_costs_itself_and_can_be_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_left_out_of_an_object_is_counted_and_the_rest_is_taken() {
+    let slice = r#"{"metadata":{"name":"web-1","namespace":"shop","resourceVersion":"11",
+        "labels":{"kubernetes.io/service-name":"web"}},
+        "addressType":"IPv4","endpoints":[{"addresses":["10.1.0.1"]}],"ports":[{"port":70000}]}"#
+        .replace('\n', " ");
+    let stream = Reply::lines([list_end(10), event("MODIFIED", &slice)]).then(Step::Hold);
+    let mut rig = watch(Kind::Slice, [(Ask::Stream, stream)]);
+    rig.expect([Change::ListBegin(Kind::Slice), Change::ListEnd(Kind::Slice)]).await;
+    let Some(Change::Apply(Object::Slice(slice))) = rig.changes.recv().await else {
+        panic!("no slice");
+    };
+    let Part { endpoints, ports } = &slice.parts[0];
+    assert_eq!((endpoints.len(), ports.len()), (1, 0));
+    assert_eq!(rig.feed.kind(Kind::Slice).skipped.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slice_that_loses_its_service_is_deleted() {
     let slice = r#"{"metadata":{"name":"web-1","namespace":"shop"},"addressType":"IPv4"}"#;
     let stream = Reply::lines([list_end(10), event("MODIFIED", slice)]).then(Step::Hold);
