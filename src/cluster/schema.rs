@@ -26,6 +26,26 @@ use crate::wire::name::{LABEL_MAX, Labels};
 /// Most labels that a name of this grammar has before the zone.
 const LABELS_MAX: usize = 6;
 
+/// Longest RFC 1123 subdomain, in characters.
+pub const SUBDOMAIN_MAX: usize = 253;
+
+/// Whether the API server would accept a text as the name of a Service or a Namespace (RFC 1123
+/// label): lower-case letters, digits and inner hyphens, at most 63.
+pub fn is_label(text: &str) -> bool {
+    text.len() <= LABEL_MAX && has_label_characters(text)
+}
+
+/// Whether it would accept it as the name of another object (RFC 1123 subdomain): labels with dots
+/// between, at most 253 characters, and each of them may be as long as that.
+pub fn is_subdomain(text: &str) -> bool {
+    text.len() <= SUBDOMAIN_MAX && text.split('.').all(has_label_characters)
+}
+
+fn has_label_characters(text: &str) -> bool {
+    let is_inner = |octet: u8| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    !text.is_empty() && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
 /// What a name means under the schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning<'n> {
@@ -342,6 +362,22 @@ mod tests {
             ("web.shop", "Impossible"),
         ] {
             assert_eq!(read(name), meaning, "{name}");
+        }
+    }
+
+    #[test]
+    fn labels_and_subdomains_are_what_the_api_server_accepts() {
+        for text in ["a", "0", "a-b", "a--b", &"a".repeat(63)] {
+            assert!(is_label(text) && is_subdomain(text), "{text}");
+        }
+        for text in ["", "-a", "a-", "A", "a_b", "é", "a b"] {
+            assert!(!is_label(text) && !is_subdomain(text), "{text}");
+        }
+        for text in ["a.b", "0.a-b.c", &"a".repeat(64), &"a".repeat(253)] {
+            assert!(!is_label(text) && is_subdomain(text), "{text}");
+        }
+        for text in [".", "a.", ".a", "a..b", "a.-b", &"a".repeat(254)] {
+            assert!(!is_label(text) && !is_subdomain(text), "{text}");
         }
     }
 

@@ -13,10 +13,10 @@ use std::fmt;
 
 use kube::core::{Expression, Selector as Expressions, SelectorExt};
 
+use super::schema::{SUBDOMAIN_MAX, is_subdomain};
+
 /// Longest name of a label, and longest value, in characters.
 const NAME_MAX: usize = 63;
-/// Longest prefix of the name of a label, in characters (a domain name).
-const PREFIX_MAX: usize = 253;
 
 /// A label selector that makes sense.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,9 +104,9 @@ impl<'t> Rest<'t> {
             return Err(format!("{shown} where the name of a label should be"));
         }
         let (prefix, name) = key.split_once('/').map_or((None, key), |(p, n)| (Some(p), n));
-        if prefix.is_some_and(|prefix| !is_domain(prefix)) {
+        if prefix.is_some_and(|prefix| !is_subdomain(prefix)) {
             return Err(format!(
-                "the prefix of \"{key}\" is no lower-case domain name of at most {PREFIX_MAX} \
+                "the prefix of \"{key}\" is no lower-case domain name of at most {SUBDOMAIN_MAX} \
                  characters"
             ));
         }
@@ -175,19 +175,6 @@ fn check(what: &str, text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("the {what} \"{text}\" has not only letters, digits and, between them, -, _ and ."))
-}
-
-/// Whether a text is an RFC 1123 subdomain in lower case.
-fn is_domain(text: &str) -> bool {
-    let is_inner =
-        |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && label.bytes().all(is_inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= PREFIX_MAX && text.split('.').all(is_label)
 }
 
 #[cfg(test)]

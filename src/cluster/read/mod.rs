@@ -22,6 +22,7 @@ pub use crate::cluster::read::endpoints::read_endpoints;
 use crate::cluster::read::raw::{
     RawHead, RawImport, RawMetadata, RawNamespace, RawPod, RawPort, RawService, RawSpec,
 };
+use crate::cluster::schema::{is_label, is_subdomain};
 use crate::wire::Name;
 use crate::wire::name::LABEL_MAX;
 
@@ -82,8 +83,6 @@ pub struct Bookmark {
 
 /// Longest reason of a Flaw, in characters: parser messages quote their input.
 pub const REASON_MAX: usize = 200;
-/// Longest object name (RFC 1123 subdomain, as Kubernetes requires of EndpointSlices).
-const SUBDOMAIN_MAX: usize = 253;
 
 /// Reads one object of `kind`, and of it also what is to be kept beyond the rule.
 ///
@@ -307,7 +306,7 @@ fn push_unique(addresses: &mut Vec<IpAddr>, address: IpAddr) {
     }
 }
 
-/// Checks an RFC 1123 label: lower-case letters, digits and inner hyphens, at most 63.
+/// Checks an RFC 1123 label.
 fn label(field: &str, text: &str) -> Result<Box<str>, String> {
     if is_label(text) {
         return Ok(text.into());
@@ -315,22 +314,12 @@ fn label(field: &str, text: &str) -> Result<Box<str>, String> {
     Err(format!("{field} \"{text}\" is no label of at most {LABEL_MAX} lower-case characters"))
 }
 
-/// Checks an RFC 1123 subdomain: labels with dots between, at most 253 characters.
+/// Checks an RFC 1123 subdomain.
 fn subdomain(text: &str) -> Result<Box<str>, String> {
-    if text.len() <= SUBDOMAIN_MAX && text.split('.').all(is_label) {
+    if is_subdomain(text) {
         return Ok(text.into());
     }
     Err(format!("metadata.name \"{text}\" is no lower-case domain name"))
-}
-
-/// Whether a text is an RFC 1123 label.
-fn is_label(text: &str) -> bool {
-    let is_inner =
-        |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
-    (1..=LABEL_MAX).contains(&text.len())
-        && text.bytes().all(is_inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 impl RawMetadata<'_> {

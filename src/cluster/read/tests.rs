@@ -307,6 +307,8 @@ fn a_pod_has_the_addresses_of_both_families_while_it_runs() {
     assert!(
         matches!(found(&old), Found::Object(Object::Pod(pod)) if *pod.addresses == [ip("10.1.0.9")])
     );
+    let long = with(POD, "/metadata/name", json!("w".repeat(253)));
+    assert!(matches!(found(&long), Found::Object(Object::Pod(_))), "labels of any length");
     let ending = with(POD, "/metadata/deletionTimestamp", json!("2026-01-02T03:04:05Z"));
     assert_eq!(found(&ending), Found::Object(Object::Pod(pod.clone())));
     for json in [
