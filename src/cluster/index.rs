@@ -131,13 +131,15 @@ impl Index {
     pub fn take(&mut self, change: Change) {
         let kind = match &change {
             Change::Apply(object) => object.kind(),
-            Change::Delete(kind, _) | Change::ListBegin(kind) | Change::ListEnd(kind) => *kind,
+            Change::Keep(kind, _) | Change::Delete(kind, _) => *kind,
+            Change::ListBegin(kind) | Change::ListEnd(kind) => *kind,
         };
         if !self.scope.watches(kind) {
             return;
         }
         match change {
             Change::Apply(object) => self.apply(object),
+            Change::Keep(kind, key) => self.see(kind, key),
             Change::Delete(kind, key) => self.delete(kind, &key),
             Change::ListBegin(kind) => {
                 self.lists.entry(kind).or_default().seen = Some(HashSet::new())
@@ -147,16 +149,20 @@ impl Index {
     }
 
     fn apply(&mut self, object: Object) {
-        let kind = object.kind();
-        if let Some(seen) = self.lists.get_mut(&kind).and_then(|list| list.seen.as_mut()) {
-            seen.insert(object.key());
-        }
+        self.see(object.kind(), object.key());
         match object {
             Object::Namespace(name) => self.apply_namespace(name),
             Object::Service(service) => self.local.apply(service),
             Object::Import(service) => self.imported.apply(service),
             Object::Slice(slice) => self.apply_slice(slice),
             Object::Pod(pod) => self.change_pod(pod.key, pod.addresses),
+        }
+    }
+
+    /// Notes that a list under way has an object, so that it is not swept.
+    fn see(&mut self, kind: Kind, key: ObjectKey) {
+        if let Some(seen) = self.lists.get_mut(&kind).and_then(|list| list.seen.as_mut()) {
+            seen.insert(key);
         }
     }
 

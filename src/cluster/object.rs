@@ -183,6 +183,9 @@ pub enum Protocol {
 pub enum Change {
     /// The object exists and looks like this.
     Apply(Object),
+    /// The object is there, but makes no sense as it is: what was known of it stays until it makes
+    /// sense again or is gone.
+    Keep(Kind, ObjectKey),
     /// The object is gone. For a Namespace, `name` is its name and `namespace` is empty.
     Delete(Kind, ObjectKey),
     /// A full list of the kind begins: what is not applied before its `ListEnd` is gone then. A

@@ -50,11 +50,18 @@ impl Outlet {
 
     /// Sends a deletion, if its Namespace is exposed.
     pub(super) async fn delete(&self, kind: Kind, key: ObjectKey) -> Result<(), Hangup> {
-        let namespace = if kind == Kind::Namespace { &key.name } else { &key.namespace };
-        if !self.exposes(namespace) {
+        if !self.exposes(namespace_of(kind, &key)) {
             return Ok(());
         }
         self.send(Change::Delete(kind, key)).await
+    }
+
+    /// Says that an object is there and makes no sense, if its Namespace is exposed.
+    pub(super) async fn keep(&self, kind: Kind, key: ObjectKey) -> Result<(), Hangup> {
+        if !self.exposes(namespace_of(kind, &key)) {
+            return Ok(());
+        }
+        self.send(Change::Keep(kind, key)).await
     }
 
     /// Completes when nobody receives any more.
@@ -72,4 +79,9 @@ impl Outlet {
     async fn send(&self, change: Change) -> Result<(), Hangup> {
         self.changes.send(change).await.map_err(|_| Hangup)
     }
+}
+
+/// The Namespace that an object is, or lives in.
+fn namespace_of(kind: Kind, key: &ObjectKey) -> &str {
+    if kind == Kind::Namespace { &key.name } else { &key.namespace }
 }

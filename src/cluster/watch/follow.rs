@@ -116,6 +116,9 @@ impl Watcher {
             Err(flaw) => {
                 state.skipped.add(1);
                 self.flaws.tell(&flaw);
+                if let Some(key) = flaw.key {
+                    self.outlet.keep(self.kind, key).await?;
+                }
                 return Ok(flaw.version.unwrap_or_default());
             }
         };
