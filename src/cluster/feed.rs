@@ -3,8 +3,8 @@
 //! Sources write, `ops` reads; every field stands for itself, so relaxed order is enough.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,13 +36,27 @@ pub struct KindFeed {
     pub relists: Count,
     /// Objects that made no sense and were left out, as a whole or in part.
     pub skipped: Count,
-    /// Objects that cannot change an answer: slices of no Service or of host names.
+    /// Objects that cannot change an answer: slices of no Service or of host names, Pods without an
+    /// address.
     pub foreign: Count,
     /// Endpoint addresses that were left out.
     pub dropped_addresses: Count,
     /// Objects of a full list that the watch should have told us of before.
     pub repairs: Count,
     errors: [Count; Fault::ALL.len()],
+}
+
+/// An open watch: however its task ends, nobody takes it for open after that.
+#[must_use = "dropping it ends the watch"]
+pub(super) struct Following {
+    feed: Arc<Feed>,
+    kind: Kind,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.feed.kind(self.kind).set_following(false);
+    }
 }
 
 /// What can go wrong with a source, as a label of metrics.
@@ -118,9 +132,16 @@ impl Feed {
         &self.kinds[kind as usize]
     }
 
-    /// Whether all watched kinds were listed once.
-    pub fn is_synced(&self) -> bool {
-        self.watched.iter().all(|kind| self.kind(*kind).is_synced())
+    /// The watched kinds that names of Services wait for, because they were never listed.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = Kind> {
+        let awaited = self.watched.iter().filter(|kind| !self.kind(**kind).is_synced());
+        awaited.copied().filter(|kind| Kind::OF_SERVICES.contains(kind))
+    }
+
+    /// Notes that a watch of `kind` is open, until what is answered is dropped.
+    pub(super) fn follow(self: &Arc<Self>, kind: Kind) -> Following {
+        self.kind(kind).set_following(true);
+        Following { feed: Arc::clone(self), kind }
     }
 
     /// When something was last heard of `kind`.
@@ -288,13 +309,16 @@ mod tests {
     }
 
     #[test]
-    fn a_feed_is_synced_when_every_kind_is() {
-        let feed = Feed::new(Instant::now(), &Scope::default());
-        for kind in [Kind::Namespace, Kind::Service, Kind::Slice] {
-            assert!(!feed.is_synced());
-            feed.kind(kind).listed();
-        }
-        assert!(feed.is_synced());
+    fn names_of_services_wait_for_kinds_that_are_watched_and_for_no_pods_or_imports() {
+        let awaited = |feed: &Feed| feed.awaited().collect::<Vec<_>>();
+        let scope = Scope { pods: true, imports: true, ..Scope::default() };
+        let feed = Feed::new(Instant::now(), &scope);
+        assert_eq!(awaited(&feed), Kind::OF_SERVICES);
+        feed.kind(Kind::Service).listed();
+        assert_eq!(awaited(&feed), [Kind::Namespace, Kind::Slice]);
+        feed.kind(Kind::Namespace).listed();
+        feed.kind(Kind::Slice).listed();
+        assert_eq!(awaited(&feed), []);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::age;
 use super::config::{Config, Scope, Source};
 use super::feed::Feed;
 use super::index::Index;
-use super::object::{CHANGES_MAX, Change, Object, ObjectKey, Role};
+use super::object::{CHANGES_MAX, Change, Kind, Object, ObjectKey, Role};
 use super::programming::{Programming, ServiceKind};
 use super::published::Published;
 use super::source;
@@ -78,9 +78,14 @@ impl Cluster {
     /// The same, with serials that are newer than this one.
     pub fn start_after(serial: Option<u32>, identity: Identity) -> Self {
         Self::with(serial, identity, |shared| {
-            let ages = age::tend(shared.feed.clone(), shared.published.clone());
-            let late = tell_late(shared.clone());
-            tokio::spawn(async { tokio::join!(live(shared), ages, late).0 })
+            tokio::spawn(async move {
+                // One task, so that dropping it ends all; none of them ends the others.
+                tokio::join!(
+                    survive(|| live(shared.clone())),
+                    survive(|| age::tend(shared.feed.clone(), shared.published.clone())),
+                    survive(|| tell_late(shared.clone())),
+                );
+            })
         })
     }
 
@@ -115,6 +120,17 @@ impl Drop for Cluster {
     }
 }
 
+/// Does some work to its end. A panic, which is a bug of ours, begins it anew.
+async fn survive<F: Future<Output = ()>>(work: impl Fn() -> F) {
+    while AssertUnwindSafe(work()).catch_unwind().await.is_err() {
+        tracing::error!(
+            plugin = "kubernetes",
+            "bug: a task of the cluster panicked; it begins anew"
+        );
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
 /// Keeps a source and an Index at work for ever.
 async fn live(shared: Shared) {
     loop {
@@ -143,8 +159,7 @@ async fn tell_late(shared: Shared) {
 
 /// What is unknown, and what that means for clients.
 fn late(feed: &Feed, patience: Duration) -> String {
-    let unknown = feed.watched().iter().filter(|kind| !feed.kind(**kind).is_synced());
-    let unknown: Vec<&str> = unknown.map(|kind| kind.resource()).collect();
+    let unknown: Vec<&str> = feed.awaited().map(Kind::resource).collect();
     format!(
         "the cluster is not known after {} s: no full list of {}; names of the cluster are \
          SERVFAIL until there is one, all others are answered",
@@ -247,6 +262,8 @@ fn since_epoch() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::cluster::index::tests::{empty_index, list};
     use crate::cluster::object::Kind;
@@ -254,7 +271,7 @@ mod tests {
 
     /// A cluster that nothing is told of, and what it shares.
     fn shared(startup_timeout: Duration) -> Shared {
-        let scope = Scope { startup_timeout, ..Scope::default() };
+        let scope = Scope { startup_timeout, pods: true, imports: true, ..Scope::default() };
         let feed = Arc::new(Feed::new(Instant::now(), &scope));
         Shared {
             identity: Identity { source: Source::Embedded(&[]), scope },
@@ -278,6 +295,21 @@ mod tests {
             ),
             "{text}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_begins_a_task_anew_and_ends_no_other() {
+        let (begun, is_done) = (Cell::new(0), Cell::new(false));
+        let panics_twice = || async {
+            begun.set(begun.get() + 1);
+            assert!(begun.get() > 2, "a bug");
+        };
+        let other = || async {
+            sleep(3 * RETRY_INTERVAL).await;
+            is_done.set(true);
+        };
+        tokio::join!(survive(panics_twice), survive(other));
+        assert_eq!((begun.get(), is_done.get()), (3, true));
     }
 
     #[tokio::test(start_paused = true)]

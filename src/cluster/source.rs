@@ -173,7 +173,7 @@ users: [{{name: u, user: {user}}}]
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         running.stop().await;
-        assert!(!feed.is_synced());
+        assert_eq!(feed.awaited().collect::<Vec<_>>(), Kind::OF_SERVICES);
     }
 
     #[tokio::test]

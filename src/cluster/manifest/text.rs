@@ -28,7 +28,7 @@ const YAML_ALIASED_MAX: usize = 100_000;
 pub(super) struct Parsed {
     pub objects: Vec<Object>,
     pub flaws: Vec<Flaw>,
-    /// Slices of no Service or of host names.
+    /// Slices of no Service or of host names, Pods without an address.
     pub foreign: u64,
     /// Endpoint addresses left out.
     pub dropped: u64,

@@ -26,7 +26,7 @@ impl Watcher {
     pub(super) async fn follow(&mut self, mut lines: Lines) -> Trouble {
         let opened = Instant::now();
         let mut has_heard = false;
-        self.feed.kind(self.kind).set_following(true);
+        let following = self.feed.follow(self.kind);
         let why = loop {
             match self.follow_one(&mut lines).await {
                 Ok(()) if has_heard => {}
@@ -37,7 +37,7 @@ impl Watcher {
                 Err(why) => break why,
             }
         };
-        self.feed.kind(self.kind).set_following(false);
+        drop(following);
         self.feed.kind(self.kind).restarts.add(1);
         self.was_steady = has_heard || opened.elapsed() >= self.timing.steady;
         match why {

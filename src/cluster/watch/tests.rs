@@ -158,6 +158,17 @@ async fn a_streaming_list_goes_on_as_the_watch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_whose_task_is_ended_does_not_count_as_open() {
+    let stream = Reply::lines([list_end(10), added("web", 11)]).then(Step::Hold);
+    let mut rig = watch(Kind::Service, [(Ask::Stream, stream)]);
+    rig.expect([BEGIN, END, apply("web")]).await;
+    assert!(rig.feed.kind(Kind::Service).is_following());
+    rig.task.abort();
+    assert!(rig.task.await.unwrap_err().is_cancelled());
+    assert!(!rig.feed.kind(Kind::Service).is_following());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_streaming_lists_is_asked_for_pages_from_then_on() {
     let mut rig = watch(
         Kind::Service,
@@ -393,7 +404,7 @@ async fn a_server_that_does_not_answer_is_asked_again() {
     rig.expect([BEGIN, BEGIN]).await;
     tokio::time::sleep(Duration::from_secs(200)).await;
     assert!(rig.asked().len() > 3, "{:?}", rig.asked());
-    assert!(!rig.feed.is_synced());
+    assert!(!rig.feed.kind(Kind::Service).is_synced());
 }
 
 #[tokio::test(start_paused = true)]
