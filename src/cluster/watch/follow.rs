@@ -29,11 +29,11 @@ impl Watcher {
         let following = self.feed.follow(self.kind);
         let why = loop {
             match self.follow_one(&mut lines).await {
-                Ok(()) if has_heard => {}
-                Ok(()) => {
+                Ok(is_heard) if is_heard && !has_heard => {
                     has_heard = true;
                     self.recover();
                 }
+                Ok(_) => {}
                 Err(why) => break why,
             }
         };
@@ -46,20 +46,22 @@ impl Watcher {
         }
     }
 
-    /// Waits for one line and takes it; an Err ends the watch.
-    async fn follow_one(&mut self, lines: &mut Lines) -> Result<(), Trouble> {
-        let due = self.reconcile_at.saturating_duration_since(Instant::now());
-        if due.is_zero() {
+    /// Waits for one line and takes it, or answers false when something else is to be done first.
+    /// An Err ends the watch.
+    async fn follow_one(&mut self, lines: &mut Lines) -> Result<bool, Trouble> {
+        if self.reconcile_at <= Instant::now() || self.finds_slices().await {
             return Err(Trouble::Due);
         }
-        match lines.next(due.min(self.timing.silence)).await {
-            Ok(Line::Text(line)) => self.follow_line(line).await,
+        let due = self.reconcile_at.saturating_duration_since(Instant::now());
+        let patience = due.min(self.until_look()).min(self.timing.silence);
+        match lines.next(patience).await {
+            Ok(Line::Text(line)) => self.follow_line(line).await.map(|()| true),
             Ok(Line::TooLong) => {
                 self.doubt("a line is too long");
-                Ok(())
+                Ok(true)
             }
             Ok(Line::End) => Err(Trouble::Ended),
-            Err(Trouble::Stalled(_)) if due < self.timing.silence => Err(Trouble::Due),
+            Err(Trouble::Stalled(_)) if patience < self.timing.silence => Ok(false),
             Err(other) => Err(other),
         }
     }

@@ -1,16 +1,17 @@
 //! APIs that a server may not have, or may not show us: what takes their place, and what is told.
 //!
 //! ```text
-//! endpointslices  404 ──────► endpoints, until a full list finds the others
+//! endpointslices  404 ──────► endpoints, until the others are found and listed
 //! serviceimports  404 ──────► an empty list: the cluster set has no Services
 //! serviceimports, pods  403 ► nothing: nobody knows whether there are any
 //! ```
 //!
 //! Each is told once, and looked for ever more slowly. The watches of other kinds do not notice.
+//! Proxies before API servers say 404 at times, so what was listed before is not given up at once.
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::feed::Fault;
 use crate::cluster::object::Kind;
@@ -19,14 +20,21 @@ use crate::cluster::watch::api::Resource;
 use crate::cluster::watch::lines::Lines;
 use crate::cluster::watch::trouble::Trouble;
 
+/// Longest wait for the answer whether EndpointSlices are there: meanwhile no change is taken from
+/// the open watch of what is in their place.
+const LOOK_MAX: Duration = Duration::from_secs(2);
+
 /// What is known of an API that is missing.
 #[derive(Debug, Default)]
 pub(super) struct Lack {
     /// The fault that was told.
     told: Option<Fault>,
+    /// The first 404 of those that nothing else came between.
     absent_since: Option<Instant>,
     /// The Index was told that there is nothing.
     is_listed: bool,
+    /// When EndpointSlices are looked for again, while Endpoints are in their place.
+    look_at: Option<Instant>,
 }
 
 impl Watcher {
@@ -49,17 +57,25 @@ impl Watcher {
 
     /// Lists EndpointSlices, or the Endpoints of a server without the discovery API.
     async fn list_slices(&mut self) -> Result<Option<Lines>, Trouble> {
-        let has_turned = self.api.resource() == Resource::ENDPOINTS;
-        if has_turned && self.api.has(Resource::SLICES).await {
+        let was_replaced = self.api.resource() == Resource::ENDPOINTS;
+        if was_replaced && self.has_slices().await {
             tracing::info!("the API server has endpointslices; watching them again");
             self.turn_to(Resource::SLICES);
         }
         let listed = self.list().await;
-        if self.api.resource() == Resource::ENDPOINTS || !matches!(listed, Err(Trouble::Absent(_)))
-        {
+        let Err(why) = &listed else { return listed };
+        let is_replaced = match why {
+            Trouble::Hangup => false,
+            _ if self.api.resource() == Resource::ENDPOINTS => false,
+            // Endpoints stay in their place until a whole list of the others has come.
+            _ if was_replaced => true,
+            Trouble::Absent(_) => self.is_surely_absent(),
+            _ => false,
+        };
+        if !is_replaced {
             return listed;
         }
-        tracing::info!("the API server has no endpointslices (404); watching endpoints instead");
+        tracing::info!("no endpointslices ({why}); watching endpoints instead");
         self.turn_to(Resource::ENDPOINTS);
         self.list().await
     }
@@ -67,7 +83,43 @@ impl Watcher {
     /// Asks for another resource from here on. What was seen of the first says nothing of it.
     fn turn_to(&mut self, resource: Resource) {
         self.api.turn_to(resource);
+        let is_replaced = resource == Resource::ENDPOINTS;
+        self.lack.look_at = is_replaced.then(|| Instant::now() + self.timing.missing.1);
         self.forget();
+    }
+
+    /// Looks for EndpointSlices, when it is time to; true when a full list is to bring them back.
+    pub(super) async fn finds_slices(&mut self) -> bool {
+        let now = Instant::now();
+        if self.lack.look_at.is_none_or(|at| now < at) {
+            return false;
+        }
+        self.lack.look_at = Some(now + self.timing.missing.1);
+        self.has_slices().await
+    }
+
+    /// How long until that is to be done.
+    pub(super) fn until_look(&self) -> Duration {
+        let now = Instant::now();
+        self.lack.look_at.map_or(Duration::MAX, |at| at.saturating_duration_since(now))
+    }
+
+    async fn has_slices(&self) -> bool {
+        timeout(LOOK_MAX, self.api.has(Resource::SLICES)).await.unwrap_or(false)
+    }
+
+    /// Whether a 404 is to be believed: at once where no watch has listed anything before.
+    fn is_surely_absent(&mut self) -> bool {
+        if !self.feed.kind(self.kind).is_synced() {
+            return true;
+        }
+        let since = *self.lack.absent_since.get_or_insert_with(Instant::now);
+        since.elapsed() >= self.timing.missing.1
+    }
+
+    /// Something else than a 404 came, so one that comes now is the first.
+    pub(super) fn forget_absence(&mut self) {
+        self.lack.absent_since = None;
     }
 
     fn forget(&mut self) {
@@ -77,9 +129,7 @@ impl Watcher {
 
     /// Says that there are no objects, once that is sure.
     async fn list_nothing(&mut self) -> Result<(), Trouble> {
-        let since = *self.lack.absent_since.get_or_insert_with(Instant::now);
-        // Proxies before API servers say 404 at times, so what was there is not given up at once.
-        let is_sure = self.listed_at.is_none() || since.elapsed() >= self.timing.missing.1;
+        let is_sure = self.is_surely_absent();
         self.feed.hear(self.kind, Instant::now());
         if !is_sure || self.lack.is_listed {
             return Ok(());
@@ -97,7 +147,8 @@ impl Watcher {
 
     /// A full list is complete, so nothing is missing (any more).
     pub(super) fn recover_lack(&mut self) {
-        if std::mem::take(&mut self.lack).told.is_some() {
+        let lack = Lack { look_at: self.lack.look_at, ..Lack::default() };
+        if std::mem::replace(&mut self.lack, lack).told.is_some() {
             tracing::info!(resource = self.resource(), "it is there; listed");
         }
         self.lacks.succeed();
@@ -137,6 +188,15 @@ impl Watcher {
             (Kind::Pod, _) => "names of Pods are SERVFAIL",
             _ => "names of the cluster set are SERVFAIL",
         }
+    }
+
+    /// How long to wait before EndpointSlices, or what is in their place, are listed again.
+    pub(super) fn pause_of_slices(&mut self, why: &Trouble) -> Duration {
+        if self.lack.absent_since.is_none() {
+            return self.pause_before_list(why);
+        }
+        // They were there: their last picture is served, and a moment may be all.
+        self.pause_of_lack(why).min(self.timing.relist_backoff.1)
     }
 
     /// How long to wait before it is looked for again.

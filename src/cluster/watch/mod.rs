@@ -217,6 +217,9 @@ impl Watcher {
 
     /// Counts and tells why a list or watch ended, and has credentials read again if need be.
     async fn note(&mut self, why: &Trouble) {
+        if !matches!(why, Trouble::Absent(_)) {
+            self.forget_absence();
+        }
         let Some(fault) = why.fault() else { return };
         self.feed.kind(self.kind).fail(fault);
         if self.is_bearable(why) {
@@ -267,7 +270,7 @@ impl Watcher {
             }
             Trouble::Expired(_) | Trouble::Backwards { .. } => self.pause_before_list(why),
             // What is in their place has versions of its own.
-            Trouble::Absent(_) if self.kind == Kind::Slice => self.pause_before_list(why),
+            Trouble::Absent(_) if self.kind == Kind::Slice => self.pause_of_slices(why),
             Trouble::Throttled(Some(after)) => {
                 self.failures.fail().max((*after).min(RETRY_AFTER_MAX))
             }

@@ -85,6 +85,32 @@ async fn imports_that_were_there_are_given_up_only_when_their_api_stays_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn imports_are_given_up_only_when_nothing_but_404_comes() {
+    let kind = Kind::Import;
+    let list = || Reply::lines([event("ADDED", &import_json("db", 5)), list_end(10)]);
+    let before = [(Ask::Stream, list()), (Ask::Watch, Reply::status(404))];
+    let missing = || (Ask::Stream, Reply::status(404));
+    let failing = std::iter::repeat_with(|| (Ask::Stream, Reply::status(500))).take(100);
+    let after = [missing(), (Ask::Stream, list().then(Step::Hold))];
+    let mut rig = watch(kind, before.into_iter().chain([missing()]).chain(failing).chain(after));
+    let start = Instant::now();
+    let listed = || [begin(kind), import("db"), end(kind)];
+    rig.expect(listed().into_iter().chain(listed())).await;
+    assert!(start.elapsed() > LONGEST, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_watch_had_listed_is_not_given_up_at_once() {
+    let kind = Kind::Import;
+    let missing = std::iter::repeat_with(|| (Ask::Stream, Reply::status(404))).take(12);
+    let mut rig = watch(kind, missing);
+    rig.feed.kind(kind).listed();
+    let start = Instant::now();
+    rig.expect([begin(kind), end(kind)]).await;
+    assert!(start.elapsed() >= LONGEST, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_may_not_be_seen_is_left_unknown_and_asked_for_ever_more_slowly() {
     for kind in [Kind::Import, Kind::Pod] {
         let refused = std::iter::repeat_with(|| (Ask::Stream, Reply::status(403))).take(12);
@@ -117,19 +143,18 @@ async fn endpoints_take_the_place_of_slices_until_those_are_there() {
     rig.script.on(Ask::Stream, "endpoints", endpoints);
     let change = Reply::lines([event("MODIFIED", &endpoints_json("10.1.0.2", 11))]);
     rig.script.on(Ask::Watch, "endpoints", change.then(Step::Hold));
-    // The next full list looks for slices first, and finds none yet.
+    // Slices are looked for beside the watch, and none are found yet. Then the server is upgraded.
     rig.script.on(Ask::Page, "endpointslices", Reply::status(404));
-    let endpoints = Reply::lines([event("ADDED", &endpoints_json("10.1.0.2", 11)), list_end(12)]);
-    rig.script.on(Ask::Stream, "endpoints", endpoints.then(Step::Hold));
-    // Then the server is upgraded.
-    rig.script.on(Ask::Page, "endpointslices", page(&[], "", 13));
+    let start = Instant::now();
     let slices = Reply::lines([event("ADDED", &slice_json("10.1.0.3", 5)), list_end(14)]);
     rig.script.on(Ask::Stream, "endpointslices", slices.then(Step::Hold));
 
     let mut index = index_of_web();
-    for (ends, expected) in [(1, "10.1.0.2"), (1, "10.1.0.2"), (1, "10.1.0.3")] {
+    for (ends, expected) in [(1, "10.1.0.2"), (1, "10.1.0.3")] {
         rig.feed_index(&mut index, ends, expected).await;
     }
+    let took = start.elapsed();
+    assert!(took >= 2 * LONGEST && took < 2 * LONGEST + Duration::from_secs(10), "{took:?}");
     assert_eq!(
         rig.asked_in_order(&["endpointslices", "endpoints"]),
         [
@@ -137,7 +162,6 @@ async fn endpoints_take_the_place_of_slices_until_those_are_there() {
             (Ask::Stream, "endpoints"),
             (Ask::Watch, "endpoints"),
             (Ask::Page, "endpointslices"),
-            (Ask::Stream, "endpoints"),
             (Ask::Watch, "endpoints"),
             (Ask::Page, "endpointslices"),
             (Ask::Stream, "endpointslices"),
@@ -200,18 +224,56 @@ async fn a_server_without_slices_and_endpoints_is_tried_until_it_has_them() {
 async fn a_slice_api_that_is_missing_later_is_replaced_then() {
     let kind = Kind::Slice;
     let stream = Reply::lines([event("ADDED", &slice_json("10.1.0.3", 5)), list_end(10)]);
-    let replies = [
-        (Ask::Stream, stream),
-        (Ask::Watch, Reply::status(404)),
-        (Ask::Stream, Reply::status(404)),
-    ];
-    let mut rig = watch(kind, replies);
+    let missing = std::iter::repeat_with(|| (Ask::Stream, Reply::status(404))).take(30);
+    let replies = [(Ask::Stream, stream), (Ask::Watch, Reply::status(404))];
+    let mut rig = watch(kind, replies.into_iter().chain(missing));
     let endpoints = Reply::lines([event("ADDED", &endpoints_json("10.1.0.1", 2)), list_end(3)]);
     rig.script.on(Ask::Stream, "endpoints", endpoints.then(Step::Hold));
     let mut index = index_of_web();
     rig.feed_index(&mut index, 1, "10.1.0.3").await;
+    let start = Instant::now();
     rig.feed_index(&mut index, 1, "10.1.0.1").await;
+    let took = start.elapsed();
+    assert!(took >= LONGEST && took < LONGEST + Duration::from_secs(60), "{took:?}");
+    assert!(rig.asked().len() < 25, "{} requests", rig.asked().len());
     assert_eq!(rig.errors(Fault::Backwards), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_404_takes_no_slices_away() {
+    let kind = Kind::Slice;
+    let list = |address: &str| {
+        Reply::lines([event("ADDED", &slice_json(address, 5)), list_end(10), gone()])
+    };
+    let replies = [
+        (Ask::Stream, list("10.1.0.3")),
+        (Ask::Stream, Reply::status(404)),
+        (Ask::Stream, list("10.1.0.2").then(Step::Hold)),
+    ];
+    let start = Instant::now();
+    let mut rig = watch(kind, replies);
+    let mut index = index_of_web();
+    rig.feed_index(&mut index, 1, "10.1.0.3").await;
+    rig.feed_index(&mut index, 1, "10.1.0.2").await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(rig.script.asked("endpoints").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_stay_until_slices_can_be_listed() {
+    let kind = Kind::Slice;
+    let mut rig = watch(kind, [(Ask::Stream, Reply::status(404))]);
+    for (address, version) in [("10.1.0.1", 5), ("10.1.0.2", 11)] {
+        let endpoints = [event("ADDED", &endpoints_json(address, version)), list_end(version + 1)];
+        rig.script.on(Ask::Stream, "endpoints", Reply::lines(endpoints).then(Step::Hold));
+    }
+    // They can be seen, but not watched.
+    rig.script.on(Ask::Stream, "endpointslices", Reply::status(403));
+    let start = Instant::now();
+    let mut index = index_of_web();
+    rig.feed_index(&mut index, 1, "10.1.0.1").await;
+    rig.feed_index(&mut index, 1, "10.1.0.2").await;
+    assert!(start.elapsed() < LONGEST + Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
