@@ -19,8 +19,8 @@ pub const STALE_AFTER: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When each kind was last known to be as in the cluster. Pods and imports do not count: an API that
-/// does not have them, or does not show them, says nothing of Services.
+/// When each kind was last known to be as in the cluster. Pods and imports do not count: an API
+/// that does not have them, or does not show them, says nothing of Services.
 struct Ages([Instant; Kind::OF_SERVICES.len()]);
 
 impl Ages {

@@ -1,5 +1,5 @@
-//! JSON → Object: what we keep of a Namespace, Service, EndpointSlice, Pod or ServiceImport, and what
-//! is refused.
+//! JSON → Object: what we keep of a Namespace, Service, EndpointSlice, Pod or ServiceImport, and
+//! what is refused.
 //!
 //! Text is borrowed from the input until an Object is built. An object that does not make sense is
 //! a [`Flaw`] with its name: it costs itself and nothing else. Strings with JSON escapes are flaws
