@@ -2,7 +2,8 @@
 //! and what RFC 6891 §7 says of OPT records that make no sense.
 //!
 //! The real `mainstay` is asked by the real `dig`, over UDP and TCP, about the zone of a cluster
-//! and about one that it forwards; twice, for the second answer to the latter is a cached one.
+//! and about one that it forwards: there about a name that nobody asked for before, and then again,
+//! for the second answer is a cached one.
 
 #[path = "support/asker.rs"]
 #[allow(dead_code)] // Only what waits.
@@ -20,6 +21,7 @@ mod server;
 #[path = "support/upstream.rs"]
 mod upstream;
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
@@ -176,8 +178,10 @@ fn a_packet_that_ends_too_early_is_a_format_error() {
 /// A server with a cluster and an upstream.
 struct Subject {
     live: Server,
+    upstream: LoopbackUpstream,
+    /// Names that were made, see [`Subject::fresh`].
+    made: Cell<usize>,
     _folder: TempDir,
-    _upstream: LoopbackUpstream,
     _runtime: Runtime,
 }
 
@@ -186,7 +190,9 @@ impl Subject {
     fn new() -> Option<Self> {
         if Command::new("dig").arg("-v").output().is_err() {
             assert!(std::env::var_os("CI").is_none(), "not skipped in CI: no dig");
-            println!("SKIPPED: no dig; install bind9-dnsutils");
+            // What a test prints is shown only when it fails.
+            let told = b"SKIPPED: no dig; install bind9-dnsutils\n";
+            std::io::stderr().write_all(told).unwrap();
             return None;
         }
         let folder = TempDir::new().unwrap();
@@ -202,21 +208,43 @@ impl Subject {
             200 => Ok(()),
             status => Err(format!("/ready is {status}")),
         });
-        Some(Self { live, _folder: folder, _upstream: upstream, _runtime: runtime })
+        Some(Self { live, upstream, made: Cell::new(0), _folder: folder, _runtime: runtime })
     }
 
-    /// Asks about both zones over both transports, twice, and compares.
+    /// Asks about both zones over both transports, twice, and compares. The upstream must be asked
+    /// the first time, where its answer is expected at all, and only then.
     fn check(&self, section: &str, words: &str, expected: &str) {
         for (zone, by) in ZONES {
-            let words = words.replace("ZONE", zone);
             // `dig` shows `rd` behind `aa` and before `ra`.
             let flags = if by == "aa" { "aa rd" } else { "rd ra" };
-            let expected = expected.replace("RD AUTH", flags).replace("AUTH", by);
-            for transport in ["+notcp", "+tcp", "+notcp", "+tcp"] {
-                let reply = self.ask(&words, transport);
-                assert_eq!(reply, expected, "§{section}: dig {transport} {words}");
+            let shown = expected.replace("RD AUTH", flags).replace("AUTH", by);
+            let is_forwarded = by == "ra" && expected.contains("AUTH");
+            for transport in ["+notcp", "+tcp"] {
+                let name = if by == "ra" { self.fresh(zone) } else { zone.to_owned() };
+                let words = words.replace("ZONE", &name);
+                for forwarded in [usize::from(is_forwarded), 0] {
+                    let before = self.forwarded(&name);
+                    let reply = self.ask(&words, transport);
+                    assert_eq!(reply, shown, "§{section}: dig {transport} {words}");
+                    let asked = self.forwarded(&name) - before;
+                    assert_eq!(asked, forwarded, "§{section}: forwarded, {transport} {words}");
+                }
             }
         }
+    }
+
+    /// A name in a forwarded zone that is in no cache.
+    fn fresh(&self, zone: &str) -> String {
+        self.made.set(self.made.get() + 1);
+        format!("check-{}.{zone}", self.made.get())
+    }
+
+    /// How often the upstream was asked about a name.
+    fn forwarded(&self, name: &str) -> usize {
+        let name = Name::from_ascii(name).unwrap();
+        let is_about =
+            |asked: &Asked| Message::from_vec(&asked.packet).unwrap().queries[0].name() == &name;
+        self.upstream.asked().iter().filter(|asked| is_about(asked)).count()
     }
 
     fn ask(&self, words: &str, transport: &str) -> String {
@@ -293,7 +321,8 @@ fn cluster() -> serde_json::Value {
     ] })
 }
 
-/// A recursive upstream: SOA of its zone, many addresses of any name, nothing else.
+/// A recursive upstream: every name has a SOA and many addresses. All else is denied, with the SOA
+/// that lets a cache keep that.
 fn answer(asked: &Asked) -> Vec<Act> {
     let request = Message::from_vec(&asked.packet).unwrap();
     let question = request.queries[0].clone();
@@ -302,18 +331,17 @@ fn answer(asked: &Asked) -> Vec<Act> {
     response.metadata.recursion_desired = request.metadata.recursion_desired;
     let owner = || question.name().clone();
     let name = |text: &str| Name::from_ascii(text).unwrap();
+    let soa = SOA::new(name("ns.example.org."), name("root.example.org."), 1, 2, 3, 4, 60);
+    let soa = |owner: Name| Record::from_rdata(owner, 60, RData::SOA(soa));
     match question.query_type() {
-        RecordType::SOA => {
-            let soa = SOA::new(name("ns.example.org."), name("root.example.org."), 1, 2, 3, 4, 5);
-            response.add_answer(Record::from_rdata(owner(), 60, RData::SOA(soa)));
-        }
+        RecordType::SOA => _ = response.add_answer(soa(owner())),
         RecordType::A => {
             for host in 1..=MANY {
                 let address = RData::A(A([192, 0, 2, host as u8].into()));
                 response.add_answer(Record::from_rdata(owner(), 60, address));
             }
         }
-        _ => {}
+        _ => _ = response.add_authority(soa(name("example.org."))),
     }
     response.add_query(question);
     if let Some(edns) = request.edns {
