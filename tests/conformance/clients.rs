@@ -13,6 +13,9 @@ use crate::sandbox::{Network, Sandbox};
 /// Looks names up with getaddrinfo(3).
 const LOOKUP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/lookup.c");
 
+/// What that says of names that do not exist.
+const NOT_THERE: &str = "not there";
+
 /// A resolver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Client {
@@ -34,6 +37,9 @@ pub struct Found {
     pub canonical: Option<String>,
     /// Sorted.
     pub addresses: Vec<IpAddr>,
+    /// Why it could not be found out: no reply, SERVFAIL. None where the name, or a record, was said
+    /// not to exist. `getent` does not tell the two apart.
+    pub failure: Option<String>,
 }
 
 /// The compiled programs.
@@ -68,7 +74,7 @@ impl Programs {
         names: &[&str],
     ) -> Vec<Found> {
         let run = |program: &Path, words: &[&str]| sandbox.run(network, program, words);
-        match client {
+        let found: Vec<Found> = match client {
             Client::Getent => names
                 .iter()
                 .map(|name| from_getent(&run(Path::new("getent"), &["ahosts", name])))
@@ -78,26 +84,31 @@ impl Programs {
             Client::Dig(over) => {
                 names.iter().map(|name| from_dig(&dig_all(sandbox, network, name, over))).collect()
             }
-        }
+        };
+        assert_eq!(found.len(), names.len(), "one result each of {client:?}: {found:?}");
+        found
     }
 
-    /// The name of an address, as every client finds it: `getent`, glibc, musl, `dig`.
-    pub fn names_of(&self, sandbox: &Sandbox, address: &str) -> Vec<String> {
-        let run = |program: &Path, words: &[&str]| {
-            let output = sandbox.run(Network::Pod, program, words);
-            output.split_whitespace().nth(1).unwrap_or_default().to_owned()
-        };
-        let mut names = vec![
-            run(Path::new("getent"), &["hosts", address]),
-            run(&self.path("glibc"), &[address]),
-            run(&self.path("musl"), &[address]),
+    /// Checks that every client finds this name of an address, and no other.
+    pub fn find_name(&self, sandbox: &Sandbox, address: &str, name: &str) {
+        let programs = [
+            (Path::new("getent"), vec!["hosts", address]),
+            (&self.path("glibc"), vec![address]),
+            (&self.path("musl"), vec![address]),
         ];
-        for over in [Over::Udp, Over::Tcp] {
-            let output =
-                sandbox.run(Network::Pod, Path::new("dig"), &dig_words(&["-x", address], over));
-            names.extend(dig::read(&output).answer.into_iter().map(|record| record.value));
+        for (program, words) in programs {
+            let output = sandbox.run(Network::Pod, program, &words);
+            let found: Vec<&str> = output.split_whitespace().skip(1).collect();
+            assert_eq!(found, [name], "the name of {address} by {program:?}");
         }
-        names
+        let expected = [format!("PTR {}", name.trim_end_matches(".cluster.local"))];
+        for over in [Over::Udp, Over::Tcp] {
+            let words = dig_words(&["-x", address], over);
+            let reply = dig::read(&sandbox.run(Network::Pod, Path::new("dig"), &words));
+            let found: Vec<String> = reply.answer.into_iter().map(|record| record.value).collect();
+            assert_eq!(found, expected, "the name of {address} by dig {over:?}");
+            assert_eq!(reply.status, "NOERROR", "the name of {address} by dig {over:?}");
+        }
     }
 }
 
@@ -140,11 +151,22 @@ fn from_getent(output: &str) -> Found {
 
 /// Reads what `lookup.c` prints.
 fn from_lookup(output: &str) -> Vec<Found> {
-    let lines = output.lines().map(|line| line.split(' ').skip(1));
-    lines.map(|mut words| Found::new(words.next().map(str::to_owned), words)).collect()
+    let read = |line: &str| match line.split_once(" - ") {
+        Some((_, NOT_THERE)) => Found::new(None, [].into_iter()),
+        Some((_, failure)) => Found::failed(failure),
+        None => {
+            let mut words = line.split(' ').skip(1);
+            Found::new(words.next().map(str::to_owned), words)
+        }
+    };
+    output.lines().map(read).collect()
 }
 
 fn from_dig(replies: &[Reply]) -> Found {
+    let is_answer = |reply: &&Reply| ["NOERROR", "NXDOMAIN"].contains(&&*reply.status);
+    if let Some(failed) = replies.iter().find(|reply| !is_answer(reply)) {
+        return Found::failed(&format!("status {:?}", failed.status));
+    }
     let records = replies.iter().flat_map(|reply| &reply.answer);
     let values = records.filter_map(|record| record.value.split_once(' '));
     let is_address = |(rtype, _): &(&str, &str)| ["A", "AAAA"].contains(rtype);
@@ -152,16 +174,20 @@ fn from_dig(replies: &[Reply]) -> Found {
 }
 
 impl Found {
-    /// Words that are no addresses are left out: reasons why nothing was found.
     fn new<'w>(canonical: Option<String>, words: impl Iterator<Item = &'w str>) -> Self {
-        let mut addresses: Vec<IpAddr> = words.filter_map(|word| word.parse().ok()).collect();
+        let mut addresses: Vec<IpAddr> = words.map(|word| word.parse().expect(word)).collect();
         addresses.sort();
-        Self { canonical, addresses }
+        Self { canonical, addresses, failure: None }
+    }
+
+    fn failed(why: &str) -> Self {
+        Self { canonical: None, addresses: Vec::new(), failure: Some(why.to_owned()) }
     }
 }
 
 impl fmt::Debug for Found {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:?} {:?}", self.canonical, self.addresses)
+        write!(formatter, "{:?} {:?}", self.canonical, self.addresses)?;
+        self.failure.iter().try_for_each(|why| write!(formatter, ", failed: {why}"))
     }
 }

@@ -1,8 +1,9 @@
 /* Looks up names as programs do, with the C library that this is compiled with.
  *
  * Prints one line per argument. For a name: it, its canonical name, its addresses, sorted.
- * For an address: it and its name. What cannot be found: the argument, "-", and the reason. */
-#define _POSIX_C_SOURCE 200809L
+ * For an address: it and its name. What does not exist: the argument and "- not there".
+ * What cannot be found out: the argument, "-", and the reason. */
+#define _GNU_SOURCE /* EAI_NODATA: the name exists, but not for these families. */
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -18,7 +19,7 @@ static int compare(const void *one, const void *other) { return strcmp(one, othe
 static void show(const struct addrinfo *found) {
     char addresses[ADDRESSES_MAX][INET6_ADDRSTRLEN];
     int count = 0;
-    printf(" %s", found->ai_canonname ? found->ai_canonname : "-");
+    printf(" %s", found->ai_canonname ? found->ai_canonname : "?");
     for (; found && count < ADDRESSES_MAX; found = found->ai_next)
         if (!getnameinfo(found->ai_addr, found->ai_addrlen, addresses[count],
                          sizeof addresses[count], NULL, 0, NI_NUMERICHOST))
@@ -51,12 +52,16 @@ static int look_up(const char *text) {
     return error;
 }
 
+static const char *reason(int error) {
+    return error == EAI_NONAME || error == EAI_NODATA ? "not there" : gai_strerror(error);
+}
+
 int main(int count, char **arguments) {
     for (int i = 1; i < count; i++) {
         printf("%s", arguments[i]);
         int error = look_up(arguments[i]);
         if (error)
-            printf(" - %s", gai_strerror(error));
+            printf(" - %s", reason(error));
         printf("\n");
     }
     return 0;

@@ -41,7 +41,7 @@ mod scale;
 
 use std::net::IpAddr;
 
-use clients::{Client, Programs};
+use clients::{Client, Found, Programs};
 use control_plane::ControlPlane;
 use dig::Over;
 use hickory_proto::op::Message;
@@ -151,11 +151,14 @@ impl World {
         let find = |client| self.programs.find(client, &self.sandbox, network, &[name]).remove(0);
         asker::eventually(|| {
             let found = find(by[0]);
-            let is_there = found.addresses == expected;
-            is_there.then_some(()).ok_or(format!("{name}: {found:?}, not {expected:?}"))
+            is(&found, &expected)
+                .then_some(())
+                .ok_or(format!("{name}: {found:?}, not {expected:?}"))
         });
         for &client in by {
-            assert_eq!(find(client).addresses, expected, "{name}, by {client:?} in {network:?}");
+            let found = find(client);
+            let who = format!("{name}, by {client:?} in {network:?}");
+            assert!(is(&found, &expected), "{who}: {found:?}, not {expected:?}");
         }
     }
 
@@ -174,6 +177,12 @@ impl World {
         });
         assert_eq!(ask(Over::Tcp), expected, "{question} over TCP");
     }
+}
+
+/// Whether these addresses were found. None is what the server must have said: that nothing could be
+/// found out is no answer.
+fn is(found: &Found, expected: &[IpAddr]) -> bool {
+    found.addresses == expected && found.failure.is_none()
 }
 
 /// Waits until a server may be asked.

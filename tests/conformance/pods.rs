@@ -11,10 +11,9 @@ pub fn full_name(world: &World) {
     let (service, pod, address) = ("dns-test-service-1", "dns-querier-1", "10.244.3.1");
     world.api.apply(&objects::headless(NAMESPACE, service, "querier-1"));
     world.api.apply(&objects::pod_below(NAMESPACE, pod, service, "querier-1", address));
-    world.finds(&format!("{pod}.{service}.{NAMESPACE}.svc.cluster.local"), &[address]);
-    for found in world.programs.names_of(&world.sandbox, address) {
-        assert!(found.contains(&format!("{pod}.{service}.{NAMESPACE}.svc")), "{found}");
-    }
+    let full = format!("{pod}.{service}.{NAMESPACE}.svc.cluster.local");
+    world.finds(&full, &[address]);
+    world.programs.find_name(&world.sandbox, address, &full);
 }
 
 /// A Pod with a hostname and a Service's name as subdomain has its own name below the Service.
