@@ -37,8 +37,8 @@ pub struct Found {
     pub canonical: Option<String>,
     /// Sorted.
     pub addresses: Vec<IpAddr>,
-    /// Why it could not be found out: no reply, SERVFAIL. None where the name, or a record, was said
-    /// not to exist. `getent` does not tell the two apart.
+    /// Why it could not be found out: no reply, SERVFAIL. None where the name, or a record, was
+    /// said not to exist. `getent` does not tell the two apart.
     pub failure: Option<String>,
 }
 

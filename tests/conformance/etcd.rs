@@ -2,12 +2,16 @@
 //! as it sees its own writes, and tells its watches.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 /// Connections that write.
 const WRITERS: usize = 16;
+
+/// Longest silence while it is written to or read from.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Writes objects under their keys, each with a revision of its own, as the API server does: a
 /// watch that is cut between two objects of one revision would miss the second.
@@ -27,12 +31,16 @@ fn put_one(port: u16, key: &str, object: &Value) {
 }
 
 fn post(port: u16, path: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let address = (Ipv4Addr::LOCALHOST, port).into();
+    let mut stream = TcpStream::connect_timeout(&address, SILENCE_MAX).expect("etcd listens");
+    stream.set_read_timeout(Some(SILENCE_MAX)).unwrap();
+    stream.set_write_timeout(Some(SILENCE_MAX)).unwrap();
     let length = body.len();
     let head = format!("POST {path} HTTP/1.1\r\nhost: etcd\r\nconnection: close\r\n");
-    write!(stream, "{head}content-length: {length}\r\n\r\n{body}").unwrap();
+    write!(stream, "{head}content-length: {length}\r\n\r\n{body}").expect("etcd reads");
     let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
+    let read = stream.read_to_string(&mut reply);
+    read.unwrap_or_else(|error| panic!("etcd did not reply in {SILENCE_MAX:?}: {error}"));
     reply
 }
 

@@ -11,11 +11,18 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::leftovers;
+
 /// What the names of our namespaces begin with; the id of the process follows.
 const PREFIX: &str = "mainstay-conformance-";
+/// Longest time for a program that looks up few names, in seconds: none of them may wait for long.
+const PROGRAM_MAX_S: usize = 60;
+/// How many more arguments make that a second longer. 1 000 take a second when all is well.
+const ARGUMENTS_PER_S: usize = 50;
 /// Where the kernel's namespaces have their names.
 const NAMES: &str = "/run/netns";
 /// Where `ip netns exec` looks for files that stand in for those of /etc.
@@ -63,6 +70,7 @@ impl Sandbox {
     fn link(&self, own: Ipv4Addr) -> Result<(), String> {
         let id = std::process::id();
         let (name, host, pod) = (&self.name, format!("msc{id}"), format!("msp{id}"));
+        tool("timeout", &["1", "true"])?;
         ip(&format!("netns add {name}"))?;
         ip(&format!("link add {host} type veth peer name {pod} netns {name}"))?;
         for server in self.servers {
@@ -89,34 +97,37 @@ impl Sandbox {
         self.write("resolv.conf", resolv_conf);
     }
 
-    /// Runs a program to its end; answers what it prints, whatever its exit code.
+    /// Runs a program to its end; answers what it prints, whatever its exit code. It has a minute,
+    /// and a little more for each of its arguments, of which some are names that it looks up.
     pub fn run<A: AsRef<OsStr>>(
         &self,
         network: Network,
         program: &Path,
         arguments: &[A],
     ) -> String {
-        let mut command = match network {
-            Network::Pod => self.in_pod(),
-            Network::Host => self.on_host(),
-        };
-        let output = command.arg(program).args(arguments).output().expect("ip was there before");
+        let longest_s = PROGRAM_MAX_S + arguments.len() / ARGUMENTS_PER_S;
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL".to_owned(), longest_s.to_string()]);
+        match network {
+            Network::Pod => self.in_pod(&mut command),
+            Network::Host => self.on_host(&mut command),
+        }
+        let output = command.arg(program).args(arguments).output();
+        let output = output.expect("timeout was there before");
+        // It kills itself as well.
+        assert_eq!(output.status.signal(), None, "{program:?} did not end in {longest_s} s");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(errors.is_empty(), "{program:?}: {errors}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn in_pod(&self) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]);
-        command
+    fn in_pod(&self, command: &mut Command) {
+        command.args(["ip", "netns", "exec", &self.name]);
     }
 
     /// A mount namespace gives the host's network another resolv.conf, as a container has it.
-    fn on_host(&self) -> Command {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", MOUNT]).arg(self.files());
-        command
+    fn on_host(&self, command: &mut Command) {
+        command.args(["unshare", "--mount", "sh", "-c", MOUNT]).arg(self.files());
     }
 
     fn files(&self) -> PathBuf {
@@ -154,8 +165,8 @@ pub fn resolv_conf(server: Ipv4Addr, searches: &str, ndots: u8) -> String {
 fn remove_leftovers() {
     let Ok(names) = fs::read_dir(NAMES) else { return };
     for name in names.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
-        let id = name.strip_prefix(PREFIX);
-        if id.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
+        let id = name.strip_prefix(PREFIX).and_then(|id| id.parse().ok());
+        if id.is_some_and(|id| !leftovers::is_alive(id)) {
             remove(&name);
         }
     }
@@ -168,8 +179,13 @@ fn remove(name: &str) {
 }
 
 fn ip(words: &str) -> Result<(), String> {
-    let output = Command::new("ip").args(words.split(' ')).output();
-    let output = output.map_err(|error| format!("ip: {error}; install iproute2"))?;
+    tool("ip", &words.split(' ').collect::<Vec<_>>())
+}
+
+fn tool(name: &str, words: &[&str]) -> Result<(), String> {
+    let output = Command::new(name).args(words).output();
+    let output = output.map_err(|error| format!("{name}: {error}; install iproute2, coreutils"))?;
     let reason = String::from_utf8_lossy(&output.stderr);
-    output.status.success().then_some(()).ok_or(format!("ip {words}: {}", reason.trim_end()))
+    let failed = || format!("{name} {}: {}", words.join(" "), reason.trim_end());
+    output.status.success().then_some(()).ok_or_else(failed)
 }
