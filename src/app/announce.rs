@@ -39,7 +39,7 @@ pub fn start(transfer: &Arc<Transfer>, tasks: &mut JoinSet<()>) {
 /// Tells one secondary of every change.
 async fn tell(transfer: Arc<Transfer>, secondary: SocketAddr, interval: Duration) {
     let mut generations = transfer.published().generations();
-    let mut complained: Option<Instant> = None;
+    let mut complaints = Complaints::of(secondary);
     let (mut seen, mut told) = (0, None);
     loop {
         let newer = generations.wait_for(|generation| *generation > seen).await;
@@ -54,26 +54,35 @@ async fn tell(transfer: Arc<Transfer>, secondary: SocketAddr, interval: Duration
         }
         told = Some(serial);
         for apex in transfer.apexes() {
-            if let Err(why) = notify(&transfer, apex, secondary).await {
-                transfer.counters().unanswered.fetch_add(1, Ordering::Relaxed);
-                if complained.is_none_or(|last| last.elapsed() >= TELL_INTERVAL) {
-                    complained = Some(Instant::now());
-                    tracing::warn!(
-                        plugin = "transfer",
-                        "secondary {secondary} was not told that {apex} has changed: {why}"
-                    );
+            match notify(&transfer, apex, secondary).await {
+                Ok(()) => complaints.forget(apex),
+                Err(Untold::Refused(rcode)) => {
+                    transfer.counters().declined.fetch_add(1, Ordering::Relaxed);
+                    complaints.refused(apex, rcode);
                 }
-                // It will answer for the others no better; its own refresh brings them all.
-                told = None;
-                break;
+                Err(Untold::Away(why)) => {
+                    transfer.counters().unanswered.fetch_add(1, Ordering::Relaxed);
+                    complaints.away(apex, &why);
+                    // It will not hear of the others either; its own refresh brings them all.
+                    told = None;
+                    break;
+                }
             }
         }
         sleep(interval).await;
     }
 }
 
+/// Why a secondary does not know of a change.
+enum Untold {
+    /// It does not want to. It may serve some of the zones, so the others are told.
+    Refused(Rcode),
+    /// Nobody answers.
+    Away(String),
+}
+
 /// Sends one NOTIFY until it is answered.
-async fn notify(transfer: &Transfer, apex: &Name, secondary: SocketAddr) -> Result<(), String> {
+async fn notify(transfer: &Transfer, apex: &Name, secondary: SocketAddr) -> Result<(), Untold> {
     let mut why = String::new();
     for attempt in 0..TRIES_MAX {
         let begun = Instant::now();
@@ -85,11 +94,55 @@ async fn notify(transfer: &Transfer, apex: &Name, secondary: SocketAddr) -> Resu
                 return Ok(());
             }
             // RFC 1996 §3.6: any answer ends the tries.
-            Ok(rcode) => return Err(format!("it answers {rcode}")),
+            Ok(rcode) => return Err(Untold::Refused(rcode)),
             Err(failure) => why = failure.to_string(),
         }
         // A port that is closed fails at once, and may be open when its program has started.
         tokio::time::sleep_until(until).await;
     }
-    Err(why)
+    Err(Untold::Away(why))
+}
+
+/// What was logged of a secondary, so that it is not logged at each change.
+struct Complaints {
+    secondary: SocketAddr,
+    away: Option<Instant>,
+    /// The zones that it refuses.
+    refused: Vec<Name>,
+}
+
+impl Complaints {
+    fn of(secondary: SocketAddr) -> Self {
+        Self { secondary, away: None, refused: Vec::new() }
+    }
+
+    /// It takes this zone.
+    fn forget(&mut self, apex: &Name) {
+        self.refused.retain(|it| it != apex);
+    }
+
+    /// Once per zone: whoever serves some of the zones answers so each time.
+    fn refused(&mut self, apex: &Name, rcode: Rcode) {
+        if self.refused.contains(apex) {
+            return;
+        }
+        self.refused.push(apex.clone());
+        tracing::warn!(
+            plugin = "transfer",
+            "secondary {} answers {rcode} when it is told that {apex} has changed; unless it \
+             serves that zone, name the zones that it does behind \"transfer\"",
+            self.secondary
+        );
+    }
+
+    fn away(&mut self, apex: &Name, why: &str) {
+        if self.away.is_none_or(|last| last.elapsed() >= TELL_INTERVAL) {
+            self.away = Some(Instant::now());
+            tracing::warn!(
+                plugin = "transfer",
+                "secondary {} was not told that {apex} has changed: {why}",
+                self.secondary
+            );
+        }
+    }
 }

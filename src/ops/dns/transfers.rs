@@ -18,8 +18,9 @@ pub(super) fn write(page: &mut Page<'_, '_>, shared: &Shared) -> fmt::Result {
     for (name, help, counter) in [
         ("mainstay_transfers_cut", "Zone transfers that did not reach their end", &counters.cut),
         ("mainstay_transfer_versions_dropped", "Versions given up", &counters.forgotten),
-        ("mainstay_notifies", "NOTIFY that were answered", &counters.notified),
-        ("mainstay_notifies_unanswered", "NOTIFY that nobody took", &counters.unanswered),
+        ("mainstay_notifies", "NOTIFY that were taken", &counters.notified),
+        ("mainstay_notifies_refused", "NOTIFY that were refused", &counters.declined),
+        ("mainstay_notifies_unanswered", "NOTIFY that nobody answered", &counters.unanswered),
     ] {
         let value = Value::Counter(counter.load(Ordering::Relaxed));
         page.family(name, help, [(vec![], value)])?;

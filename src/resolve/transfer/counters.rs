@@ -27,6 +27,8 @@ pub struct Counters {
     pub forgotten: AtomicU64,
     /// NOTIFY messages that were answered.
     pub notified: AtomicU64,
+    /// NOTIFY messages that were answered with a refusal.
+    pub declined: AtomicU64,
     /// NOTIFY messages that nobody answered after all tries.
     pub unanswered: AtomicU64,
 }
