@@ -8,11 +8,13 @@ use super::Error;
 use super::parts::Parts;
 use crate::corefile::{Corefile, ServerBlock};
 use crate::forward::LoopProbe;
+use crate::resolve::config::TransferConfig;
 use crate::resolve::errors::ErrorLog;
 use crate::resolve::external::External;
 use crate::resolve::kubernetes::Kubernetes;
 use crate::resolve::plan::{Block, Plan, Port, Zoned};
 use crate::resolve::step::Step;
+use crate::wire::Name;
 
 /// What a compilation needs besides the Corefile.
 pub struct Setting {
@@ -91,7 +93,11 @@ fn block(
         steps.push(Step::Kubernetes(shown()));
         for (index, transfer) in server.transfer.iter().enumerate() {
             let place = place("transfer", index);
-            transfers.push(parts.transfer(old, place, transfer, &config.zones, shown()));
+            let is_its = |apex: &&Name| {
+                TransferConfig::covering(&server.transfer, apex.as_ref()) == Some(index)
+            };
+            let apexes = config.zones.iter().filter(is_its).cloned().collect();
+            transfers.push(parts.transfer(old, place, transfer, apexes, shown()));
         }
     }
     if let Some(config) = &server.cache {

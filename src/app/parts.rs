@@ -74,12 +74,9 @@ impl Parts {
         old: &Self,
         place: String,
         config: &TransferConfig,
-        served: &[Name],
+        apexes: Vec<Name>,
         kubernetes: Kubernetes,
     ) -> Arc<Transfer> {
-        let is_covered =
-            |apex: &&Name| config.zones.iter().any(|zone| apex.as_ref().is_within(zone.as_ref()));
-        let apexes: Vec<Name> = served.iter().filter(is_covered).cloned().collect();
         let known = old
             .transfers
             .iter()

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::cluster::config::{Fallthrough, primary_zone};
-use crate::wire::Name;
+use crate::wire::{Name, NameRef};
 
 /// Default and largest `servfail` duration (RFC 9520 §3.2: at most 5 minutes).
 pub const SERVFAIL_DEFAULT: Duration = Duration::from_secs(5);
@@ -98,6 +98,31 @@ pub struct TransferConfig {
     pub to: Vec<SocketAddr>,
     /// The address that NOTIFY comes from; without it the host chooses.
     pub source: Option<IpAddr>,
+}
+
+impl TransferConfig {
+    /// The directive of a block that is for this zone, by its number: the one with the longest zone
+    /// above it, and of two that are equal the first, as in CoreDNS. It says who may ask, and who
+    /// is told.
+    pub fn covering<'c>(
+        all: impl IntoIterator<Item = &'c Self>,
+        zone: NameRef<'_>,
+    ) -> Option<usize> {
+        let mut best = None;
+        for (number, config) in all.into_iter().enumerate() {
+            let length = config.covers(zone);
+            if length > best.map(|(length, _)| length) {
+                best = length.map(|length| (length, number));
+            }
+        }
+        best.map(|(_, number)| number)
+    }
+
+    /// The length of its longest zone above this one.
+    fn covers(&self, zone: NameRef<'_>) -> Option<usize> {
+        let zones = self.zones.iter().filter(|own| zone.is_within(own.as_ref()));
+        zones.map(|own| own.octets().len()).max()
+    }
 }
 
 /// One `errors` directive.

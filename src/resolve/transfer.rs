@@ -110,12 +110,6 @@ impl Transfer {
         message
     }
 
-    /// How well this directive covers a name: the length of its longest zone above it.
-    fn covers(&self, query: &Query<'_>) -> Option<usize> {
-        let zones = self.config.zones.iter().filter(|zone| query.name().is_within(zone.as_ref()));
-        zones.map(|zone| zone.octets().len()).max()
-    }
-
     /// Answers a request, or begins to.
     fn answer(
         &self,
@@ -196,12 +190,12 @@ impl Block {
             reply.set_rcode(Rcode::BADVERS);
             return None;
         }
-        // Of two that cover a name equally well the first counts, as in CoreDNS.
-        let covering = self.transfers.iter().rev().filter_map(|it| Some((it.covers(query)?, it)));
-        let Some((_, transfer)) = covering.max_by_key(|(length, _)| *length) else {
+        let configs = self.transfers.iter().map(|transfer| &transfer.config);
+        let Some(number) = TransferConfig::covering(configs, query.name()) else {
             reply.set_rcode(Rcode::REFUSED);
             return None;
         };
+        let transfer = &self.transfers[number];
         match transfer.answer(query, client, reply) {
             Ok(stream) => stream,
             Err(refusal) => {

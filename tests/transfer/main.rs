@@ -47,6 +47,11 @@ fn skips(programs: &[&str]) -> bool {
 
 /// A server that shows `cluster` and lets these addresses have it.
 fn primary(cluster: &Cluster, to: &str) -> Server {
+    primary_with(cluster, &format!("transfer {{\n        to {to}\n    }}"))
+}
+
+/// A server that shows `cluster`, with these `transfer` directives.
+fn primary_with(cluster: &Cluster, directives: &str) -> Server {
     let ports = Ports::free();
     let Ports { dns, ready, metrics, .. } = ports;
     let corefile = format!(
@@ -58,9 +63,7 @@ fn primary(cluster: &Cluster, to: &str) -> Server {
         manifests {}
         ttl 7
     }}
-    transfer {{
-        to {to}
-    }}
+    {directives}
 }}
 ",
         ZONES.join(" "),

@@ -8,7 +8,7 @@ use hickory_proto::rr::{RData, RecordType};
 use crate::asker::{CHANGE_MAX, eventually};
 use crate::cluster::{CHANGES, Cluster};
 use crate::server::Server;
-use crate::{ZONES, primary};
+use crate::{ZONES, primary, primary_with};
 
 /// A secondary that does what the test says.
 struct Scripted(UdpSocket);
@@ -94,4 +94,26 @@ fn each_zone_is_told_until_that_is_answered_and_again_when_something_changes() {
         complaint.contains("answers NOTAUTH when it is told that cluster.local."),
         "{complaint}"
     );
+}
+
+#[test]
+fn who_is_told_of_a_zone_is_who_may_have_it() {
+    let (all, one) = (Scripted::new(), Scripted::new());
+    let cluster = Cluster::new(3);
+    let directives = format!(
+        "transfer {{\n to {}\n}}\ntransfer {} {{\n to {}\n}}",
+        all.address(),
+        ZONES[0],
+        one.address()
+    );
+    let _server = primary_with(&cluster, &directives);
+    for (secondary, zone) in [(&all, ZONES[1]), (&one, ZONES[0])] {
+        let notice = secondary.receive();
+        assert_eq!(read(&notice.0).0, zone);
+        secondary.answer(notice, ResponseCode::NoError);
+    }
+    cluster.write(CHANGES[1]);
+    for (secondary, zone) in [(&all, ZONES[1]), (&one, ZONES[0])] {
+        assert_eq!(read(&secondary.receive().0).0, zone, "the next is of the same zone");
+    }
 }
