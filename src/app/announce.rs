@@ -1,24 +1,22 @@
 //! Tells secondaries that the cluster has changed: NOTIFY (RFC 1996).
 //!
 //! One task per secondary, so that one that is away delays nobody. A change on an idle server is
-//! told at once; under churn a secondary is told once per interval, and what comes in between is
-//! told together.
+//! told at once; under churn a secondary is told when another copy is handed out, and what came in
+//! between is told together.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
+use crate::cluster::zone::Zone;
 use crate::forward;
 use crate::resolve::transfer::Transfer;
 use crate::wire::{Name, Rcode};
 
-/// Least time between two NOTIFY to one secondary, for each secondary that there is. A serial is
-/// given out for each transfer, and serials must not outrun the seconds that they count.
-pub const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
 /// Times that a NOTIFY is sent until it is answered (RFC 1996 §3.6).
 pub const TRIES_MAX: u32 = 5;
 /// Time for the answer to the first; doubled for each further one.
@@ -29,47 +27,55 @@ const TELL_INTERVAL: Duration = Duration::from_secs(60);
 /// Starts the tasks of one directive. They end with `tasks`.
 pub fn start(transfer: &Arc<Transfer>, tasks: &mut JoinSet<()>) {
     transfer.begin();
-    let secondaries = &transfer.config.to;
-    let interval = NOTIFY_INTERVAL * secondaries.len() as u32;
-    for secondary in secondaries {
-        tasks.spawn(tell(transfer.clone(), *secondary, interval));
+    for secondary in &transfer.config.to {
+        tasks.spawn(tell(transfer.clone(), *secondary));
     }
 }
 
 /// Tells one secondary of every change.
-async fn tell(transfer: Arc<Transfer>, secondary: SocketAddr, interval: Duration) {
+async fn tell(transfer: Arc<Transfer>, secondary: SocketAddr) {
     let mut generations = transfer.published().generations();
     let mut complaints = Complaints::of(secondary);
-    let (mut seen, mut told) = (0, None);
+    let mut seen = 0;
     loop {
         let newer = generations.wait_for(|generation| *generation > seen).await;
         // The sender lives as long as the Published that `transfer` holds.
         let Ok(newest) = newer.map(|generation| *generation) else { return };
-        seen = newest;
-        let serial = transfer.published().zone().serial;
-        // Nobody has a copy of what came before under this serial, so there is nothing to fetch
-        // that a secondary was not told of.
-        if told == Some(serial) {
-            continue;
+        // Whoever is told comes at once, and must not get what was handed out before.
+        while let Some(at) = transfer.published().next_copy(Instant::now().into_std()) {
+            sleep_until(at.into()).await;
         }
-        told = Some(serial);
-        for apex in transfer.apexes() {
-            match notify(&transfer, apex, secondary).await {
-                Ok(()) => complaints.forget(apex),
-                Err(Untold::Refused(rcode)) => {
-                    transfer.counters().declined.fetch_add(1, Ordering::Relaxed);
-                    complaints.refused(apex, rcode);
-                }
-                Err(Untold::Away(why)) => {
-                    transfer.counters().unanswered.fetch_add(1, Ordering::Relaxed);
-                    complaints.away(apex, &why);
-                    // It will not hear of the others either; its own refresh brings them all.
-                    told = None;
-                    break;
-                }
+        let Some(zone) = transfer.offered(Instant::now().into_std()) else {
+            // What will be offered has another generation.
+            seen = newest;
+            continue;
+        };
+        seen = zone.generation;
+        tell_of(&transfer, &zone, &mut complaints).await;
+    }
+}
+
+/// Tells a secondary that this Zone can be had.
+async fn tell_of(transfer: &Transfer, zone: &Arc<Zone>, complaints: &mut Complaints) {
+    let counters = transfer.counters();
+    for apex in transfer.apexes() {
+        let notice = transfer.notice(apex, zone);
+        match notify(&notice, transfer.config.source, complaints.secondary).await {
+            Ok(()) => {
+                counters.notified.fetch_add(1, Ordering::Relaxed);
+                complaints.forget(apex);
+            }
+            Err(Untold::Refused(rcode)) => {
+                counters.declined.fetch_add(1, Ordering::Relaxed);
+                complaints.refused(apex, rcode);
+            }
+            Err(Untold::Away(why)) => {
+                counters.unanswered.fetch_add(1, Ordering::Relaxed);
+                complaints.away(apex, &why);
+                // It will not hear of the others either; its own refresh brings them all.
+                return;
             }
         }
-        sleep(interval).await;
     }
 }
 
@@ -82,23 +88,23 @@ enum Untold {
 }
 
 /// Sends one NOTIFY until it is answered.
-async fn notify(transfer: &Transfer, apex: &Name, secondary: SocketAddr) -> Result<(), Untold> {
+async fn notify(
+    notice: &[u8],
+    source: Option<IpAddr>,
+    secondary: SocketAddr,
+) -> Result<(), Untold> {
     let mut why = String::new();
     for attempt in 0..TRIES_MAX {
         let begun = Instant::now();
         let until = begun + FIRST_TIMEOUT * 2u32.pow(attempt);
-        let notice = transfer.notice(apex);
-        match forward::notify(&notice, transfer.config.source, secondary, until).await {
-            Ok(Rcode::NOERROR) => {
-                transfer.counters().notified.fetch_add(1, Ordering::Relaxed);
-                return Ok(());
-            }
+        match forward::notify(notice, source, secondary, until).await {
+            Ok(Rcode::NOERROR) => return Ok(()),
             // RFC 1996 §3.6: any answer ends the tries.
             Ok(rcode) => return Err(Untold::Refused(rcode)),
             Err(failure) => why = failure.to_string(),
         }
         // A port that is closed fails at once, and may be open when its program has started.
-        tokio::time::sleep_until(until).await;
+        sleep_until(until).await;
     }
     Err(Untold::Away(why))
 }

@@ -206,7 +206,7 @@ async fn keep(shared: Shared, mut changes: Receiver<Change>) {
             triggers.extend(trigger(&change).filter(|_| was_synced));
             index.take(change);
         }
-        if let Some(zone) = publish(&mut index, &shared.published) {
+        if let Some(zone) = publish(&mut index, &shared.published, now_unix_s()) {
             let services = zone.service_count();
             if !was_synced {
                 tracing::info!(plugin = "kubernetes", services, "cluster is known");
@@ -220,9 +220,9 @@ async fn keep(shared: Shared, mut changes: Receiver<Change>) {
 }
 
 /// Publishes what has changed.
-fn publish(index: &mut Index, published: &Published) -> Option<Arc<Zone>> {
+fn publish(index: &mut Index, published: &Published, now_unix_s: u32) -> Option<Arc<Zone>> {
     let last = index.zone().serial;
-    let mut zone = index.publish(now_unix_s())?;
+    let mut zone = index.publish(now_unix_s)?;
     if published.take_copied() && zone.serial == last {
         zone = index.renumber();
     }
@@ -267,6 +267,7 @@ mod tests {
     use super::*;
     use crate::cluster::index::tests::{empty_index, list};
     use crate::cluster::object::Kind;
+    use crate::cluster::published::COPY_INTERVAL;
     use crate::wire::serial::is_newer;
 
     /// A cluster that nothing is told of, and what it shares.
@@ -323,13 +324,16 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
+    /// The clock when [`begun`] begins.
+    const BEGIN_S: u32 = 1_700_000_000;
+
     /// An Index that was published once, as [`keep`] has it.
     fn begun() -> (Index, Published) {
-        let published = Published::after(now_unix_s().wrapping_sub(UNKNOWN_AGE_S));
+        let published = Published::after(BEGIN_S.wrapping_sub(UNKNOWN_AGE_S));
         let mut index = empty_index();
         index.keep_serials();
         list(&mut index, []);
-        publish(&mut index, &published).unwrap();
+        publish(&mut index, &published, BEGIN_S).unwrap();
         (index, published)
     }
 
@@ -342,20 +346,41 @@ mod tests {
         let (mut index, published) = begun();
         for n in 0..100 {
             change(&mut index, n);
-            publish(&mut index, &published).unwrap();
+            publish(&mut index, &published, BEGIN_S).unwrap();
         }
-        // One step was for those who may have had a copy of what an older process published.
-        let newest = now_unix_s().wrapping_add(1);
-        assert!(!is_newer(published.zone().serial, newest), "{newest}");
+        assert_eq!(published.zone().serial, BEGIN_S);
+    }
+
+    /// What three zones, each asked for by a secondary and by pollers that never rest, cost in
+    /// serials: each asks between any two of 100 changes per second.
+    #[test]
+    fn however_many_ask_for_copies_serials_keep_to_the_clock() {
+        const ASKERS: u64 = 9;
+        let (mut index, published) = begun();
+        let begin = std::time::Instant::now();
+        for n in 0..3_000u64 {
+            let now_s = BEGIN_S + n as u32 / 100;
+            for asker in 0..ASKERS {
+                let now = begin + Duration::from_micros(n * 10_000 + asker * 1_000);
+                let copy = published.copy(now);
+                assert!(!is_newer(copy.serial, published.zone().serial));
+            }
+            change(&mut index, n as usize);
+            publish(&mut index, &published, now_s).unwrap();
+            let ahead = published.zone().serial.wrapping_sub(now_s) as i32;
+            assert!((0..=1).contains(&ahead), "{ahead} s ahead at change {n}");
+        }
     }
 
     #[test]
     fn what_somebody_has_a_copy_of_never_changes_under_its_serial() {
         let (mut index, published) = begun();
+        let begin = std::time::Instant::now();
         for n in 0..100 {
-            let copy = published.copy();
-            change(&mut index, n);
-            let next = publish(&mut index, &published).unwrap();
+            let copy = published.copy(begin + COPY_INTERVAL * n);
+            assert_eq!(copy.generation, published.generation(), "the newest");
+            change(&mut index, n as usize);
+            let next = publish(&mut index, &published, BEGIN_S).unwrap();
             assert!(is_newer(next.serial, copy.serial));
             assert_eq!(published.zone().serial, next.serial);
         }
@@ -370,7 +395,7 @@ mod tests {
             sender.send(Change::ListEnd(kind)).await.unwrap();
         }
         cluster.published.synced().await;
-        let before = cluster.published.copy();
+        let before = cluster.published.copy(std::time::Instant::now());
         cluster.published.renew();
         let mut generations = cluster.published.generations();
         generations.wait_for(|generation| *generation > before.generation).await.unwrap();

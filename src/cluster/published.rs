@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::zone::Zone;
+
+/// How long everybody who keeps a copy gets the same one. A copy costs a serial, and serials must
+/// not outrun the seconds that they count: after a restart ours would be old to every secondary.
+pub const COPY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The newest Zone. One task stores, everybody loads, nobody waits for the other.
 pub struct Published {
@@ -15,6 +21,8 @@ pub struct Published {
     is_stale: AtomicBool,
     /// Whether somebody got a copy of a Zone with the newest serial.
     is_copied: AtomicBool,
+    /// The last copy, and since when it is handed out.
+    copy: Mutex<Option<(Instant, Arc<Zone>)>>,
     /// Somebody shows the Zone in another way, and so needs another serial.
     renewal: Notify,
 }
@@ -32,6 +40,7 @@ impl Published {
             zone,
             generation: watch::Sender::new(0),
             is_copied: AtomicBool::new(true),
+            copy: Mutex::default(),
             is_stale: AtomicBool::new(false),
             renewal: Notify::new(),
         }
@@ -46,6 +55,9 @@ impl Published {
     pub fn store(&self, zone: Arc<Zone>) {
         let generation = zone.generation;
         self.zone.store(zone);
+        // Nobody gets it any more, so it need not stay in memory.
+        let now = Instant::now();
+        self.copy.lock().take_if(|(at, _)| !is_current(*at, now));
         self.generation.send_replace(generation);
     }
 
@@ -65,11 +77,26 @@ impl Published {
         self.is_stale.swap(is_stale, Relaxed)
     }
 
-    /// The newest Zone for somebody who keeps a copy: from now on a change needs a new serial.
-    pub fn copy(&self) -> Arc<Zone> {
+    /// A Zone for somebody who keeps a copy: from then on a change needs a new serial. It is the
+    /// newest one, unless another was handed out within [`COPY_INTERVAL`]; so all copies together
+    /// cost one serial in that time, whoever asks how often.
+    pub fn copy(&self, now: Instant) -> Arc<Zone> {
+        let mut copy = self.copy.lock();
+        if let Some((_, last)) = copy.as_ref().filter(|(at, _)| is_current(*at, now)) {
+            return last.clone();
+        }
         // Before the look, so that whoever stores after it sees the mark. See `take_copied`.
         self.is_copied.store(true, Ordering::SeqCst);
-        self.zone.load_full()
+        let zone = self.zone.load_full();
+        *copy = Some((now, zone.clone()));
+        zone
+    }
+
+    /// When the newest Zone can be copied, if that is not now.
+    pub fn next_copy(&self, now: Instant) -> Option<Instant> {
+        let copy = self.copy.lock();
+        let (at, last) = copy.as_ref().filter(|(at, _)| is_current(*at, now))?;
+        (last.generation != self.zone.load().generation).then(|| *at + COPY_INTERVAL)
     }
 
     /// Whether somebody got a copy since this was last asked. Whoever publishes asks before and
@@ -117,6 +144,11 @@ impl Published {
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = generation.wait_for(|generation| *generation > seen).await;
     }
+}
+
+/// Whether a copy that was made then is still the one that everybody gets.
+fn is_current(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < COPY_INTERVAL
 }
 
 impl Default for Published {

@@ -72,7 +72,7 @@ pub fn answer_now(
     let verdict = match block {
         Some(number) if query.is_transfer() && !port.block(number).transfers.is_empty() => {
             let author = Author::Kubernetes;
-            if let Some(stream) = port.block(number).transfer(&query, client, &mut reply) {
+            if let Some(stream) = port.block(number).transfer(&query, client, now, &mut reply) {
                 let served = Served { block, author, ..client.asks(&query) };
                 return Now::Stream { served, stream: Box::new(stream) };
             }

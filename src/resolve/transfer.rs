@@ -15,8 +15,8 @@ mod stream;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
-use arc_swap::Guard;
 use parking_lot::Mutex;
 
 pub use counters::{Counters, Kind, Refusal, Shared, TRANSFERS_MAX};
@@ -95,10 +95,23 @@ impl Transfer {
         &self.shared.counters
     }
 
-    /// A NOTIFY message for one zone, with id 0 and the newest SOA (RFC 1996 §3.7).
-    pub fn notice(&self, apex: &Name) -> Vec<u8> {
-        let zone = Guard::into_inner(self.published().zone());
-        let soa = self.version(zone, apex).soa();
+    /// The Zone that is handed out now. `None` while the cluster is not known, or has no serial yet
+    /// for the way that it is shown.
+    pub fn offered(&self, now: Instant) -> Option<Arc<Zone>> {
+        let begun = self.begun.get()?;
+        let is_right = |zone: &Zone| {
+            zone.is_synced && begun.is_none_or(|old| serial::is_newer(zone.serial, old))
+        };
+        // What must not be handed out must not be what everybody gets for a while.
+        if !is_right(&self.published().zone()) {
+            return None;
+        }
+        Some(self.published().copy(now)).filter(|zone| is_right(zone))
+    }
+
+    /// A NOTIFY message for one zone, with id 0 and its SOA (RFC 1996 §3.7).
+    pub fn notice(&self, apex: &Name, zone: &Arc<Zone>) -> Vec<u8> {
+        let soa = self.version(zone.clone(), apex).soa();
         let mut message = vec![0, 0, NOTIFY, 0, 0, 1, 0, 1, 0, 0, 0, 0];
         message.extend_from_slice(apex.octets());
         message.extend_from_slice(&[0, RecordType::SOA.0 as u8, 0, Class::IN.0 as u8]);
@@ -115,6 +128,7 @@ impl Transfer {
         &self,
         query: &Query<'_>,
         client: Client,
+        now: Instant,
         reply: &mut Reply<'_>,
     ) -> Result<Option<Stream>, Refusal> {
         if !self.config.lets(client.address) {
@@ -130,10 +144,9 @@ impl Transfer {
         if is_ixfr && known.is_none() {
             return Err(Refusal::Malformed);
         }
-        let newest = Guard::into_inner(self.published().zone());
-        let newest = self.version(newest, apex);
-        let has_begun = self.begun.get().is_some_and(|old| *old != Some(newest.zone.serial));
-        if !has_begun || !newest.is_known() {
+        let offered = self.offered(now).ok_or(Refusal::NotReady)?;
+        let newest = self.version(offered, apex);
+        if !newest.is_known() {
             return Err(Refusal::NotReady);
         }
         let is_newer = known.is_none_or(|known| serial::is_newer(newest.zone.serial, known));
@@ -146,26 +159,23 @@ impl Transfer {
         }
         let place = self.shared.place().ok_or(Refusal::Busy)?;
         let holder = Holder { address: client.address, apex: apex.clone() };
-        let (records, kind) = self.records(holder, known.filter(|_| is_ixfr));
+        let (records, kind) = self.records(newest, holder, known.filter(|_| is_ixfr));
         self.shared.counters.count_sent(kind);
         Ok(Some(Stream::new(query, records, place)))
     }
 
     /// What a secondary gets that has the version `known`, or none.
-    fn records(&self, holder: Holder, known: Option<u32>) -> (Records, Kind) {
-        let apex = holder.apex.clone();
-        let (old, new) = {
+    fn records(&self, new: Version, holder: Holder, known: Option<u32>) -> (Records, Kind) {
+        let old = {
             let mut journal = self.journal.lock();
             let old = known.and_then(|serial| journal.find(serial, &holder));
-            let new = self.published().copy();
             let forgotten = journal.dropped;
-            journal.note(&new, holder);
+            journal.note(&new.zone, holder);
             let forgotten = journal.dropped - forgotten;
             self.shared.counters.forgotten.fetch_add(forgotten, Ordering::Relaxed);
-            (old, new)
+            old
         };
-        let new = self.version(new, &apex);
-        let old = old.map(|old| self.version(old, &apex));
+        let old = old.map(|old| self.version(old, &new.apex));
         match old.and_then(|old| new.clone().changes_since(old)) {
             Some(changes) => (changes, Kind::Ixfr),
             None if known.is_some() => (new.whole(), Kind::IxfrWhole),
@@ -184,6 +194,7 @@ impl Block {
         &self,
         query: &Query<'_>,
         client: Client,
+        now: Instant,
         reply: &mut Reply<'_>,
     ) -> Option<Stream> {
         if query.edns.is_some_and(|edns| edns.version > 0) {
@@ -196,7 +207,7 @@ impl Block {
             return None;
         };
         let transfer = &self.transfers[number];
-        match transfer.answer(query, client, reply) {
+        match transfer.answer(query, client, now, reply) {
             Ok(stream) => stream,
             Err(refusal) => {
                 transfer.counters().count_refused(refusal);

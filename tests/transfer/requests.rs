@@ -9,7 +9,7 @@ use hickory_proto::rr::RData;
 use mainstay::cluster::config::{Config, Fallthrough, Pods, Scope, Source};
 use mainstay::cluster::index::Index;
 use mainstay::cluster::object::{Change, Object, ObjectKey, Role, Service};
-use mainstay::cluster::published::Published;
+use mainstay::cluster::published::{COPY_INTERVAL, Published};
 use mainstay::cluster::zone::Zone;
 use mainstay::resolve::config::TransferConfig;
 use mainstay::resolve::kubernetes::Kubernetes;
@@ -30,6 +30,8 @@ struct World {
     published: Arc<Published>,
     port: Port,
     shared: Arc<Shared>,
+    /// When requests come.
+    now: Instant,
 }
 
 /// What a request got.
@@ -68,7 +70,8 @@ impl World {
         let tally = || Arc::new(Tally::new("dns://:53".into(), ".".into(), 1));
         let zoned = Zoned { zone: Name::root(), block: Arc::new(block), tally: tally() };
         let index = Index::after(&Zone::unsynced(), &Scope::default());
-        Self { index, published, port: Port::new(53, vec![zoned], tally()), shared }
+        let (port, now) = (Port::new(53, vec![zoned], tally()), Instant::now());
+        Self { index, published, port, shared, now }
     }
 
     /// Lists a cluster of so many Services.
@@ -89,13 +92,14 @@ impl World {
     fn change(&mut self, change: Change, now_unix_s: u32) {
         self.index.take(change);
         self.publish(now_unix_s);
+        self.now += COPY_INTERVAL;
     }
 
     fn ask(&self, request: &[u8], proto: Proto, from: [u8; 4]) -> Result<Message, Box<Stream>> {
         let client = Client { proto, address: IpAddr::from(from) };
         let mut out = vec![0; TCP_MAX];
         let mut desk = Desk::small();
-        match answer_now(&self.port, request, client, Instant::now(), &mut desk, &mut out) {
+        match answer_now(&self.port, request, client, self.now, &mut desk, &mut out) {
             Now::Send { served, .. } => Ok(Message::from_vec(&out[..served.reply_bytes]).unwrap()),
             Now::Stream { stream, .. } => Err(stream),
             Now::Later(_) | Now::Ignore => panic!("a transfer is answered at once"),
@@ -200,6 +204,20 @@ fn a_secondary_gets_what_changed_since_it_was_there() {
     assert_eq!(world.transfer(&ixfr(9), PEER).serials(), [9], "nothing is newer");
     assert_eq!(world.transfer(&ixfr(10), PEER).serials(), [9], "we are older");
     assert_eq!(world.transfer(&ixfr(8), PEER).serials(), [9, 9], "nobody got that one");
+}
+
+#[test]
+fn who_comes_within_a_second_gets_what_others_got_and_the_rest_later() {
+    let mut world = World::new(true).with_services(5);
+    world.transfer(&axfr(APEX), PEER);
+    let begin = world.now;
+    world.change(service(3, 2), 8);
+    world.now = begin + COPY_INTERVAL / 2;
+    assert_eq!(world.transfer(&axfr(APEX), STRANGER).serials(), [7, 7]);
+    assert_eq!(world.transfer(&ixfr(7), PEER).serials(), [7], "nothing else is handed out yet");
+    world.now = begin + COPY_INTERVAL;
+    assert_eq!(world.transfer(&ixfr(7), PEER).serials(), [8, 7, 8, 8]);
+    assert_eq!(world.transfer(&ixfr(7), STRANGER).serials(), [8, 7, 8, 8]);
 }
 
 #[test]
