@@ -158,7 +158,8 @@ impl Transfer {
             return Ok(None);
         }
         let place = self.shared.place().ok_or(Refusal::Busy)?;
-        let holder = Holder { address: client.address, apex: apex.clone() };
+        let is_listed = self.config.lists(client.address);
+        let holder = Holder { address: client.address, apex: apex.clone(), is_listed };
         let (records, kind) = self.records(newest, holder, known.filter(|_| is_ixfr));
         self.shared.counters.count_sent(kind);
         Ok(Some(Stream::new(query, records, place)))
@@ -224,6 +225,11 @@ impl Block {
 impl TransferConfig {
     /// Whether a client at this address may have the zones.
     fn lets(&self, address: IpAddr) -> bool {
-        self.to_anybody || self.to.iter().any(|peer| peer.ip() == address)
+        self.to_anybody || self.lists(address)
+    }
+
+    /// Whether this address is named.
+    fn lists(&self, address: IpAddr) -> bool {
+        self.to.iter().any(|peer| peer.ip() == address)
     }
 }
