@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-pub use counters::{Counters, Kind, Refusal, Shared, TRANSFERS_MAX};
+pub use counters::{Counters, Kind, PER_PEER_MAX, Refusal, Shared, TRANSFERS_MAX};
 pub use stream::{MESSAGE_MAX, Stream};
 
 use super::config::TransferConfig;
@@ -157,7 +157,7 @@ impl Transfer {
             self.shared.counters.count_sent(Kind::Soa);
             return Ok(None);
         }
-        let place = self.shared.place().ok_or(Refusal::Busy)?;
+        let place = self.shared.place(client.address).ok_or(Refusal::Busy)?;
         let is_listed = self.config.lists(client.address);
         let holder = Holder { address: client.address, apex: apex.clone(), is_listed };
         let (records, kind) = self.records(newest, holder, known.filter(|_| is_ixfr));

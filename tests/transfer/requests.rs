@@ -17,7 +17,9 @@ use mainstay::resolve::now::{Client, Now, answer_now};
 use mainstay::resolve::plan::{Block, Port, Zoned};
 use mainstay::resolve::step::Desk;
 use mainstay::resolve::tally::{Proto, Tally};
-use mainstay::resolve::transfer::{MESSAGE_MAX, Shared, Stream, TRANSFERS_MAX, Transfer};
+use mainstay::resolve::transfer::{
+    MESSAGE_MAX, PER_PEER_MAX, Shared, Stream, TRANSFERS_MAX, Transfer,
+};
 use mainstay::wire::{Name, RecordType, TCP_MAX, message};
 
 const APEX: &str = "cluster.local.";
@@ -285,15 +287,22 @@ fn a_cluster_that_is_not_known_is_not_transferred() {
 #[test]
 fn transfers_under_way_are_bounded_and_keep_their_zone() {
     let mut world = World::new(true).with_services(5);
-    let begin = |world: &World| world.ask(&axfr(APEX), Proto::Tcp, PEER).err();
-    let mut streams: Vec<_> = (0..TRANSFERS_MAX).map(|_| begin(&world).unwrap()).collect();
-    assert_eq!(code(world.ask(&axfr(APEX), Proto::Tcp, PEER)), ResponseCode::Refused);
-    assert_eq!((world.refused("busy"), world.shared.under_way()), (1, TRANSFERS_MAX));
+    let begin = |world: &World, peer| world.ask(&axfr(APEX), Proto::Tcp, peer).err();
+    let peers = |n: usize| [192, 0, 2, 1 + (n / PER_PEER_MAX) as u8];
+    let mut streams = Vec::new();
+    for n in 0..TRANSFERS_MAX {
+        assert!(n % PER_PEER_MAX > 0 || n == 0 || begin(&world, peers(n - 1)).is_none(), "{n}");
+        streams.push(begin(&world, peers(n)).expect("others have a place"));
+    }
+    let refused = world.refused("busy");
+    assert_eq!(refused as usize, TRANSFERS_MAX / PER_PEER_MAX - 1, "one too many of one peer");
+    assert_eq!(code(world.ask(&axfr(APEX), Proto::Tcp, [192, 0, 2, 99])), ResponseCode::Refused);
+    assert_eq!((world.refused("busy"), world.shared.under_way()), (refused + 1, TRANSFERS_MAX));
     world.change(service(3, 2), 8);
     let first = streams[0].next_message().map(|octets| Message::from_vec(octets).unwrap());
     assert_eq!(Got { messages: first.into_iter().collect(), longest: 0 }.serials(), [7, 7]);
     drop(streams);
     let cut = world.shared.counters.cut.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(cut, TRANSFERS_MAX as u64, "none of them came to its end");
-    assert!(begin(&world).is_some());
+    assert!(begin(&world, PEER).is_some());
 }

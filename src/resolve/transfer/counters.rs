@@ -1,18 +1,22 @@
 //! What the transfers of all directives share: places, and what they came to.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
 
 use crate::wire::Rcode;
 
 /// Transfers under way, over all secondaries. Each holds one message and the records of one name.
-pub const TRANSFERS_MAX: usize = 8;
+pub const TRANSFERS_MAX: usize = 16;
+/// Transfers under way of one address, so that one that reads slowly leaves places for others.
+pub const PER_PEER_MAX: usize = 4;
 
 /// What all directives of the process share: the places for transfers, and the counters.
 pub struct Shared {
-    places: Arc<Semaphore>,
+    /// Who has a place.
+    peers: Mutex<Vec<IpAddr>>,
     pub counters: Counters,
 }
 
@@ -55,7 +59,7 @@ pub enum Refusal {
     Udp,
     /// There is no such zone here.
     Zone,
-    /// [`TRANSFERS_MAX`] are under way.
+    /// [`TRANSFERS_MAX`] are under way, or [`PER_PEER_MAX`] of this peer.
     Busy,
     /// The cluster is not known yet, or has no serial yet for the way that it is shown.
     NotReady,
@@ -66,26 +70,30 @@ pub enum Refusal {
 /// The place of one transfer, given back when it ends.
 pub(super) struct Place {
     shared: Arc<Shared>,
+    peer: IpAddr,
     has_ended: bool,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Shared {
     /// Places for [`TRANSFERS_MAX`] transfers.
     pub fn new() -> Self {
-        let places = Arc::new(Semaphore::new(TRANSFERS_MAX));
-        Self { places, counters: Counters::default() }
+        Self { peers: Mutex::default(), counters: Counters::default() }
     }
 
-    /// A place for one more transfer, if there is one.
-    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
-        let permit = self.places.clone().try_acquire_owned().ok()?;
-        Some(Place { shared: self.clone(), has_ended: false, _permit: permit })
+    /// A place for one more transfer of this peer, if there is one.
+    pub(super) fn place(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let mut peers = self.peers.lock();
+        let own = peers.iter().filter(|it| **it == peer).count();
+        if peers.len() >= TRANSFERS_MAX || own >= PER_PEER_MAX {
+            return None;
+        }
+        peers.push(peer);
+        Some(Place { shared: self.clone(), peer, has_ended: false })
     }
 
     /// Transfers under way.
     pub fn under_way(&self) -> usize {
-        TRANSFERS_MAX - self.places.available_permits()
+        self.peers.lock().len()
     }
 }
 
@@ -104,6 +112,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let mut peers = self.shared.peers.lock();
+        if let Some(at) = peers.iter().position(|it| *it == self.peer) {
+            peers.swap_remove(at);
+        }
         if !self.has_ended {
             self.shared.counters.cut.fetch_add(1, Ordering::Relaxed);
         }
