@@ -16,6 +16,7 @@ use mainstay::listen::{Exchange, Listening};
 use mainstay::resolve::flight::Flights;
 use mainstay::resolve::now::Lane;
 use mainstay::resolve::step::Forwarding;
+use mainstay::resolve::transfer::Shared;
 use mainstay::wire::{Name, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
@@ -27,7 +28,7 @@ mod plan;
 #[path = "support/upstream.rs"]
 mod upstream;
 
-use plan::{Fixture, PORT, fixture};
+use plan::{Fixture, PORT, fixture, fixture_to_all};
 use upstream::LoopbackUpstream;
 
 /// Longest that a test waits for what must come.
@@ -46,7 +47,10 @@ struct Serving {
 impl Serving {
     /// Listens on `address` with two workers; other names are asked of `upstream`.
     fn on(address: &str, upstream: Option<SocketAddr>) -> Self {
-        let fixture = fixture(10, upstream.map(forwarding));
+        Self::of(address, fixture(10, upstream.map(forwarding)))
+    }
+
+    fn of(address: &str, fixture: Fixture) -> Self {
         let exchange = Exchange::new(fixture.plan.clone(), Handle::current());
         let listening = Listening::open(&exchange, address.parse().unwrap(), PORT, 2).unwrap();
         Self { exchange, listening, fixture }
@@ -359,4 +363,96 @@ async fn upstreams_without_a_place_left_do_not_hold_up_the_cluster() {
     }
     assert_eq!(errands.refused.load(Ordering::Relaxed), refused + 2);
     assert!(silent.asked().is_empty());
+}
+
+/// Transfers that one client asks for: more than buffers hold.
+const TRANSFERS: u16 = 100;
+/// Their ids begin here.
+const TRANSFER_ID: u16 = 1000;
+
+/// A listener that lets everybody have its zone, and a client that asks for it many times between
+/// two other names, and reads nothing yet.
+async fn transferring(upstream: SocketAddr) -> (Serving, Arc<Shared>, TcpStream) {
+    let shared = Arc::new(Shared::new());
+    let fixture = fixture_to_all(500, Some(forwarding(upstream)), &shared);
+    let serving = Serving::of("127.0.0.1:0", fixture);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(serving.listening.address).await.unwrap();
+    let mut all = framed(&request("www.example.", 1));
+    for n in 0..TRANSFERS {
+        let mut packet = plan::request("cluster.local.", RecordType::AXFR, None);
+        packet[..2].copy_from_slice(&(TRANSFER_ID + n).to_be_bytes());
+        all.extend(framed(&packet));
+    }
+    all.extend(framed(&request(WEB, 2)));
+    stream.write_all(&all).await.unwrap();
+    until(|| shared.under_way() == 1).await;
+    (serving, shared, stream)
+}
+
+/// Waits until something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect("it becomes so");
+}
+
+/// The ids of all replies until the connection ends or `last` has come, each run of one once.
+async fn runs(stream: &mut TcpStream, last: u16) -> Vec<u16> {
+    let mut runs = Vec::new();
+    while runs.last() != Some(&last) {
+        let Ok(len) = timeout(PATIENCE, stream.read_u16()).await.expect("a reply or the end")
+        else {
+            break;
+        };
+        let mut reply = vec![0; usize::from(len)];
+        if stream.read_exact(&mut reply).await.is_err() {
+            break;
+        }
+        runs.push(u16::from_be_bytes([reply[0], reply[1]]));
+        runs.dedup();
+    }
+    runs
+}
+
+fn cut(shared: &Shared) -> u64 {
+    shared.counters.cut.load(Ordering::Relaxed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_beside_transfers_is_answered_between_and_behind_them() {
+    let slow = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (serving, shared, mut stream) = transferring(slow.local_addr().unwrap()).await;
+    answer_one(&slow).await;
+    until(|| serving.exchange.errands.under_way() == 0).await;
+    let runs = runs(&mut stream, 2).await;
+    let place = |id: u16| runs.iter().position(|it| *it == id).expect("it is answered");
+    assert!(place(1) < place(TRANSFER_ID + TRANSFERS - 1), "it need not wait for all of them");
+    assert_eq!(place(2), runs.len() - 1, "it came behind all of them");
+    assert_eq!(runs.len(), usize::from(TRANSFERS) + 2, "each is whole: {runs:?}");
+    assert_eq!((cut(&shared), shared.under_way()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_to_a_slow_reader_ends_with_the_server() {
+    let silent = LoopbackUpstream::silent().await;
+    let (serving, shared, mut stream) = transferring(silent.address).await;
+    let Serving { listening, .. } = serving;
+    let ((), runs) = tokio::join!(listening.close(CLOSING), runs(&mut stream, 2));
+    assert!(!runs.contains(&(TRANSFER_ID + TRANSFERS - 1)), "the rest is not waited for");
+    assert_eq!((cut(&shared), shared.under_way()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_gives_the_place_of_its_transfer_back() {
+    let silent = LoopbackUpstream::silent().await;
+    let (_serving, shared, mut stream) = transferring(silent.address).await;
+    next(&mut stream).await.expect("it began");
+    drop(stream);
+    until(|| shared.under_way() == 0).await;
+    assert_eq!(cut(&shared), 1);
 }

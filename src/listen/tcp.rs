@@ -10,6 +10,8 @@
 //! each. A connection that has reached its errands in flight is not read until one returns, so
 //! that a client cannot make us hold more than it could wait for. While a zone is transferred, the
 //! connection does nothing else (RFC 5936 §4.1): its messages are made as fast as they are taken.
+//! Replies that were waited for leave between two transfers. The end of the server ends a transfer
+//! too, since its client may take minutes for it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -220,13 +222,13 @@ impl Connection {
                 Event::Read => {}
                 Event::Reply(landed) => push(&mut self.output, &landed.reply),
             }
-            match self.answer(&mut stream).await {
+            match self.answer(&mut stream, &mut stop).await {
                 Ok(0) => {}
                 Ok(_) => deadline = Instant::now() + IDLE_TIMEOUT,
                 Err(_) => return,
             }
         }
-        let _ = timeout(WRITE_TIMEOUT, self.finish(&mut stream)).await;
+        let _ = timeout(WRITE_TIMEOUT, self.finish(&mut stream, &mut stop)).await;
     }
 
     /// Waits for octets, for a reply, for the deadline, or for the end of the server.
@@ -250,14 +252,26 @@ impl Connection {
     }
 
     /// Answers all whole messages, and writes. Tells how many there were.
-    async fn answer(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
+    async fn answer(
+        &mut self,
+        stream: &mut TcpStream,
+        stop: &mut watch::Receiver<bool>,
+    ) -> io::Result<usize> {
         let input = std::mem::take(&mut self.input);
         let (mut rest, mut count) = (&input[..], 0);
         while frame(rest).is_some() && self.in_flight.available_permits() > 0 {
             count += self.answer_some(&mut rest);
             self.write(stream).await?;
             if let Some(transfer) = self.transfer.take() {
-                self.send(transfer, stream).await?;
+                tokio::select! {
+                    // In this order: a client that reads fast may have asked for any number.
+                    biased;
+                    () = ended(stop) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                    sent = self.send(transfer, stream) => sent?,
+                }
+                while let Ok(landed) = self.receiver.try_recv() {
+                    push(&mut self.output, &landed.reply);
+                }
             }
         }
         self.write(stream).await?;
@@ -384,14 +398,18 @@ impl Connection {
     }
 
     /// Answers what was read, also the frames that had no place in flight yet, and says goodbye.
-    async fn finish(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn finish(
+        &mut self,
+        stream: &mut TcpStream,
+        stop: &mut watch::Receiver<bool>,
+    ) -> io::Result<()> {
         while self.has_errands() || frame(&self.input).is_some() {
             // An errand that found no place on its lane gives its place back without a reply, so
             // the wait is cut into short ones.
             if let Ok(Some(landed)) = timeout(FINISH_INTERVAL, self.receiver.recv()).await {
                 push(&mut self.output, &landed.reply);
             }
-            self.answer(stream).await?;
+            self.answer(stream, stop).await?;
         }
         stream.shutdown().await
     }

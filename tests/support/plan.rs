@@ -13,11 +13,12 @@ use mainstay::cluster::object::{
 };
 use mainstay::cluster::published::Published;
 use mainstay::resolve::cache::Cache;
-use mainstay::resolve::config::{CacheConfig, Prefetch};
+use mainstay::resolve::config::{CacheConfig, Prefetch, TransferConfig};
 use mainstay::resolve::kubernetes::Kubernetes;
 use mainstay::resolve::plan::{Block, Plan, Port, Zoned};
 use mainstay::resolve::step::{Forwarding, Step};
 use mainstay::resolve::tally::Tally;
+use mainstay::resolve::transfer::{Shared, Transfer};
 use mainstay::wire::{Answer, Name, Query, Question, RecordType, message};
 
 /// The listen port of the Plan.
@@ -40,6 +41,23 @@ pub struct Fixture {
 /// A cluster with `web` and `db` in `shop`, and `count` Services `s<n>` and `h<n>` in `n<n % 16>`;
 /// `forwarding` is asked for all other names.
 pub fn fixture(count: usize, forwarding: Option<Forwarding>) -> Fixture {
+    fixture_with(count, forwarding, None)
+}
+
+/// The same, and everybody may have its zone as a whole.
+pub fn fixture_to_all(
+    count: usize,
+    forwarding: Option<Forwarding>,
+    shared: &Arc<Shared>,
+) -> Fixture {
+    fixture_with(count, forwarding, Some(shared))
+}
+
+fn fixture_with(
+    count: usize,
+    forwarding: Option<Forwarding>,
+    shared: Option<&Arc<Shared>>,
+) -> Fixture {
     let zones = ["cluster.local", "in-addr.arpa"].map(name).to_vec();
     let config = Config {
         fallthrough: Fallthrough::Zones(vec![zones[1].clone()]),
@@ -51,20 +69,32 @@ pub fn fixture(count: usize, forwarding: Option<Forwarding>) -> Fixture {
         ttl_s: 30,
         ignores_empty: false,
     };
-    let own_addresses = Vec::new().into();
-    let kubernetes = Kubernetes::new(&config, own_addresses, published(count));
+    let published = Arc::new(Published::new());
+    let kubernetes = || Kubernetes::new(&config, Vec::new().into(), published.clone());
+    let transfers = shared.map(|shared| transfer(kubernetes(), shared)).into_iter().collect();
+    publish(count, &published);
+    let kubernetes = kubernetes();
     let prefetch = Prefetch { amount: 1, window: Duration::from_secs(60), percentage: 90 };
     let mut config = CacheConfig { prefetch: Some(prefetch), ..CacheConfig::default() };
     config.success.capacity = CACHED_MAX;
     let cache = Arc::new(Cache::new(config, vec![Name::root()]));
     let mut steps = vec![Step::Kubernetes(kubernetes), Step::Cache(cache.clone())];
     steps.extend(forwarding.map(Step::Forward));
-    let transfers = Vec::new();
     let block = Block { steps, transfers, turns_addresses: true, errors: None, is_published: true };
     let tally = |zone: &str| Arc::new(Tally::new("dns://:53".into(), zone.into(), WORKERS));
     let zoned = Zoned { zone: Name::root(), block: Arc::new(block), tally: tally(".") };
     let port = Port::new(PORT, vec![zoned], tally("dropped"));
     Fixture { plan: Arc::new(Plan { ports: vec![port] }), cache }
+}
+
+/// Lets everybody have `cluster.local`.
+fn transfer(kubernetes: Kubernetes, shared: &Arc<Shared>) -> Arc<Transfer> {
+    let zones = vec![Name::root()];
+    let config = TransferConfig { zones, to_anybody: true, to: Vec::new(), source: None };
+    let apexes = vec![name("cluster.local")];
+    let transfer = Transfer::new(config, apexes, kubernetes, shared.clone());
+    transfer.begin();
+    Arc::new(transfer)
 }
 
 /// A request in the client's spelling.
@@ -90,15 +120,13 @@ fn name(text: &str) -> Name {
     Name::parse(text).expect("a constant of this file")
 }
 
-/// The published Zone of the cluster.
-fn published(count: usize) -> Arc<Published> {
-    let published = Published::new();
+/// Publishes the Zone of the cluster.
+fn publish(count: usize, published: &Published) {
     let mut index = Index::after(&published.zone(), &Scope::default());
     Kind::ALL.iter().for_each(|kind| index.take(Change::ListBegin(*kind)));
     objects(count).for_each(|object| index.take(Change::Apply(object)));
     Kind::ALL.iter().for_each(|kind| index.take(Change::ListEnd(*kind)));
     published.store(index.publish(1).expect("every kind is known"));
-    Arc::new(published)
 }
 
 fn objects(count: usize) -> impl Iterator<Item = Object> {
