@@ -85,6 +85,8 @@ fn read_to(draft: &mut Draft, arguments: &mut Arguments<'_>) -> Result<(), Probl
             );
             arguments.problem(word, text)
         })?;
+        // As peers are: a client of a socket for both families is known by its IPv4 address.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         if !draft.to.contains(&address) {
             draft.to.push(address);
         }
@@ -131,10 +133,25 @@ pub(super) fn check(block: &ServerBlock, statements: &[Statement], findings: &mu
     let is_served = |zone: &&Name| {
         kubernetes.zones.iter().any(|served| served.as_ref().is_within(zone.as_ref()))
     };
+    let externals = block.external.as_ref().map_or(&[][..], |external| &external.zones);
+    let is_external =
+        |zone: &&Name| externals.iter().any(|served| served.as_ref().is_within(zone.as_ref()));
     for config in &block.transfer {
-        if let Some(zone) = config.zones.iter().find(|zone| !is_served(zone)) {
-            let text = format!("\"transfer\" has zone \"{zone}\", which \"kubernetes\" has not");
-            findings.problem(Problem::new(&statement.at, &zone.to_string(), text));
+        for zone in config.zones.iter().filter(|zone| !is_served(zone)) {
+            let at = zone.to_string();
+            if is_external(&zone) {
+                // CoreDNS transfers it, so the file may come from there.
+                let text = format!(
+                    "zone \"{zone}\" is one of \"k8s_external\" and is not transferred; whoever \
+                     asks for it gets NOTAUTH"
+                );
+                findings.warn(Problem::new(&statement.at, &at, text));
+            } else {
+                let text =
+                    format!("\"transfer\" has zone \"{zone}\", which \"kubernetes\" has not");
+                findings.problem(Problem::new(&statement.at, &at, text));
+                break;
+            }
         }
     }
 }
@@ -170,6 +187,23 @@ mod tests {
         assert_eq!((first.to.len(), second.to.len()), (1, 0));
         assert_eq!(first.source, "192.0.2.9".parse().ok());
         assert_eq!(first.zones, [Name::parse("cluster.local").unwrap()]);
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_address_that_it_maps() {
+        let text = "transfer {\n to ::ffff:192.0.2.1 [::ffff:192.0.2.2]:54 192.0.2.1\n}";
+        let [config] = &transfers(text)[..] else { panic!("one directive") };
+        let to: Vec<String> = config.to.iter().map(SocketAddr::to_string).collect();
+        assert_eq!(to, ["192.0.2.1:53", "192.0.2.2:54"]);
+    }
+
+    #[test]
+    fn a_zone_of_k8s_external_is_accepted_and_told() {
+        let text = "kubernetes a\nk8s_external example.org\ntransfer example.org a {\n to *\n}";
+        let (block, warnings) = read(text);
+        assert_eq!(block.transfer.len(), 1);
+        let expected = "zone \"example.org.\" is one of \"k8s_external\" and is not transferred";
+        assert!(matches!(&warnings[..], [one] if one.contains(expected)), "{warnings:?}");
     }
 
     #[test]
