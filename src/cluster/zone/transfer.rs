@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Each record is what a query for its name and type gives too. What has no record of its own is
-//! not transferred: names of Pods, names of endpoints behind a cluster IP, names with a zone, empty
+//! not transferred: names of Pods, names of endpoints behind a cluster IP, SRV of a name of an
+//! endpoint, addresses of `_port._proto` names, names with a zone, labels `*`, empty
 //! Namespaces. Reverse zones have their PTR records, unlike CoreDNS's.
 //!
 //! The lists are lazy and own what they walk, so a slow client holds one version of the Zone and
@@ -336,8 +337,8 @@ fn only_in(mut these: BTreeSet<Record>, others: BTreeSet<Record>) -> BTreeSet<Re
     these
 }
 
-/// The name of an address under `in-addr.arpa` or `ip6.arpa`. An IPv4-mapped address has none of its
-/// own: what is found there is the IPv4 address.
+/// The name of an address under `in-addr.arpa` or `ip6.arpa`. An IPv4-mapped address has none of
+/// its own: what is found there is the IPv4 address.
 fn reverse_name(octets: &[u8]) -> Option<Name> {
     if octets.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]) {
         return None;
