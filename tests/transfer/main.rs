@@ -116,9 +116,6 @@ fn loads_and_follows(start: fn(u16, u16) -> Secondary) {
     let primary = primary(&cluster, &format!("127.0.0.1:{port}"));
     let secondary = start(port, primary.ports.dns);
     follows(&secondary, &primary);
-    let loaded = primary.metrics();
-    let loads = loaded.value("mainstay_transfers_total", &["kind=\"axfr\""]);
-    assert!(loads >= 2.0, "both zones were loaded whole");
     for next in cluster::CHANGES {
         change(&cluster, &primary, next);
         follows(&secondary, &primary);

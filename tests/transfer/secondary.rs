@@ -80,7 +80,7 @@ impl Secondary {
         let file = folder.path().join("nsd.conf");
         std::fs::write(&file, config).unwrap();
         let process = Process::start("nsd", command("nsd").arg("-d").arg("-c").arg(file));
-        Self { process, port, sign: "", _folder: folder }
+        Self { process, port, sign: "received update to serial", _folder: folder }
     }
 
     /// Shows by its own word that it followed by differences, and had nothing to complain of.
