@@ -41,8 +41,9 @@ async fn tell(transfer: Arc<Transfer>, secondary: SocketAddr) {
         let newer = generations.wait_for(|generation| *generation > seen).await;
         // The sender lives as long as the Published that `transfer` holds.
         let Ok(newest) = newer.map(|generation| *generation) else { return };
-        // Whoever is told comes at once, and must not get what was handed out before.
-        while let Some(at) = transfer.published().next_copy(Instant::now().into_std()) {
+        // Whoever is told comes at once, and must not get what was handed out before. Not more than
+        // one wait: under churn others may always be a moment earlier, with a Zone that is new too.
+        if let Some(at) = transfer.published().next_copy(Instant::now().into_std()) {
             sleep_until(at.into()).await;
         }
         let Some(zone) = transfer.offered(Instant::now().into_std()) else {
@@ -50,6 +51,9 @@ async fn tell(transfer: Arc<Transfer>, secondary: SocketAddr) {
             seen = newest;
             continue;
         };
+        if zone.generation <= seen {
+            continue;
+        }
         seen = zone.generation;
         tell_of(&transfer, &zone, &mut complaints).await;
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Error;
 use crate::cluster::config::Config as ClusterConfig;
 use crate::cluster::live::{Cluster, Identity};
+use crate::cluster::zone::Zone;
 use crate::forward::{Config as ForwardConfig, Forward};
 use crate::resolve::cache::Cache;
 use crate::resolve::config::{CacheConfig, TransferConfig};
@@ -97,13 +98,25 @@ impl Parts {
     pub async fn known_as_before(&self, old: &Self) {
         let is_old =
             |cluster: &Arc<Cluster>| old.clusters.iter().any(|it| Arc::ptr_eq(it, cluster));
-        if old.clusters.iter().any(|cluster| cluster.published.zone().is_synced) {
-            for cluster in self.clusters.iter().filter(|cluster| !is_old(cluster)) {
-                cluster.published.synced().await;
-                // A right that is missing must not hold up the reload, for it may never come.
-                let known = cluster.published.until(|zone| cluster.identity.scope.is_known(zone));
-                let _ = tokio::time::timeout(EXTRAS_MAX, known).await;
-            }
+        let knew = |knows: fn(&Zone) -> bool| {
+            old.clusters.iter().any(|cluster| knows(&cluster.published.zone()))
+        };
+        let (pods, imports) = (knew(|zone| zone.knows_pods), knew(|zone| zone.knows_imports));
+        let wait = async |cluster: &Arc<Cluster>| {
+            let scope = &cluster.identity.scope;
+            let as_before = |zone: &Zone| {
+                zone.is_synced
+                    && (zone.knows_pods || !pods || !scope.pods)
+                    && (zone.knows_imports || !imports || !scope.imports)
+            };
+            cluster.published.until(as_before).await;
+            // A right that is missing must not hold up the reload, for it may never come.
+            let known = cluster.published.until(|zone| scope.is_known(zone));
+            let _ = tokio::time::timeout(EXTRAS_MAX, known).await;
+        };
+        if knew(|zone| zone.is_synced) {
+            let new = self.clusters.iter().filter(|cluster| !is_old(cluster));
+            futures_util::future::join_all(new.map(wait)).await;
         }
     }
 

@@ -109,10 +109,10 @@ impl Index {
         self.keeps_serial = true;
     }
 
-    /// The last Zone, published again under a newer serial.
-    pub fn renumber(&mut self) -> Arc<Zone> {
+    /// The last Zone, published again under a newer serial: that of the clock, unless it is ahead.
+    pub fn renumber(&mut self, now_unix_s: u32) -> Arc<Zone> {
         self.zone.generation += 1;
-        self.zone.serial = self.zone.serial.wrapping_add(1);
+        self.zone.serial = serial::newest(now_unix_s, self.zone.serial.wrapping_add(1));
         Arc::new(self.zone.clone())
     }
 

@@ -196,7 +196,7 @@ async fn keep(shared: Shared, mut changes: Receiver<Change>) {
             received = changes.recv_many(&mut batch, PUBLISH_MAX) => if received == 0 { return },
             () = shared.published.renewal_wanted() => {
                 if index.zone().is_synced {
-                    shared.published.store(index.renumber());
+                    shared.published.store(index.renumber(now_unix_s()));
                 }
             }
         }
@@ -224,11 +224,11 @@ fn publish(index: &mut Index, published: &Published, now_unix_s: u32) -> Option<
     let last = index.zone().serial;
     let mut zone = index.publish(now_unix_s)?;
     if published.take_copied() && zone.serial == last {
-        zone = index.renumber();
+        zone = index.renumber(now_unix_s);
     }
     published.store(zone.clone());
     if published.take_copied() {
-        zone = index.renumber();
+        zone = index.renumber(now_unix_s);
         published.store(zone.clone());
     }
     Some(zone)

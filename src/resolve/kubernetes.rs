@@ -35,7 +35,11 @@ impl Kubernetes {
     pub fn new(config: &Config, own_addresses: Arc<[IpAddr]>, published: Arc<Published>) -> Self {
         let shown = |name: &Name| Shown {
             name: name.clone(),
-            is_clusterset: config.multicluster.contains(name),
+            // Zones below one of them, too (as CoreDNS).
+            is_clusterset: config
+                .multicluster
+                .iter()
+                .any(|zone| name.as_ref().is_within(zone.as_ref())),
         };
         let mut zones: Vec<Shown> = config.zones.iter().map(shown).collect();
         zones.sort_by_key(|zone| std::cmp::Reverse(zone.name.octets().len()));

@@ -138,6 +138,7 @@ impl Errand {
         let deadline = self.arrived + HOLD_MAX;
         loop {
             let seen = step.published().generation();
+            let was_synced = step.published().zone().is_synced;
             let mut verdict = Verdict::Next;
             let written = self.write(query, S::AUTHOR, |reply| {
                 verdict = step.answer_now(query, turn, reply);
@@ -150,7 +151,7 @@ impl Errand {
                 }
                 // Pods and imports may stay unknown for want of a right, and nobody may be held for
                 // that again and again.
-                Verdict::Ask(Wait::Cluster) if step.published().zone().is_synced => {
+                Verdict::Ask(Wait::Cluster) if was_synced => {
                     return Some(self.fail(query, S::AUTHOR, Some(Ede::NOT_READY)));
                 }
                 Verdict::Ask(Wait::Cluster) => {

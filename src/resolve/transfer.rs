@@ -98,15 +98,19 @@ impl Transfer {
     /// The Zone that is handed out now. `None` while the cluster is not known, or has no serial yet
     /// for the way that it is shown.
     pub fn offered(&self, now: Instant) -> Option<Arc<Zone>> {
-        let begun = self.begun.get()?;
-        let is_right = |zone: &Zone| {
-            zone.is_synced && begun.is_none_or(|old| serial::is_newer(zone.serial, old))
-        };
         // What must not be handed out must not be what everybody gets for a while.
-        if !is_right(&self.published().zone()) {
-            return None;
-        }
-        Some(self.published().copy(now)).filter(|zone| is_right(zone))
+        self.newest()?;
+        Some(self.published().copy(now)).filter(|zone| self.is_right(zone))
+    }
+
+    /// The newest Zone, of which nobody gets more than the SOA. `None` as for [`Self::offered`].
+    fn newest(&self) -> Option<Arc<Zone>> {
+        Some(Arc::clone(&self.published().zone())).filter(|zone| self.is_right(zone))
+    }
+
+    fn is_right(&self, zone: &Zone) -> bool {
+        let is_new = |old: Option<u32>| old.is_none_or(|old| serial::is_newer(zone.serial, old));
+        zone.is_synced && self.begun.get().is_some_and(|old| is_new(*old))
     }
 
     /// A NOTIFY message for one zone, with id 0 and its SOA (RFC 1996 §3.7).
@@ -144,14 +148,16 @@ impl Transfer {
         if is_ixfr && known.is_none() {
             return Err(Refusal::Malformed);
         }
-        let offered = self.offered(now).ok_or(Refusal::NotReady)?;
+        let is_udp = client.proto == Proto::Udp;
+        let offered = if is_udp { self.newest() } else { self.offered(now) };
+        let offered = offered.ok_or(Refusal::NotReady)?;
         let newest = self.version(offered, apex);
         if !newest.is_known() {
             return Err(Refusal::NotReady);
         }
         let is_newer = known.is_none_or(|known| serial::is_newer(newest.zone.serial, known));
         // RFC 1995 §2: what does not fit a datagram is one SOA, and the client comes over TCP.
-        if is_ixfr && (client.proto == Proto::Udp || !is_newer) {
+        if is_ixfr && (is_udp || !is_newer) {
             stream::write(&newest.soa(), reply);
             reply.set_authoritative();
             self.shared.counters.count_sent(Kind::Soa);

@@ -19,7 +19,7 @@ use std::iter::once;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{View, Zone, apex, octets_of, rtype_of, srv};
+use super::{View, Zone, apex, is_name, octets_of, rtype_of, srv};
 use crate::cluster::hosts::Host;
 use crate::cluster::object::Port;
 use crate::cluster::records::{AddressHead, AddressRecords, AskedPort, FoundBy};
@@ -146,7 +146,10 @@ impl Version {
         let mut room = [0; 64];
         for name in own.names() {
             let [label, key] = name.labels(&mut room);
-            list.add(&[], RecordType::NS, &[label, key, self.view.style.below, self.apex.octets()]);
+            let target = [label, key, self.view.style.below, self.apex.octets()];
+            if is_name(&target) {
+                list.add(&[], RecordType::NS, &target);
+            }
         }
         if own.is_empty() {
             list.add(&[], RecordType::NS, &[&self.view.style.name_server, self.apex.octets()]);

@@ -147,7 +147,8 @@ const GRAMMAR: Grammar<Draft> = Grammar {
         Form {
             name: "labels",
             arguments: "SELECTOR",
-            meaning: "Answers only from Services, EndpointSlices and Pods with such labels.",
+            meaning: "Answers only from Services, EndpointSlices, Pods and ServiceImports with such \
+                      labels.",
             repeats: false,
             read: |draft, arguments| {
                 draft.scope.labels = Some(read_selector(arguments)?);
