@@ -198,6 +198,11 @@ pub enum Fallthrough {
 }
 
 impl Fallthrough {
+    /// What `fallthrough [ZONES…]` says.
+    pub fn to(zones: Vec<Name>) -> Self {
+        if zones.is_empty() { Self::Always } else { Self::Zones(zones) }
+    }
+
     /// Whether a missing `name` is left to the next Step.
     pub fn covers(&self, name: NameRef<'_>) -> bool {
         match self {

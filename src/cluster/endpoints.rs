@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::packed::Addresses;
 use crate::wire::name::LABEL_MAX;
 
 /// Most addresses of one endpoint (as the API server has it); further ones are left out.
@@ -37,8 +38,7 @@ pub struct Packed<'e> {
     pub ready: bool,
     pub hostname: Option<&'e str>,
     pub zone: Option<&'e str>,
-    v4: &'e [u8],
-    v6: &'e [u8],
+    addresses: Addresses<'e>,
 }
 
 impl Endpoints {
@@ -53,7 +53,8 @@ impl Endpoints {
             rest = octets;
             let zone = if flags & HAS_ZONE == 0 { None } else { split_text(&mut rest) };
             let hostname = text(hostname);
-            Some(Packed { ready: flags & IS_READY != 0, hostname, zone, v4, v6 })
+            let (ready, addresses) = (flags & IS_READY != 0, Addresses { v4, v6 });
+            Some(Packed { ready, hostname, zone, addresses })
         })
     }
 
@@ -71,8 +72,7 @@ impl Endpoints {
 impl Packed<'_> {
     /// The addresses, those of IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let v4 = self.v4.as_chunks::<4>().0.iter().map(|octets| IpAddr::from(*octets));
-        v4.chain(self.v6.as_chunks::<16>().0.iter().map(|octets| IpAddr::from(*octets)))
+        self.addresses.iter()
     }
 }
 

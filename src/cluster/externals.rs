@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::hosts::sorted_ports;
 use super::object::{External, Port, Service};
+use super::packed::{self, Addresses};
 use super::trie::Leaf;
 use crate::wire::{Name, RecordType};
 
@@ -44,27 +45,20 @@ pub struct ExternalRecords<'z> {
 impl Draft {
     /// The records of a Service; `None` when it is not to be reached from outside.
     pub fn of(service: &Service) -> Option<Self> {
-        let (mut v4, mut v6, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut all, mut hosts) = (Vec::new(), Vec::new());
         for external in &service.externals {
             match external {
-                External::Address(IpAddr::V4(address)) => v4.extend(address.octets()),
-                External::Address(IpAddr::V6(address)) => v6.extend(address.octets()),
+                External::Address(address) => all.push(*address),
                 External::Host(name) => hosts.push(name.clone()),
             }
         }
-        if v4.is_empty() && v6.is_empty() && hosts.is_empty() {
+        if all.is_empty() && hosts.is_empty() {
             return None;
         }
+        let (addresses, v4_octets) = packed::pack(all);
         let ports = sorted_ports(service.ports.iter().cloned());
-        // 4 GiB of addresses do not fit the machine that would tell us of them.
-        let v4_octets = u32::try_from(v4.len()).expect("a Service has fewer than 2^30 addresses");
         let head = ExternalHead { v4_octets, ports, hosts: hosts.into() };
-        Some(Self { head, addresses: [v4, v6].concat() })
-    }
-
-    /// What the Zone will show under `key`.
-    pub fn records<'z>(&'z self, key: &'z [u8]) -> ExternalRecords<'z> {
-        ExternalRecords { key, head: &self.head, addresses: &self.addresses }
+        Some(Self { head, addresses })
     }
 }
 
@@ -93,14 +87,11 @@ impl<'z> ExternalRecords<'z> {
 
     /// The octets of all addresses of one family.
     pub fn octets(&self, rtype: RecordType) -> &'z [u8] {
-        let (v4, v6) = self.addresses.split_at(self.head.v4_octets as usize);
-        if rtype == RecordType::A { v4 } else { v6 }
+        Addresses::of(self.addresses, self.head.v4_octets).octets(rtype)
     }
 
     /// All addresses.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + use<'z> {
-        let (v4, v6) = self.addresses.split_at(self.head.v4_octets as usize);
-        let v4 = v4.as_chunks::<4>().0.iter().map(|octets| IpAddr::from(*octets));
-        v4.chain(v6.as_chunks::<16>().0.iter().map(|octets| IpAddr::from(*octets)))
+        Addresses::of(self.addresses, self.head.v4_octets).iter()
     }
 }

@@ -13,11 +13,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::config::Scope;
-use super::externals::{self, ExternalRecords};
+use super::externals;
 use super::hosts;
 use super::object::{Change, Kind, Object, ObjectKey, Part, Service, Slice};
-use super::records::{Draft, ServiceRecords};
+use super::records::Draft;
 use super::schema;
+use super::trie::{Leaf, Trie};
 use super::zone::{POD_KEY_MAX, Zone, pod_key};
 use crate::wire::serial;
 
@@ -313,35 +314,20 @@ impl Index {
     /// Builds the records of one Service anew. Answers whether they have changed.
     fn renew(&mut self, key: &ObjectKey) -> bool {
         let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
-        let new = self.draft(&self.local, key);
-        let new_records = new.as_ref().map(|draft| draft.records(&zone_key));
-        let old = self.zone.services.get(&zone_key).cloned();
-        let old_records = old.as_ref().map(ServiceRecords::from);
-        if old_records == new_records {
+        let new = self.draft(&self.local, key).map(|draft| (draft.head, draft.addresses));
+        let Some((old, new)) = replace(&mut self.zone.services, &zone_key, new) else {
             return false;
-        }
-        let (gone, come) = (PtrName::all(old_records), PtrName::all(new_records));
+        };
+        let (gone, come) = (PtrName::all(old.as_ref()), PtrName::all(new.as_ref()));
         renew_addresses(&mut self.zone.addresses, &zone_key, &gone, &come);
-        match new {
-            Some(new) => self.zone.services.insert(&zone_key, new.head, &new.addresses),
-            None => self.zone.services.remove(&zone_key),
-        }
         true
     }
 
     /// The same for an imported Service, which has no PTR names.
     fn renew_import(&mut self, key: &ObjectKey) -> bool {
         let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
-        let new = self.draft(&self.imported, key);
-        let new_records = new.as_ref().map(|draft| draft.records(&zone_key));
-        if self.zone.imports.get(&zone_key).map(ServiceRecords::from) == new_records {
-            return false;
-        }
-        match new {
-            Some(new) => self.zone.imports.insert(&zone_key, new.head, &new.addresses),
-            None => self.zone.imports.remove(&zone_key),
-        }
-        true
+        let new = self.draft(&self.imported, key).map(|draft| (draft.head, draft.addresses));
+        replace(&mut self.zone.imports, &zone_key, new).is_some()
     }
 
     /// The same for what it is outside of the cluster.
@@ -353,18 +339,12 @@ impl Index {
         let held = self.local.services.get(key);
         let held = held.filter(|_| self.namespaces.contains(&key.namespace));
         let new = held.and_then(|held| externals::Draft::of(held.service.as_ref()?));
-        let new_records = new.as_ref().map(|draft| draft.records(&zone_key));
-        let old = self.zone.externals.get(&zone_key).cloned();
-        let old_records = old.as_ref().map(ExternalRecords::from);
-        if old_records == new_records {
+        let new = new.map(|draft| (draft.head, draft.addresses));
+        let Some((old, new)) = replace(&mut self.zone.externals, &zone_key, new) else {
             return false;
-        }
-        let (gone, come) = (PtrName::outside(old_records), PtrName::outside(new_records));
+        };
+        let (gone, come) = (PtrName::outside(old.as_ref()), PtrName::outside(new.as_ref()));
         renew_addresses(&mut self.zone.external_addresses, &zone_key, &gone, &come);
-        match new {
-            Some(new) => self.zone.externals.insert(&zone_key, new.head, &new.addresses),
-            None => self.zone.externals.remove(&zone_key),
-        }
         true
     }
 
@@ -375,6 +355,32 @@ impl Index {
         let held = side.services.get(key)?;
         Draft::of(held.service.as_ref()?, held.slices.iter().flat_map(HeldSlice::parts))
     }
+}
+
+/// The entry of a key before and after a change.
+type OldAndNew<V> = (Option<Leaf<V>>, Option<Leaf<V>>);
+
+/// Puts records in the place of those of `key`. Answers the old and the new ones, unless they are
+/// the same.
+fn replace<V: PartialEq>(
+    trie: &mut Trie<V>,
+    key: &[u8],
+    new: Option<(V, Vec<u8>)>,
+) -> Option<OldAndNew<V>> {
+    let old = trie.get(key).cloned();
+    let is_same = match (&old, &new) {
+        (Some(old), Some((value, tail))) => old.value() == value && old.tail() == &**tail,
+        (None, None) => true,
+        _ => false,
+    };
+    if is_same {
+        return None;
+    }
+    match new {
+        Some((value, tail)) => trie.insert(key, value, &tail),
+        None => trie.remove(key),
+    }
+    Some((old, trie.get(key).cloned()))
 }
 
 impl Side {

@@ -14,6 +14,7 @@ pub mod live;
 mod manifest;
 pub mod object;
 mod outlet;
+mod packed;
 pub mod programming;
 pub mod published;
 pub mod read;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::endpoints::{Endpoint, Endpoints};
 use super::hosts::{Host, Hosts, Part, sorted_ports};
 use super::object::{Port, Role, Service};
+use super::packed::{self, Addresses};
 use super::schema;
 use super::trie::Leaf;
 use crate::wire::{Name, RecordType};
@@ -111,27 +112,20 @@ impl Draft {
                 (FoundBy::ClusterIp(ports), hosts(), Box::default())
             }
         };
-        let (v4, v6) = match (&service.role, &hosts) {
-            (Role::ClusterIp(addresses), _) => packed(addresses),
-            (Role::Headless, Some(hosts)) => packed(&hosts.addresses()),
-            _ => packed(&[]),
+        let (addresses, v4_octets) = match (&service.role, &hosts) {
+            (Role::ClusterIp(addresses), _) => packed::pack(addresses.iter().copied()),
+            (Role::Headless, Some(hosts)) => packed::pack(hosts.addresses()),
+            _ => Default::default(),
         };
         let kind = match found_by {
             FoundBy::ClusterIp(_) => Kind::ClusterIp,
             FoundBy::Hosts => Kind::Hosts,
             FoundBy::Name(_) => Kind::Name,
         };
-        // 4 GiB of addresses do not fit the machine that would tell us of them.
-        let v4_octets = u32::try_from(v4.len()).expect("a Service has fewer than 2^30 addresses");
         let unready = if hosts.is_some() { 0 } else { count_unready(parts) };
         let rest = Box::new(Rest { found_by, hosts, unready, zones });
         let head = ServiceHead { kind, v4_octets, rest };
-        Some(Self { head, addresses: [v4, v6].concat() })
-    }
-
-    /// What the Zone will show under `key`.
-    pub fn records<'z>(&'z self, key: &'z [u8]) -> ServiceRecords<'z> {
-        ServiceRecords { key, head: &self.head, addresses: &self.addresses }
+        Some(Self { head, addresses })
     }
 }
 
@@ -168,18 +162,6 @@ fn by_zone<'s>(parts: impl Iterator<Item = Part<'s>>) -> Box<[(Box<[u8]>, Hosts)
         .collect();
     by_zone.sort_by(|a, b| a.0.cmp(&b.0));
     by_zone.into()
-}
-
-/// The octets of all IPv4 addresses, and those of all IPv6 addresses.
-fn packed(addresses: &[IpAddr]) -> (Vec<u8>, Vec<u8>) {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for address in addresses {
-        match address {
-            IpAddr::V4(address) => v4.extend(address.octets()),
-            IpAddr::V6(address) => v6.extend(address.octets()),
-        }
-    }
-    (v4, v6)
 }
 
 /// The target of an ExternalName Service. An address is no name (row 23: NXDOMAIN).
@@ -222,18 +204,16 @@ impl<'z> ServiceRecords<'z> {
 
     /// The octets of all addresses of one family.
     pub fn octets(&self, rtype: RecordType) -> &'z [u8] {
-        let (v4, v6) = self.addresses.split_at(self.head.v4_octets as usize);
-        if rtype == RecordType::A { v4 } else { v6 }
+        Addresses::of(self.addresses, self.head.v4_octets).octets(rtype)
     }
 
     /// The addresses of the Service itself: those of a headless one are its hosts'.
     pub fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> + Clone + use<'z> {
-        let (v4, v6): (&[u8], &[u8]) = match self.head.kind {
-            Kind::ClusterIp => self.addresses.split_at(self.head.v4_octets as usize),
-            Kind::Hosts | Kind::Name => (&[], &[]),
+        let own = match self.head.kind {
+            Kind::ClusterIp => Addresses::of(self.addresses, self.head.v4_octets),
+            Kind::Hosts | Kind::Name => Addresses::default(),
         };
-        let v4 = v4.as_chunks::<4>().0.iter().map(|octets| IpAddr::from(*octets));
-        v4.chain(v6.as_chunks::<16>().0.iter().map(|octets| IpAddr::from(*octets)))
+        own.iter()
     }
 
     /// The ready endpoints.

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::cluster::externals::ExternalRecords;
+use crate::cluster::externals::{ExternalHead, ExternalRecords};
 use crate::cluster::hosts::HostName;
-use crate::cluster::records::{AddressHead, AddressRecords, Change, ServiceRecords};
-use crate::cluster::trie::Trie;
+use crate::cluster::records::{AddressHead, AddressRecords, Change, ServiceHead, ServiceRecords};
+use crate::cluster::trie::{Leaf, Trie};
 use crate::cluster::zone::octets_of;
 
 /// One name that an address may be found by: that of an endpoint, or of the Service itself.
@@ -17,9 +17,9 @@ pub(super) struct PtrName<'z> {
 
 impl<'z> PtrName<'z> {
     /// The names of a Service, sorted.
-    pub(super) fn all(records: Option<ServiceRecords<'z>>) -> Vec<Self> {
+    pub(super) fn all(leaf: Option<&'z Leaf<ServiceHead>>) -> Vec<Self> {
         let mut names = Vec::new();
-        let Some(records) = records else { return names };
+        let Some(records) = leaf.map(ServiceRecords::from) else { return names };
         names.extend(records.cluster_ips().map(|address| Self { address, host: None }));
         for host in records.hosts() {
             let name = |address: &IpAddr| Self { address: *address, host: Some(host.name) };
@@ -31,8 +31,8 @@ impl<'z> PtrName<'z> {
     }
 
     /// The names that it gives to its addresses outside, sorted.
-    pub(super) fn outside(records: Option<ExternalRecords<'z>>) -> Vec<Self> {
-        let addresses = records.into_iter().flat_map(|records| records.addresses());
+    pub(super) fn outside(leaf: Option<&'z Leaf<ExternalHead>>) -> Vec<Self> {
+        let addresses = leaf.into_iter().flat_map(|leaf| ExternalRecords::from(leaf).addresses());
         let mut names: Vec<Self> = addresses.map(|address| Self { address, host: None }).collect();
         names.sort_unstable();
         names.dedup();

@@ -78,9 +78,7 @@ const GRAMMAR: Grammar<ExternalConfig> = Grammar {
             meaning: "Leaves names that do not exist, in ZONES or at all, to what comes after.",
             repeats: false,
             read: |external, arguments| {
-                let zones = arguments.zones()?;
-                external.fallthrough =
-                    if zones.is_empty() { Fallthrough::Always } else { Fallthrough::Zones(zones) };
+                external.fallthrough = Fallthrough::to(arguments.zones()?);
                 Ok(())
             },
         },

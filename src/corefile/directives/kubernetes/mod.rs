@@ -128,9 +128,7 @@ const GRAMMAR: Grammar<Draft> = Grammar {
             meaning: "Leaves names that do not exist, in ZONES or at all, to what comes after.",
             repeats: false,
             read: |draft, arguments| {
-                let zones = arguments.zones()?;
-                draft.fallthrough =
-                    if zones.is_empty() { Fallthrough::Always } else { Fallthrough::Zones(zones) };
+                draft.fallthrough = Fallthrough::to(arguments.zones()?);
                 Ok(())
             },
         },
