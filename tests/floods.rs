@@ -28,10 +28,13 @@ use tokio::time::timeout;
 
 #[path = "support/plan.rs"]
 mod plan;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "support/upstream.rs"]
 mod upstream;
 
 use plan::{Fixture, PORT, fixture};
+use skip::skip;
 use upstream::{Act, LoopbackUpstream, bare};
 
 /// Longest that a test waits for what must come.
@@ -316,12 +319,6 @@ fn raise_open_files() -> u64 {
     let files = setrlimit(Resource::Nofile, raised).map_or(limit.current, |()| limit.maximum);
     // None is no limit.
     files.unwrap_or(u64::MAX)
-}
-
-/// Says that a check cannot be made, which must not be where `CI` is set.
-fn skip(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{why}");
-    eprintln!("SKIPPED: {why}");
 }
 
 /// Opens a connection from an address, and says nothing.

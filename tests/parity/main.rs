@@ -19,6 +19,9 @@ mod ports;
 #[allow(dead_code, reason = "nothing is stopped here")]
 #[path = "../support/process.rs"]
 mod process;
+#[allow(dead_code, reason = "there are no steps here")]
+#[path = "../support/steps.rs"]
+mod steps;
 #[path = "../support/upstream.rs"]
 mod upstream;
 
@@ -44,6 +47,7 @@ use compare::Tally;
 use control_plane::ControlPlane;
 use names::Names;
 use servers::Servers;
+use steps::skip::skip;
 use tokio::runtime::Runtime;
 
 /// What cargo calls this test.
@@ -65,25 +69,12 @@ const SEED: &str = "PARITY_SEED";
 const FEWER: &str = "PARITY_HISTORIES";
 
 fn main() {
-    if !is_wanted() {
+    if !steps::is_wanted(NAME) {
         return;
     }
-    match prepare() {
-        Ok((coredns, plane)) => run(&coredns, &plane),
-        Err(why) if std::env::var_os("CI").is_some() => panic!("not skipped in CI: {why}"),
-        Err(why) => println!("SKIPPED: {why}"),
+    if let Some((coredns, plane)) = steps::or_skipped(prepare()) {
+        run(&coredns, &plane);
     }
-}
-
-/// Whether cargo asks for this test: it passes the filter on to every test program.
-fn is_wanted() -> bool {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        println!("{NAME}: test");
-        return false;
-    }
-    let mut filters = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
-    filters.peek().is_none() || filters.any(|filter| NAME.contains(filter.as_str()))
 }
 
 fn prepare() -> Result<(PathBuf, ControlPlane), String> {
@@ -128,9 +119,7 @@ fn own_names(
     say: &impl Fn(String),
 ) {
     let Some(own) = compare::own_address(&servers.pairs[0]) else {
-        return say(
-            "SKIPPED: names of our own Service: the host has loopback addresses only".into()
-        );
+        return skip("names of our own Service: the host has loopback addresses only");
     };
     let mut names = Names::default();
     names.inside.extend(["", "dns", "ns.dns"].map(str::to_owned));
