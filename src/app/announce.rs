@@ -150,7 +150,8 @@ impl Complaints {
             self.away = Some(Instant::now());
             tracing::warn!(
                 plugin = "transfer",
-                "secondary {} was not told that {apex} has changed: {why}",
+                "secondary {} was not told that {apex} has changed: {why}; see whether it runs and \
+                 takes UDP there; until then it follows at its own refresh",
                 self.secondary
             );
         }
