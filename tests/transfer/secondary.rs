@@ -22,7 +22,12 @@ pub struct Secondary {
 pub fn is_here(program: &str) -> bool {
     let version = if program == "knotd" { "--version" } else { "-v" };
     let mut command = command(program);
-    command.arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    command
+        .arg(version)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// A program, also where Debian keeps servers.
