@@ -18,4 +18,6 @@ pub mod corefile;
 
 pub mod ops;
 
+pub mod load;
+
 pub mod app;

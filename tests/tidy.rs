@@ -17,7 +17,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("listen", &["resolve", "wire"]),
     ("corefile", &["cluster", "forward", "resolve", "wire"]),
     ("ops", &["resolve", "cluster", "forward", "wire"]),
-    ("app", &["cluster", "corefile", "forward", "listen", "ops", "resolve", "wire"]),
+    ("load", &["cluster", "listen", "ops", "wire"]),
+    ("app", &["cluster", "corefile", "forward", "listen", "load", "ops", "resolve", "wire"]),
 ];
 
 /// Room, and what it may import of another: any other module is none of its business.
@@ -26,15 +27,20 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     ("corefile", "forward", CONFIG_ONLY),
     ("corefile", "resolve", CONFIG_ONLY),
     ("resolve", "cluster", &["config", "published", "zone"]),
+    ("load", "cluster", &["config", "feed", "object", "pods", "source"]),
+    ("load", "listen", &["batch"]),
+    ("load", "ops", &["http", "log"]),
 ];
 const CONFIG_ONLY: &[&str] = &["config"];
 
 /// The doors: dependency, and the files and folders of `src` that may use it.
 const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["ops/"]),
-    ("clap", &["app/arguments.rs"]),
+    ("clap", &["app/arguments.rs", "load/arguments.rs"]),
     ("equivalent", &["resolve/cache.rs"]),
+    ("etherparse", &["load/work/capture"]),
     ("hashbrown", &["cluster/watch/seen.rs"]),
+    ("hdrhistogram", &["load/record/", "load/report/"]),
     ("hickory_proto", &["wire/message.rs"]),
     ("http", &["cluster/", "ops/"]),
     ("http_body_util", &["cluster/watch/"]),
@@ -45,16 +51,21 @@ const DOORS: &[(&str, &[&str])] = &[
     ("libc", &["listen/batch.rs"]),
     ("memchr", &["cluster/watch/lines.rs"]),
     ("mimalloc", &["main.rs"]),
-    ("rustix", &["app/limits.rs"]),
+    ("rustix", &["app/limits.rs", "load/fault/", "load/packets/"]),
     ("moka", &["resolve/cache.rs"]),
     ("prometheus_client", &["ops/"]),
+    ("pcap_file", &["load/work/capture"]),
+    ("prost", &["load/work/capture"]),
+    ("rand_distr", &["load/arrivals.rs", "load/work/popularity.rs"]),
     ("regex", &["corefile/directives/", "resolve/config.rs", "resolve/errors.rs"]),
     ("rustls", &["cluster/connect.rs"]),
-    ("serde", &["cluster/"]),
-    ("serde_json", &["cluster/"]),
+    ("serde", &["cluster/", "load/"]),
+    ("serde_json", &["cluster/", "load/"]),
     ("serde_saphyr", &["cluster/manifest/"]),
     ("sha2", &["corefile/fingerprint.rs"]),
-    ("socket2", &["forward/exchange.rs", "listen/"]),
+    ("shlex", &["load/fault/"]),
+    ("socket2", &["forward/exchange.rs", "listen/", "load/packets/", "load/resolver/"]),
+    ("toml", &["load/drill/"]),
     ("tower", &["cluster/connect.rs"]),
     ("tracing_subscriber", &["ops/log.rs"]),
     ("triomphe", &["cluster/trie.rs"]),

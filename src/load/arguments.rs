@@ -1,0 +1,253 @@
+//! The command line of `mainstay load`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::resolver::Resolver;
+use super::target::Transport;
+
+#[derive(Args, Debug, Clone)]
+#[command(args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+pub struct LoadArguments {
+    #[command(subcommand)]
+    pub command: Option<LoadCommand>,
+    #[command(flatten)]
+    pub run: Box<RunArguments>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  mainstay load 127.0.0.1:5353 --names queries.txt --rate 5000
+  mainstay load 10.96.0.10 --cluster --resolver glibc,musl,jvm --rate 200 --duration 5m \\
+      --fault delete-pod:kube-system/k8s-app=kube-dns@60s --html report.html
+  mainstay load 127.0.0.1:5353 --names q.txt --server-command './coredns -conf Corefile' \\
+      --fault kill9@10s --slo 'unknown_host=0,recovery<2s'
+  mainstay load compare before.json after.json
+
+Faults, each with @WHEN or @FROM..UNTIL:
+  kill9, stop, term, restart                 the process of --pid or --server-command
+  blackhole-upstream, delay-upstream:800ms, loss-upstream:30%, servfail-upstream,
+  truncate-upstream, pps-upstream:1024       the relay of --upstream
+  api-down                                   the relay of --api
+  delete-pod:NAMESPACE/SELECTOR, rollout-restart:NAMESPACE/KIND/NAME
+                                             through the Kubernetes API
+  command:'SHELL COMMAND'                    anything else
+
+Goals of --slo, comma-separated, with < <= = >= >:
+  p50 p90 p99 p999 max mean (5ms), ok unknown_host try_again slow wrong failed lost
+  wrong_negative stale stuck_clients late (0 or 0.1%), recovery longest_outage fresh_after (2s),
+  rate (5000), amplification (2.5)
+
+Exit status: 0 all goals met, 1 a goal was missed, 2 the run could not be made.";
+
+/// What else than a run.
+#[derive(Subcommand, Debug, Clone)]
+pub enum LoadCommand {
+    /// Lay two reports side by side, with confidence intervals
+    Compare(CompareArguments),
+    /// Run a drill: servers, load and faults as one file
+    Drill(DrillArguments),
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct RunArguments {
+    /// DNS servers, ADDRESS[:PORT] [default: those of --resolv-conf]
+    #[arg(value_name = "SERVER", value_parser = server)]
+    pub servers: Vec<SocketAddr>,
+
+    /// Lookups per second; short for --profile constant:RATE
+    #[arg(long, value_name = "RATE", help_heading = "When", conflicts_with = "profile")]
+    pub rate: Option<f64>,
+    /// constant:RATE, poisson:RATE, ramp:FROM..TO/TIME, step:RATE,RATE,…/TIME [default: poisson:100]
+    #[arg(long, value_name = "PROFILE", help_heading = "When")]
+    pub profile: Option<String>,
+    /// How long lookups become due; 0s for ever
+    #[arg(long, value_name = "TIME", help_heading = "When", default_value = "30s")]
+    pub duration: String,
+    /// Repeat a run: same names, same times
+    #[arg(long, value_name = "NUMBER", help_heading = "When", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Names and types, one per line, as dnsperf reads them
+    #[arg(long, value_name = "FILE", help_heading = "What")]
+    pub names: Option<PathBuf>,
+    /// Names of a capture: pcap, pcapng, or dnstap
+    #[arg(long, value_name = "FILE", help_heading = "What")]
+    pub capture: Option<PathBuf>,
+    /// Names of the cluster that we are in, or of --kubeconfig
+    #[arg(long, help_heading = "What")]
+    pub cluster: bool,
+    /// The cluster of a kubeconfig, implies --cluster
+    #[arg(long, value_name = "FILE", help_heading = "What")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Its context
+    #[arg(long, value_name = "NAME", help_heading = "What", requires = "kubeconfig")]
+    pub context: Option<String>,
+    /// Names of the objects in these files or folders
+    #[arg(long, value_name = "PATH", help_heading = "What", conflicts_with = "kubeconfig")]
+    pub manifests: Vec<PathBuf>,
+    /// Domain of the cluster
+    #[arg(long, value_name = "DOMAIN", help_heading = "What", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// How often each name: uniform, or zipf[:EXPONENT]
+    #[arg(long, value_name = "KIND", help_heading = "What", default_value = "zipf:1.0")]
+    pub popularity: String,
+    /// Percent of the lookups by kind, the rest as they come: foreign=10,missing=5,ptr=2,srv=2,random=1
+    #[arg(long, value_name = "SHARES", help_heading = "What", default_value = "")]
+    pub mix: String,
+    /// Names outside of the cluster for `foreign`, may be repeated
+    #[arg(long, value_name = "NAME", help_heading = "What", default_value = "www.example.org")]
+    pub foreign: Vec<String>,
+
+    /// packet, or application resolvers: glibc, musl, go, jvm, netty, c-ares; several share the load
+    #[arg(long, value_name = "KIND,…", help_heading = "How", value_delimiter = ',')]
+    #[arg(default_value = "packet")]
+    pub resolver: Vec<Resolver>,
+    /// Clients (processes with a resolver, or sockets), shared among the resolvers
+    #[arg(long, value_name = "NUMBER", help_heading = "How", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub clients: u32,
+    /// resolv.conf with search list and options [default: that of a Pod in --namespace]
+    #[arg(long, value_name = "FILE", help_heading = "How")]
+    pub resolv_conf: Option<PathBuf>,
+    /// Namespace of the clients, for their search list
+    #[arg(long, value_name = "NAME", help_heading = "How", default_value = "default")]
+    pub namespace: String,
+    /// Transport of packets without a resolver
+    #[arg(long, value_name = "KIND", help_heading = "How", default_value = "udp")]
+    pub transport: Transport,
+    /// Threads that send packets
+    #[arg(long, value_name = "NUMBER", help_heading = "How", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: u8,
+    /// A packet without a reply for so long is lost
+    #[arg(long, value_name = "TIME", help_heading = "How", default_value = "5s")]
+    pub timeout: String,
+    /// A right answer that took longer is slow
+    #[arg(long, value_name = "TIME", help_heading = "How", default_value = "1s")]
+    pub slow: String,
+    /// How old an answer may be and still count as true, where the cluster tells what is
+    #[arg(long, value_name = "TIME", help_heading = "How", default_value = "1s")]
+    pub staleness: String,
+
+    /// What to do meanwhile, such as kill9@10s or delay-upstream:800ms@5s..15s; may be repeated
+    #[arg(long, value_name = "FAULT", help_heading = "Faults")]
+    pub fault: Vec<String>,
+    /// Process of the server, for faults
+    #[arg(long, value_name = "PID", help_heading = "Faults")]
+    pub pid: Option<u32>,
+    /// Start the server with this command, and again 2 s after it died
+    #[arg(long, value_name = "COMMAND", help_heading = "Faults", conflicts_with = "pid")]
+    pub server_command: Option<String>,
+    /// Relay to an upstream, LISTEN=UPSTREAM: the server under test forwards to LISTEN. `LISTEN=stub`
+    /// answers by itself
+    #[arg(long, value_name = "LISTEN=TO", help_heading = "Faults")]
+    pub upstream: Vec<String>,
+    /// Relay to the API server, LISTEN=TO: the server under test watches LISTEN
+    #[arg(long, value_name = "LISTEN=TO", help_heading = "Faults")]
+    pub api: Option<String>,
+
+    /// Write the report: JSON for machines
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    pub json: Option<PathBuf>,
+    /// One page with plots, no other file needed
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    pub html: Option<PathBuf>,
+    /// Log of HdrHistograms, by kind of name and resolver
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    pub hdr: Option<PathBuf>,
+    /// Goals as test cases
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    pub junit: Option<PathBuf>,
+    /// Serve /metrics here while it runs
+    #[arg(long, value_name = "ADDRESS", help_heading = "Reports")]
+    pub metrics: Option<SocketAddr>,
+    /// Goals that decide the exit status, such as 'p99<5ms,unknown_host=0,recovery<2s'
+    #[arg(long, value_name = "GOALS", help_heading = "Reports")]
+    pub slo: Option<String>,
+    /// Nothing but the result
+    #[arg(long, help_heading = "Reports")]
+    pub quiet: bool,
+
+    /// Run for ever at this low rate, with metrics on :9253 unless --metrics says where
+    #[arg(long, value_name = "RATE", help_heading = "Places", conflicts_with_all = ["rate", "profile"])]
+    pub canary: Option<f64>,
+    /// Workers of an Indexed Job that start together and whose reports become one
+    #[arg(long, value_name = "NUMBER", help_heading = "Places", default_value_t = 1)]
+    pub workers: u32,
+    /// Number of this worker, from 0
+    #[arg(long, value_name = "NUMBER", help_heading = "Places", env = "JOB_COMPLETION_INDEX")]
+    #[arg(default_value_t = 0)]
+    pub index: u32,
+    /// Where worker 0 is (HOST:PORT); worker 0 listens on that port
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Places")]
+    pub coordinator: Option<String>,
+    /// More than 1 000 lookups per second for a server that is neither on loopback nor of the cluster
+    #[arg(long, help_heading = "Places")]
+    pub yes_i_own_this_server: bool,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct CompareArguments {
+    /// Reports that `--json` wrote: the first is what the second is compared with
+    #[arg(value_name = "FILE", num_args = 2)]
+    pub reports: Vec<PathBuf>,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct DrillArguments {
+    /// Name of a drill, or its file; without one: list them
+    pub name: Option<String>,
+    /// Peer beside Mainstay, NAME=COMMAND with {conf} for its Corefile, such as
+    /// 'coredns=./coredns -conf {conf}'; may be repeated
+    #[arg(long, value_name = "NAME=COMMAND")]
+    pub peer: Vec<String>,
+    /// API server whose objects the drill makes and changes; peers without manifests need it
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Folder for reports, one JSON and one page per server
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Part of the duration that the drill's file says
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub scale: f64,
+}
+
+/// Reads ADDRESS or ADDRESS:PORT, port 53 by default.
+fn server(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    bare.map(|address| SocketAddr::new(address, 53)).or_else(|_| text.parse()).map_err(
+        |_: std::net::AddrParseError| {
+            format!("{text:?} is no address; write it as 10.96.0.10, 127.0.0.1:5353 or [::1]:5353")
+        },
+    )
+}
+
+impl ValueEnum for Transport {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Udp, Self::Tcp]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }))
+    }
+}
+
+impl ValueEnum for Resolver {
+    fn value_variants<'a>() -> &'a [Self] {
+        use Resolver::*;
+        &[Packet, Glibc, Musl, Go, Jvm, Netty, CAres]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.name()))
+    }
+}
