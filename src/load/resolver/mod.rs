@@ -1,14 +1,41 @@
 //! The resolvers of applications, as they behave on the wire: glibc, musl, Go, the JVM, Netty and
 //! c-ares. `tests/resolvers` holds each to the packets that the real one sends.
+//!
+//! ```text
+//! host ─► search: candidates ─► glibc, musl, …: which server, when, what then ─► Found
+//! conf ─► ResolvConf ─┘              │ message: Question, Reply
+//!                                    └ exchange: sockets, each packet counted
+//! ```
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::record::PacketCounts;
 use crate::wire::{Name, RecordType};
+
+pub mod conf;
+pub mod search;
+
+pub mod message;
+
+pub mod exchange;
+
+pub mod glibc;
+pub mod musl;
+
+pub mod cares;
+pub mod go;
+pub mod jvm;
+pub mod netty;
+
+#[cfg(test)]
+pub mod scripted;
+
+pub use conf::{ResolvConf, SERVERS_MAX};
 
 /// Whose behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,38 +72,17 @@ impl Resolver {
     }
 }
 
-/// resolv.conf, or what a Pod would have there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResolvConf {
-    /// At most [`SERVERS_MAX`] are used.
-    pub servers: Vec<SocketAddr>,
-    /// Search domains, in order.
-    pub search: Vec<Name>,
-    /// Names with fewer dots go through the search list first. Default 1; Kubernetes writes 5.
-    pub ndots: u8,
-    /// `timeout`, `attempts`: seconds per try and tries per server. Default 5 and 2.
-    pub timeout_s: u8,
-    /// See `timeout_s`.
-    pub attempts: u8,
-    /// Another server first each time.
-    pub rotate: bool,
-    /// A, then AAAA.
-    pub single_request: bool,
-    /// The same, each with a socket of its own.
-    pub single_request_reopen: bool,
-    /// TCP always.
-    pub use_vc: bool,
-    /// Never AAAA (glibc 2.36).
-    pub no_aaaa: bool,
-}
-
-/// Most servers that resolvers use (glibc's MAXNS).
-pub const SERVERS_MAX: usize = 3;
-
 /// An application process with its resolver: its sockets and caches live as long as it does.
-pub struct Client {
-    resolver: Resolver,
-    conf: Arc<ResolvConf>,
+pub struct Client(Kind);
+
+/// The resolver of a client with its state. Each has the same three functions.
+enum Kind {
+    Glibc(glibc::Glibc),
+    Musl(musl::Musl),
+    Go(go::Go),
+    Jvm(jvm::Jvm),
+    Netty(netty::Netty),
+    CAres(cares::CAres),
 }
 
 /// What one lookup came to.
@@ -88,6 +94,10 @@ pub struct Found {
     pub packets: PacketCounts,
     /// It came from a cache of the client; nothing was asked.
     pub is_cached: bool,
+    /// For how long it had been there. Such an answer was true then, if at all.
+    pub age: Duration,
+    /// The server had more than it could send, and the resolver took what there was.
+    pub is_cut: bool,
 }
 
 /// What was found.
@@ -107,22 +117,77 @@ pub enum Failure {
     /// EAI_AGAIN, `i/o timeout`, ETIMEOUT, SERVFAIL. The JVM and Netty throw UnknownHostException
     /// for these too: their clients say [`Failure::UnknownHost`].
     TryAgain,
+    /// We have no socket or port left: the lookup never began, and nobody else is to blame.
+    NoSocket,
 }
 
 impl Client {
-    /// A fresh process.
-    pub fn new(resolver: Resolver, conf: Arc<ResolvConf>, _seed: u64) -> Self {
-        Self { resolver, conf }
+    /// A fresh process. `Packet` has no resolver; whoever makes a client of it gets glibc's.
+    pub fn new(resolver: Resolver, conf: Arc<ResolvConf>, seed: u64) -> Self {
+        Self(match resolver {
+            Resolver::Packet | Resolver::Glibc => Kind::Glibc(glibc::Glibc::new(conf, seed)),
+            Resolver::Musl => Kind::Musl(musl::Musl::new(conf, seed)),
+            Resolver::Go => Kind::Go(go::Go::new(conf, seed)),
+            Resolver::Jvm => Kind::Jvm(jvm::Jvm::new(conf, seed)),
+            Resolver::Netty => Kind::Netty(netty::Netty::new(conf, seed)),
+            Resolver::CAres => Kind::CAres(cares::CAres::new(conf, seed)),
+        })
     }
 
     /// Addresses of a host, both families, as `getaddrinfo(AF_UNSPEC)` or the like does.
-    pub async fn addresses(&self, _host: &str) -> Found {
-        let _ = (self.resolver, &self.conf);
-        Found { result: Err(Failure::TryAgain), packets: PacketCounts::default(), is_cached: false }
+    pub async fn addresses(&self, host: &str) -> Found {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Found::of(Ok(Records::Addresses([address].into())), PacketCounts::default());
+        }
+        match &self.0 {
+            Kind::Glibc(client) => client.addresses(host).await,
+            Kind::Musl(client) => client.addresses(host).await,
+            Kind::Go(client) => client.addresses(host).await,
+            Kind::Jvm(client) => client.addresses(host).await,
+            Kind::Netty(client) => client.addresses(host).await,
+            Kind::CAres(client) => client.addresses(host).await,
+        }
     }
 
     /// Records of another type of an absolute name (PTR, SRV), with the same servers and time-outs.
-    pub async fn query(&self, _name: &Name, _rtype: RecordType) -> Found {
-        Found { result: Err(Failure::TryAgain), packets: PacketCounts::default(), is_cached: false }
+    pub async fn query(&self, name: &Name, rtype: RecordType) -> Found {
+        match &self.0 {
+            Kind::Glibc(client) => client.query(name, rtype).await,
+            Kind::Musl(client) => client.query(name, rtype).await,
+            Kind::Go(client) => client.query(name, rtype).await,
+            Kind::Jvm(client) => client.query(name, rtype).await,
+            Kind::Netty(client) => client.query(name, rtype).await,
+            Kind::CAres(client) => client.query(name, rtype).await,
+        }
+    }
+}
+
+impl Found {
+    /// What came over the wire, whole.
+    pub fn of(result: Result<Records, Failure>, packets: PacketCounts) -> Self {
+        Self { result, packets, is_cached: false, age: Duration::ZERO, is_cut: false }
+    }
+}
+
+impl Records {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Addresses(set) => set.is_empty(),
+            Self::Names(set) => set.is_empty(),
+        }
+    }
+
+    /// What replies to one type hold: addresses for A and AAAA, names for all others.
+    pub fn of<'r>(
+        replies: impl IntoIterator<Item = &'r message::Reply>,
+        rtype: RecordType,
+    ) -> Self {
+        let replies = replies.into_iter();
+        if rtype.is_address() {
+            Self::Addresses(replies.flat_map(message::Reply::addresses).collect())
+        } else {
+            Self::Names(replies.flat_map(|reply| reply.names(rtype)).collect())
+        }
     }
 }
