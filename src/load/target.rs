@@ -1,6 +1,14 @@
 //! The server under test, and whether we may load it.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use super::Error;
+
+/// Lookups per second that any server may be asked for. What a laptop or a busy Node sends is of
+/// that order, so nobody's server or network suffers; a load above it can take down a resolver that
+/// others depend on, and looks like an attack to those who run it.
+pub const RATE_FREE_MAX: f64 = 1000.0;
 
 /// How questions travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -19,4 +27,110 @@ pub struct Target {
     pub servers: Vec<SocketAddr>,
     /// Transport of packets without a resolver.
     pub transport: Transport,
+}
+
+impl Target {
+    /// Whether these servers may get a load that is `peak_rate` lookups per second at its highest.
+    /// `is_owned` is what the operator says, `cluster` the addresses of Services, Nodes and Pods
+    /// of the cluster that the names are from.
+    ///
+    /// # Errors
+    /// A server is no address of one host, or is somebody else's as far as we know.
+    pub fn check(
+        &self,
+        peak_rate: f64,
+        is_owned: bool,
+        cluster: &BTreeSet<IpAddr>,
+    ) -> Result<(), Error> {
+        if self.servers.is_empty() {
+            return Err(Error::Config("no server to ask; name one, such as 127.0.0.1:53".into()));
+        }
+        self.servers.iter().try_for_each(is_one_host).map_err(Error::Config)?;
+        // A rate that is no number is not below the bound either.
+        if is_owned || peak_rate <= RATE_FREE_MAX {
+            return Ok(());
+        }
+        let is_ours = |server: &IpAddr| server.is_loopback() || cluster.contains(server);
+        let mut addresses = self.servers.iter().map(|server| server.ip().to_canonical());
+        match addresses.find(|address| !is_ours(address)) {
+            None => Ok(()),
+            Some(address) => Err(Error::Config(format!(
+                "{address} is neither on loopback nor of the cluster, and {peak_rate:.0} lookups \
+                 per second may hurt others; stay at {RATE_FREE_MAX:.0}, or write \
+                 --yes-i-own-this-server if it is yours"
+            ))),
+        }
+    }
+}
+
+/// Whether an address is that of one host, which nothing but a lookup reaches.
+fn is_one_host(server: &SocketAddr) -> Result<(), String> {
+    let address = server.ip().to_canonical();
+    let (what, remedy) = match address {
+        _ if address.is_unspecified() => {
+            ("no address of a server", "write 127.0.0.1 for this host")
+        }
+        _ if address.is_multicast() => ("a multicast group", "name one server"),
+        IpAddr::V4(v4) if v4.is_broadcast() => ("the broadcast address", "name one server"),
+        _ if server.port() == 0 => ("without a port", "write the port, mostly 53"),
+        _ => return Ok(()),
+    };
+    Err(format!("{server} is {what}; {remedy}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(servers: &[&str], rate: f64, is_owned: bool) -> Result<(), String> {
+        let servers = servers.iter().map(|server| server.parse().unwrap()).collect();
+        let target = Target { servers, transport: Transport::Udp };
+        let cluster = ["10.96.0.10", "fd00::10"].map(|address| address.parse().unwrap());
+        target.check(rate, is_owned, &cluster.into()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn own_servers_get_any_rate() {
+        for server in [
+            "127.0.0.1:53",
+            "127.9.9.9:5353",
+            "[::1]:53",
+            "[::ffff:127.0.0.1]:53",
+            "10.96.0.10:53",
+            "[::ffff:10.96.0.10]:53",
+            "[fd00::10]:53",
+        ] {
+            assert_eq!(check(&[server], 200_000.0, false), Ok(()), "{server}");
+        }
+    }
+
+    #[test]
+    fn others_get_little_unless_the_operator_says_so() {
+        for server in ["8.8.8.8:53", "10.96.0.11:53", "169.254.20.10:53", "[::ffff:8.8.8.8]:53"] {
+            assert_eq!(check(&[server], RATE_FREE_MAX, false), Ok(()));
+            assert_eq!(check(&[server], 200_000.0, true), Ok(()));
+            let text = check(&[server], 1000.5, false).unwrap_err();
+            assert!(text.contains("write --yes-i-own-this-server"), "{text}");
+            assert!(check(&[server], f64::NAN, false).is_err());
+        }
+        let text = check(&["127.0.0.1:53", "8.8.8.8:53"], 5000.0, false).unwrap_err();
+        assert!(text.starts_with("8.8.8.8 is neither on loopback"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_host_is_never_asked() {
+        for (server, expected) in [
+            ("0.0.0.0:53", "write 127.0.0.1"),
+            ("[::]:53", "write 127.0.0.1"),
+            ("[::ffff:0.0.0.0]:53", "write 127.0.0.1"),
+            ("224.0.0.251:5353", "multicast"),
+            ("[ff02::fb]:5353", "multicast"),
+            ("255.255.255.255:53", "broadcast"),
+            ("127.0.0.1:0", "port"),
+        ] {
+            let text = check(&["127.0.0.1:53", server], 1.0, true).unwrap_err();
+            assert!(text.starts_with(server) && text.contains(expected), "{text}");
+        }
+        assert!(check(&[], 1.0, true).unwrap_err().contains("name one"));
+    }
 }
