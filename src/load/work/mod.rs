@@ -15,9 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::wire::{Name, RecordType};
 
+pub mod capture;
+mod list;
 pub mod mix;
 pub mod popularity;
 
+pub use list::{NAMES_MAX, OCCURRENCES_MAX};
 pub use mix::Mix;
 pub use popularity::Popularity;
 
