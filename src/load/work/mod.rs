@@ -18,6 +18,7 @@ use crate::wire::{Name, RecordType};
 pub mod capture;
 mod list;
 pub mod mix;
+pub mod names;
 pub mod popularity;
 
 pub use list::{NAMES_MAX, OCCURRENCES_MAX};
