@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::record::PacketCounts;
 
+pub mod page;
+
 /// The version of the JSON. Its number grows when a field changes its meaning or goes.
 pub const SCHEMA: &str = "mainstay.load/1";
 
