@@ -20,6 +20,10 @@ use tokio::sync::mpsc;
 use super::listeners::Listeners;
 use super::{Error, Exposition, Readiness, health};
 
+mod text;
+
+pub use text::{Text, TextPages, serve_text};
+
 /// Orders that wait for the thread: one, because whoever orders holds the only handle and waits.
 const ORDERS_MAX: usize = 1;
 

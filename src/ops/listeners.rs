@@ -157,7 +157,7 @@ impl Listeners {
     fn bind_missing(&self, wishes: &Wishes) -> Result<Vec<Socket>, Error> {
         let is_missing = |(wish, _): &(&SocketAddr, _)| !self.open.contains_key(*wish);
         let bind = |(wish, pages): (&SocketAddr, &BTreeSet<Page>)| {
-            Socket::bind(*wish).map_err(|source| refusal(*wish, pages, source))
+            Socket::bind(*wish).map_err(|source| refusal(first(pages), *wish, source))
         };
         wishes.iter().filter(is_missing).map(bind).collect()
     }
@@ -183,7 +183,7 @@ impl Listeners {
                     let sockets = vec![Socket { wish, ..socket }];
                     self.serve(Wishes::from([(wish, pages)]), sockets);
                 }
-                Err(source) => tracing::error!("{}", refusal(bound, &pages, source)),
+                Err(source) => tracing::error!("{}", refusal(first(&pages), bound, source)),
             }
         }
     }
@@ -212,7 +212,7 @@ fn gather(listens: &[Listen]) -> Wishes {
 }
 
 /// Binds `address`. Where the kernel has no IPv6, all addresses are those of IPv4 (as Go's net).
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address);
     match &bound {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse && is_any_ipv6(address) => {
@@ -227,9 +227,13 @@ fn is_any_ipv6(address: SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
 }
 
+/// The directive that errors name.
+fn first(pages: &BTreeSet<Page>) -> &'static str {
+    pages.first().map_or("listen", |page| page.directive())
+}
+
 /// Why `address` cannot be had, for who wrote the directive.
-fn refusal(address: SocketAddr, pages: &BTreeSet<Page>, source: io::Error) -> Error {
-    let directive = pages.first().map_or("listen", |page| page.directive());
+pub(super) fn refusal(directive: &'static str, address: SocketAddr, source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::AddrInUse => Error::AddressInUse { directive, address },
         _ => Error::Listen { directive, address, source },

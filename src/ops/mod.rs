@@ -17,7 +17,7 @@ mod counters;
 pub mod dns;
 mod exposition;
 mod health;
-mod http;
+pub mod http;
 mod listeners;
 pub mod log;
 mod outlet;
