@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
+use mainstay::load::arguments::{LoadArguments, RunArguments};
+use mainstay::load::place::{canary, coordinator};
 use serde_json::{Value, json};
 
 /// The longest `lameduck` of the Corefiles that clusters ship with (OpenShift), in seconds.
@@ -231,5 +234,160 @@ fn the_image_is_built_from_all_that_cargo_looks_for() {
     // Cargo refuses a manifest whose declared targets are not there, even if it builds another.
     for folder in ["src", "tests", "benches", "Cargo.toml", "Cargo.lock"] {
         assert!(!ignored.contains(&folder), "{folder} is left out of the image's context");
+    }
+}
+
+/// The loads that a kustomization of their own makes.
+const LOADS: &[&str] = &["job", "indexed-job", "canary"];
+
+/// The objects of one load, without those of the base.
+fn load(name: &str) -> Vec<Value> {
+    let folder = deploy().join("load").join(name);
+    let kustomization = documents(&folder.join("kustomization.yaml")).remove(0);
+    let resources = kustomization["resources"].as_array().unwrap().clone();
+    let files = resources.iter().map(|file| file.as_str().unwrap()).filter(|it| *it != "../base");
+    files.flat_map(|file| documents(&folder.join(file))).collect()
+}
+
+/// What runs it: a Job or a Deployment.
+fn workload(name: &str) -> Value {
+    load(name).into_iter().find(|object| object["spec"]["template"].is_object()).unwrap()
+}
+
+/// Its command line, read as the program reads it.
+fn command_line(name: &str) -> RunArguments {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        load: LoadArguments,
+    }
+    let container = workload(name)["spec"]["template"]["spec"]["containers"][0].clone();
+    let args: Vec<String> = serde_json::from_value(container["args"].clone()).unwrap();
+    assert_eq!(args[0], "load");
+    *Line::try_parse_from(args).unwrap_or_else(|error| panic!("{name}: {error}")).load.run
+}
+
+#[test]
+fn every_load_is_the_base_and_files_of_its_folder() {
+    for name in LOADS {
+        let folder = deploy().join("load").join(name);
+        let kustomization = documents(&folder.join("kustomization.yaml")).remove(0);
+        let mut listed: Vec<String> =
+            serde_json::from_value(kustomization["resources"].clone()).unwrap();
+        assert_eq!(listed.remove(0), "../base");
+        let is_resource = |name: &String| name != "kustomization.yaml" && !name.contains("example");
+        let names = yaml_files(&folder).into_iter();
+        let mut names: Vec<_> =
+            names.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        names.retain(is_resource);
+        names.sort();
+        listed.sort();
+        assert_eq!(names, listed);
+        let image = &documents(&deploy().join("kustomize/base/kustomization.yaml"))[0]["images"];
+        assert_eq!(kustomization["images"], *image, "{name}");
+    }
+}
+
+#[test]
+fn loads_ask_the_dns_of_the_cluster_as_its_pods_do() {
+    for name in LOADS {
+        let run = command_line(name);
+        assert!(run.servers.is_empty() && run.cluster, "{name}");
+        assert_eq!(run.resolv_conf.unwrap(), Path::new("/etc/resolv.conf"));
+        let pod = workload(name)["spec"]["template"]["spec"].clone();
+        assert_eq!(workload(name)["metadata"]["namespace"], run.namespace);
+        assert!(pod["dnsPolicy"].is_null(), "{name}: ClusterFirst is what applications have");
+        assert_eq!(pod["containers"].as_array().unwrap().len(), 1);
+        assert!(pod["containers"][0]["resources"]["limits"]["memory"].is_string());
+    }
+}
+
+#[test]
+fn loads_run_with_no_more_than_the_server_does() {
+    for name in LOADS {
+        let spec = workload(name)["spec"]["template"]["spec"].clone();
+        assert_eq!(spec["securityContext"], pod()["spec"]["securityContext"], "{name}");
+        let own = spec["containers"][0].clone();
+        assert_eq!(own["securityContext"], container()["securityContext"], "{name}");
+        assert_eq!(spec["serviceAccountName"], "mainstay-load");
+    }
+}
+
+#[test]
+fn loads_may_read_what_has_a_name_and_break_only_what_a_component_allows() {
+    let base = documents(&deploy().join("load/base/rbac.yaml"));
+    let [account, role, binding] = &base[..] else { panic!("{base:?}") };
+    assert_eq!(role["rules"], only("ClusterRole")["rules"]);
+    let subject = json!([{
+        "kind": "ServiceAccount", "name": account["metadata"]["name"],
+        "namespace": account["metadata"]["namespace"]
+    }]);
+    assert_eq!(binding["subjects"], subject);
+    let folder = deploy().join("load/faults");
+    assert_eq!(documents(&folder.join("kustomization.yaml"))[0]["kind"], "Component");
+    let faults = documents(&folder.join("rbac.yaml"));
+    let [role, binding] = &faults[..] else { panic!("{faults:?}") };
+    let rules = json!([
+        { "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "delete"] },
+        { "apiGroups": ["apps"], "resources": ["deployments", "daemonsets"], "verbs": ["patch"] },
+    ]);
+    // A Role, not a ClusterRole: nothing outside of the namespace of the DNS.
+    assert_eq!((&role["kind"], &role["rules"]), (&json!("Role"), &rules));
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert_eq!(binding["subjects"], subject);
+}
+
+#[test]
+fn jobs_end_by_themselves_and_load_once() {
+    for name in ["job", "indexed-job"] {
+        let job = workload(name)["spec"].clone();
+        assert_eq!(job["backoffLimit"], 0);
+        assert_eq!(job["template"]["spec"]["restartPolicy"], "Never");
+        let deadline_s = job["activeDeadlineSeconds"].as_u64().unwrap();
+        let minutes = command_line(name).duration;
+        let run_s = 60 * minutes.strip_suffix('m').unwrap().parse::<u64>().unwrap();
+        // Workers wait for each other, and worker 0 for their reports.
+        let waits = coordinator::JOIN_TIME_MAX + coordinator::REPORT_TIME_MAX;
+        assert!(deadline_s > run_s + waits.as_secs(), "{name}");
+        assert!(command_line(name).slo.is_some(), "{name}: nothing decides whether it failed");
+    }
+}
+
+#[test]
+fn workers_of_the_indexed_job_find_the_first() {
+    let run = command_line("indexed-job");
+    let settings = coordinator::Settings::new(&run).unwrap().unwrap();
+    let job = workload("indexed-job");
+    let pod = &job["spec"]["template"];
+    assert_eq!(job["spec"]["completionMode"], "Indexed");
+    assert_eq!(job["spec"]["completions"], settings.workers);
+    assert_eq!(job["spec"]["parallelism"], settings.workers);
+    let service =
+        load("indexed-job").into_iter().find(|object| object["kind"] == "Service").unwrap();
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    assert_eq!(service["spec"]["publishNotReadyAddresses"], true);
+    assert_eq!(service["spec"]["selector"], pod["metadata"]["labels"]);
+    assert_eq!(service["metadata"]["name"], pod["spec"]["subdomain"]);
+    let (job, service) = (&job["metadata"]["name"], &service["metadata"]["name"]);
+    let host = format!("{}-0.{}", job.as_str().unwrap(), service.as_str().unwrap());
+    assert_eq!(settings.host, host);
+    assert_eq!(pod["spec"]["containers"][0]["ports"][0]["containerPort"], settings.port);
+}
+
+#[test]
+fn the_canary_is_slow_and_is_scraped_where_it_listens() {
+    let canary = canary::Canary::new(&command_line("canary")).unwrap().unwrap();
+    assert_eq!(canary.rate, 5.0);
+    let container = workload("canary")["spec"]["template"]["spec"]["containers"][0].clone();
+    assert_eq!(container["ports"][0]["containerPort"], canary.metrics.port());
+    let probe = json!({ "path": "/healthz", "port": canary.metrics.port(), "scheme": "HTTP" });
+    assert_eq!(container["livenessProbe"]["httpGet"], probe);
+    let alerts = documents(&deploy().join("load/canary/alerts.example.yaml"));
+    let [monitor, rules] = &alerts[..] else { panic!("{alerts:?}") };
+    let labels = &workload("canary")["spec"]["selector"]["matchLabels"];
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"], *labels);
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], container["ports"][0]["name"]);
+    for rule in rules["spec"]["groups"][0]["rules"].as_array().unwrap() {
+        assert!(rule["expr"].as_str().unwrap().contains("mainstay_load_"), "{rule}");
     }
 }
