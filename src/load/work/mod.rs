@@ -16,6 +16,7 @@ use super::Error;
 use crate::wire::{Name, RecordType};
 
 pub mod capture;
+pub mod cluster;
 mod list;
 pub mod mix;
 pub mod names;
