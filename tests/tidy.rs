@@ -36,9 +36,11 @@ const CONFIG_ONLY: &[&str] = &["config"];
 /// The doors: dependency, and the files and folders of `src` that may use it.
 const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["ops/"]),
+    ("base64", &["load/report/histogram.rs"]),
     ("clap", &["app/arguments.rs", "load/arguments.rs"]),
     ("equivalent", &["resolve/cache.rs"]),
     ("etherparse", &["load/work/capture/"]),
+    ("flate2", &["load/report/histogram.rs"]),
     ("hashbrown", &["cluster/watch/seen.rs"]),
     ("hdrhistogram", &["load/record/", "load/report/"]),
     ("hickory_proto", &["wire/message.rs"]),

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::record::PacketCounts;
 
 pub mod page;
+pub mod generator;
+pub mod histogram;
+mod sums;
 
 /// The version of the JSON. Its number grows when a field changes its meaning or goes.
 pub const SCHEMA: &str = "mainstay.load/1";
@@ -150,6 +153,8 @@ pub struct Latency {
     pub max: f64,
     /// The whole histogram in microseconds: HdrHistogram V2, deflated, base64.
     pub histogram: String,
+    /// Those that were longer than it holds (100 s); they are in it as the longest.
+    pub clamped: u64,
 }
 
 /// When lookups failed. Failed are those that were `unknown_host`, `try_again` or `wrong`.
