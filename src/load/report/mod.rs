@@ -11,7 +11,13 @@ use super::record::PacketCounts;
 
 pub mod page;
 pub mod generator;
+pub mod hdr;
 pub mod histogram;
+pub mod json;
+pub mod junit;
+pub mod metrics;
+#[cfg(test)]
+mod sample;
 mod sums;
 
 /// The version of the JSON. Its number grows when a field changes its meaning or goes.
