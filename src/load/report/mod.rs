@@ -18,6 +18,7 @@ pub mod junit;
 pub mod metrics;
 #[cfg(test)]
 mod sample;
+pub mod slo;
 mod sums;
 
 /// The version of the JSON. Its number grows when a field changes its meaning or goes.
