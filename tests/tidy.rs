@@ -53,7 +53,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("libc", &["listen/batch.rs"]),
     ("memchr", &["cluster/watch/lines.rs"]),
     ("mimalloc", &["main.rs"]),
-    ("rustix", &["app/limits.rs", "load/fault/", "load/packets/"]),
+    ("rustix", &["app/limits.rs", "load/fault/", "load/packets/", "load/report/live.rs"]),
     ("moka", &["resolve/cache.rs"]),
     ("prometheus_client", &["ops/"]),
     ("pcap_file", &["load/work/capture/"]),

@@ -15,11 +15,14 @@ pub mod hdr;
 pub mod histogram;
 pub mod json;
 pub mod junit;
+pub mod live;
 pub mod metrics;
 #[cfg(test)]
 mod sample;
+pub mod shown;
 pub mod slo;
 mod sums;
+pub mod text;
 
 /// The version of the JSON. Its number grows when a field changes its meaning or goes.
 pub const SCHEMA: &str = "mainstay.load/1";
