@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::record::PacketCounts;
 
 pub mod page;
+pub mod compare;
 pub mod generator;
 pub mod hdr;
 pub mod histogram;
 pub mod json;
 pub mod junit;
 pub mod live;
+pub mod merge;
 pub mod metrics;
 #[cfg(test)]
 mod sample;
