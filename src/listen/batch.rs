@@ -217,6 +217,27 @@ impl Batch {
         lost
     }
 
+    /// Sends what is queued, from place `first` on, and answers how many went out. They stay queued
+    /// until [`Batch::clear`]: for those who ask, and must know what became of each. A Batch that
+    /// never received names no peer, so that of a connected socket is used.
+    ///
+    /// # Errors
+    /// That of place `first`, or one that ICMP brought and is over when it is told.
+    pub fn send_some(&mut self, socket: &UdpSocket, first: usize) -> io::Result<usize> {
+        if first >= self.queued {
+            return Ok(0);
+        }
+        match self.send_from(socket, first) {
+            0 => Err(io::Error::last_os_error()),
+            sent => Ok(sent),
+        }
+    }
+
+    /// Forgets what is queued.
+    pub fn clear(&mut self) {
+        self.queued = 0;
+    }
+
     fn send_from(&mut self, socket: &UdpSocket, first: usize) -> usize {
         let headers = &mut self.sending[first..self.queued];
         let count = if self.is_plain { 1 } else { headers.len() };
@@ -275,6 +296,37 @@ pub fn tell_destination(socket: &UdpSocket) -> io::Result<()> {
         SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
     };
+    switch_on(socket, level, option)
+}
+
+/// Asks the kernel to keep the datagrams that ICMP says were refused, for [`refused`]. For
+/// connected sockets.
+///
+/// # Errors
+/// Those of setsockopt.
+pub fn keep_refused(socket: &UdpSocket) -> io::Result<()> {
+    let (level, option) = match socket.local_addr()? {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_RECVERR),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+    };
+    switch_on(socket, level, option)
+}
+
+/// Takes a datagram of ours that was refused, as much of it as ICMP quoted, and answers its length.
+///
+/// # Errors
+/// `WouldBlock` when there is none (left).
+pub fn refused(socket: &UdpSocket, room: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `room.len()` octets into `room`, which is borrowed mutably.
+    let len = unsafe {
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        libc::recv(socket.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), flags)
+    };
+    usize::try_from(len).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sets an option that is on or off.
+fn switch_on(socket: &UdpSocket, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the option takes one int, which lives until the call returns.
     let result = unsafe {
@@ -411,5 +463,26 @@ mod tests {
         let mut batch = Batch::new();
         assert_eq!(batch.receive(&server).unwrap(), 1);
         assert_eq!(batch.slot(0).0.len(), REQUEST_MAX);
+    }
+
+    #[test]
+    fn one_who_asks_learns_which_datagram_was_refused() {
+        let (server, client) = pair("127.0.0.1:0");
+        client.connect(server.local_addr().unwrap()).unwrap();
+        keep_refused(&client).unwrap();
+        let (mut batch, mut room) = (Batch::new(), [0; 64]);
+        assert_eq!(refused(&client, &mut room).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(server);
+        for (index, text) in ["first", "second"].iter().enumerate() {
+            batch.slot(index).1[..text.len()].copy_from_slice(text.as_bytes());
+            batch.queue(index, text.len());
+        }
+        assert_eq!(batch.send_some(&client, 2).unwrap(), 0);
+        assert_eq!(batch.send_some(&client, 0).unwrap(), 1, "ICMP comes before the second");
+        let len = refused(&client, &mut room).unwrap();
+        assert_eq!(&room[..len], b"first");
+        assert_eq!(batch.send_some(&client, 1).unwrap(), 1, "the second is still queued");
+        batch.clear();
+        assert_eq!(batch.send_some(&client, 0).unwrap(), 0);
     }
 }
