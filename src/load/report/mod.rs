@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::record::PacketCounts;
 
-pub mod page;
 pub mod compare;
 pub mod generator;
 pub mod hdr;
@@ -19,6 +18,7 @@ pub mod junit;
 pub mod live;
 pub mod merge;
 pub mod metrics;
+pub mod page;
 #[cfg(test)]
 mod sample;
 pub mod shown;

@@ -1,0 +1,314 @@
+//! The books of one driver: which questions are under way on which socket, what became of them, and
+//! what went over the wire. Knows no sockets: messages and the time come as parameters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::judge::{self, Gist, Header};
+use super::under_way::{Asked, UnderWay};
+use super::{Notes, Settings, question};
+use crate::load::record::{Outcome, PacketCounts, Sample};
+use crate::load::resolver::Resolver;
+use crate::load::run::Run;
+use crate::load::target::Transport;
+use crate::load::truth::{Judgement, Said};
+use crate::load::work::Task;
+use crate::wire::Rcode;
+
+/// Samples that are handed on at once.
+const SAMPLES_MAX: usize = 1024;
+
+/// What a socket brought.
+pub enum Event<'a> {
+    /// A message of the server.
+    Message(&'a [u8]),
+    /// A question of ours that the network refused, as much of it as ICMP quoted.
+    Refused(&'a [u8]),
+    /// The question with this id was not sent: the system did not take it.
+    Unsent(u16),
+    /// The connection ended. `was_open` tells that it had been made.
+    Cut { was_open: bool },
+}
+
+/// The books of one driver.
+pub struct Desk<N> {
+    run: Arc<Run>,
+    payload_bytes: Option<u16>,
+    is_tcp: bool,
+    under_way: Vec<UnderWay>,
+    first_client: u32,
+    notes: N,
+    samples: Vec<Sample>,
+    counts: PacketCounts,
+    not_begun: u64,
+}
+
+/// A lookup that could not be begun, because too many are under way.
+#[derive(Debug)]
+pub struct Full;
+
+impl<N: Notes> Desk<N> {
+    /// Empty books for the sockets of driver `part`.
+    pub fn new(run: &Arc<Run>, settings: &Settings, part: usize, notes: N) -> Self {
+        let sockets = settings.count();
+        Self {
+            run: Arc::clone(run),
+            payload_bytes: settings.payload_bytes.map(|bytes| bytes.min(super::PAYLOAD_MAX)),
+            is_tcp: run.target.transport == Transport::Tcp,
+            under_way: (0..sockets).map(|_| UnderWay::new()).collect(),
+            first_client: u32::try_from(part * sockets).unwrap_or(u32::MAX),
+            notes,
+            samples: Vec::with_capacity(SAMPLES_MAX),
+            counts: PacketCounts::default(),
+            not_begun: 0,
+        }
+    }
+
+    /// The run.
+    pub fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+
+    /// How many sockets there are.
+    pub fn sockets(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Questions under way on one socket.
+    pub fn under_way(&self, socket: usize) -> usize {
+        self.under_way[socket].len()
+    }
+
+    /// Whether no more questions can be under way on a socket.
+    pub fn is_full(&self, socket: usize) -> bool {
+        self.under_way[socket].is_full()
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.iter().all(|under_way| under_way.len() == 0)
+    }
+
+    /// Takes a lookup in and writes its question. Answers its length.
+    ///
+    /// # Errors
+    /// Too many are under way on this socket.
+    pub fn begin(
+        &mut self,
+        socket: usize,
+        task: Arc<Task>,
+        due: Duration,
+        now: Duration,
+        room: &mut [u8],
+    ) -> Result<usize, Full> {
+        let len = question::write(&task, 0, self.payload_bytes, room);
+        let id = self.under_way[socket].begin(Asked { task, due, sent: now }).ok_or(Full)?;
+        room[..2].copy_from_slice(&id.to_be_bytes());
+        self.counts.sent += 1;
+        self.counts.tcp += u64::from(self.is_tcp);
+        self.notes.began_late(now.saturating_sub(due));
+        Ok(len)
+    }
+
+    /// Counts a lookup that was due and cannot be begun.
+    pub fn leave_out(&mut self) {
+        self.not_begun += 1;
+    }
+
+    /// Ends a lookup for which there is no connection.
+    pub fn fail(&mut self, socket: usize, task: Arc<Task>, due: Duration, now: Duration) {
+        self.counts.unreachable += 1;
+        self.notes.began_late(now.saturating_sub(due));
+        self.end(socket, Asked { task, due, sent: now }, now, Ending { packets: 0, ..FAILED });
+    }
+
+    /// Writes down what a socket brought.
+    pub fn note(&mut self, socket: usize, event: Event<'_>, now: Duration) {
+        match event {
+            Event::Message(message) => self.hear(socket, message, now),
+            Event::Refused(quoted) => self.refuse(socket, quoted, now),
+            Event::Unsent(id) => self.take_back(socket, id, now),
+            Event::Cut { was_open } => self.cut(socket, was_open, now),
+        }
+    }
+
+    fn hear(&mut self, socket: usize, message: &[u8], now: Duration) {
+        let Some(header) = Header::read(message) else {
+            self.counts.garbage += 1;
+            return;
+        };
+        // What came at the last moment is too late whether or not it was looked for before.
+        self.time_out(socket, now);
+        let Some((answers_at, asked)) = self.asked(socket, header, message) else {
+            return self.hear_stray(socket, header, message);
+        };
+        let Some(gist) = judge::gist(message, header, answers_at, asked.task.rtype) else {
+            // It claims to be the reply and cannot be read. Another one may come.
+            self.counts.garbage += 1;
+            return;
+        };
+        let said = || judge::said(message, header, answers_at, &asked.task, gist);
+        let (outcome, judgement) = self.judge(asked, gist, said, now);
+        self.count(header);
+        let asked = self.under_way[socket].end(header.id).expect("it was found under this id");
+        self.end(socket, asked, now, Ending { outcome, judgement, packets: 1 });
+    }
+
+    /// What a message is the reply to, and where its answers begin.
+    fn asked(&self, socket: usize, header: Header, message: &[u8]) -> Option<(usize, &Asked)> {
+        let asked = self.under_way[socket].asked(header.id).filter(|_| header.is_reply)?;
+        match question::end_in(message, &asked.task) {
+            Some(answers_at) => Some((answers_at, asked)),
+            None if header.is_bare_refusal(message) => Some((message.len(), asked)),
+            None => None,
+        }
+    }
+
+    /// Counts a message that is the reply to nothing under way.
+    fn hear_stray(&mut self, socket: usize, header: Header, message: &[u8]) {
+        let is_too_late = header.is_reply && self.under_way[socket].is_too_late(header.id, message);
+        let counter = match is_too_late {
+            true => &mut self.counts.too_late,
+            false if judge::is_whole(message) => &mut self.counts.mismatched,
+            false => &mut self.counts.garbage,
+        };
+        *counter += 1;
+    }
+
+    fn count(&mut self, header: Header) {
+        self.counts.answered += 1;
+        self.counts.truncated += u64::from(header.is_cut);
+        let counter = match header.code {
+            Rcode::NOERROR => &mut self.counts.noerror,
+            Rcode::NXDOMAIN => &mut self.counts.nxdomain,
+            Rcode::SERVFAIL => &mut self.counts.servfail,
+            Rcode::REFUSED => &mut self.counts.refused,
+            _ => &mut self.counts.other_code,
+        };
+        *counter += 1;
+    }
+
+    /// How a lookup ends: by the truth where that is known, else by what its task expects.
+    fn judge(
+        &self,
+        asked: &Asked,
+        gist: Gist,
+        said: impl FnOnce() -> Said,
+        now: Duration,
+    ) -> (Outcome, Option<Judgement>) {
+        let task = &asked.task;
+        let truth = self.run.truth.as_ref().filter(|_| judge::can_be_said(task.rtype));
+        if let Some(truth) = truth {
+            let said = said();
+            let started = self.run.course.started;
+            let (from, to) = (started + asked.sent, started + now);
+            if let Some(judgement) = truth.judge(&task.name, task.rtype, &said, from, to) {
+                return (judge::by_truth(judgement, &said), Some(judgement));
+            }
+        }
+        (judge::by_expectation(task.expect, gist), None)
+    }
+
+    /// Ends the question that ICMP quotes, if it is under way. It is counted once, as unreachable
+    /// and not as lost too.
+    fn refuse(&mut self, socket: usize, quoted: &[u8], now: Duration) {
+        self.counts.unreachable += 1;
+        let Some(id) = quoted.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
+        let asked = self.under_way[socket].asked(id);
+        if asked.is_some_and(|asked| question::may_be_quoted(quoted, &asked.task)) {
+            self.end_unanswered(socket, id, now, 1);
+        }
+    }
+
+    fn take_back(&mut self, socket: usize, id: u16, now: Duration) {
+        self.counts.unreachable += 1;
+        self.counts.sent -= 1;
+        self.end_unanswered(socket, id, now, 0);
+    }
+
+    fn end_unanswered(&mut self, socket: usize, id: u16, now: Duration, packets: u32) {
+        if let Some(asked) = self.under_way[socket].end(id) {
+            let judgement = self.judge(&asked, Gist::Nothing, || Said::Nothing, now).1;
+            self.end(socket, asked, now, Ending { judgement, packets, ..FAILED });
+        }
+    }
+
+    /// Ends all questions of a connection that was cut: no reply can come.
+    fn cut(&mut self, socket: usize, was_open: bool, now: Duration) {
+        // A server may close a connection that nobody uses (RFC 7766 §6.2.3).
+        self.counts.tcp_failed += u64::from(!was_open || self.under_way(socket) > 0);
+        while let Some(asked) = self.under_way[socket].give_up() {
+            self.lose(socket, asked, now);
+        }
+    }
+
+    /// Ends the questions of a socket that waited for longer than the time-out.
+    fn time_out(&mut self, socket: usize, now: Duration) {
+        let timeout = self.run.timeout;
+        let Some(sent_until) = now.checked_sub(timeout) else { return };
+        while let Some(asked) = self.under_way[socket].time_out(sent_until) {
+            let given_up = asked.sent + timeout;
+            self.lose(socket, asked, given_up);
+        }
+    }
+
+    fn lose(&mut self, socket: usize, asked: Asked, now: Duration) {
+        self.counts.lost += 1;
+        let judgement = self.judge(&asked, Gist::Nothing, || Said::Nothing, now).1;
+        self.end(socket, asked, now, Ending { judgement, ..FAILED });
+    }
+
+    fn end(&mut self, socket: usize, asked: Asked, now: Duration, ending: Ending) {
+        if self.samples.len() == SAMPLES_MAX {
+            self.hand_on();
+        }
+        self.samples.push(Sample {
+            due: asked.due,
+            took: now.saturating_sub(asked.due),
+            outcome: ending.outcome,
+            judgement: ending.judgement,
+            class: asked.task.class,
+            resolver: Resolver::Packet,
+            client: self.first_client.saturating_add(socket as u32),
+            packets: ending.packets,
+        });
+    }
+
+    /// Ends what timed out and hands on what was written down.
+    pub fn close(&mut self, now: Duration) {
+        for socket in 0..self.sockets() {
+            self.time_out(socket, now);
+        }
+        self.hand_on();
+        let counts = std::mem::take(&mut self.counts);
+        if counts != PacketCounts::default() {
+            self.notes.packets(&counts);
+        }
+        let not_begun = std::mem::take(&mut self.not_begun);
+        if not_begun > 0 {
+            self.notes.not_begun(not_begun);
+        }
+    }
+
+    fn hand_on(&mut self) {
+        if !self.samples.is_empty() {
+            self.notes.lookups(&self.samples);
+            self.samples.clear();
+        }
+    }
+
+    /// What all was written to.
+    pub fn into_notes(self) -> N {
+        self.notes
+    }
+}
+
+/// How a lookup ended.
+struct Ending {
+    outcome: Outcome,
+    judgement: Option<Judgement>,
+    packets: u32,
+}
+
+/// Without a reply.
+const FAILED: Ending = Ending { outcome: Outcome::TryAgain, judgement: None, packets: 1 };
