@@ -99,11 +99,12 @@ impl<W: Wire, N: Notes> Driver<W, N> {
     fn wait_for_start(&mut self) {
         while !self.desk.run().course.is_stopped() {
             let ahead = self.started.saturating_duration_since(Instant::now());
-            match ahead.checked_sub(SLEEP_MIN) {
-                Some(sleep) => std::thread::sleep(sleep.min(LOOK_EVERY)),
-                None => return,
+            if ahead.is_zero() {
+                return;
             }
+            std::thread::sleep(ahead.min(LOOK_EVERY));
         }
+        self.due = None;
     }
 
     /// Does what need not be done for each packet.

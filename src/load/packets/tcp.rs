@@ -192,8 +192,8 @@ impl Line {
         Ok(has_come)
     }
 
-    /// Gives the connection up. After one that brought replies the next one is made at once: servers
-    /// close what they served. Otherwise there is a pause, which is longer each time.
+    /// Gives the connection up. After one that brought replies the next one is made at once, as
+    /// servers close what they served. Otherwise there is a pause, which is longer each time.
     fn cut(&mut self, server: SocketAddr, mut note: impl FnMut(Event<'_>)) {
         note(Event::Cut { was_open: self.was_open });
         let stream = self.pause.is_zero().then(|| connect(server).ok()).flatten();

@@ -1,9 +1,8 @@
 //! TCP.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::servers::{Script, Server, right};
+use super::servers::{Script, Server, nobody, right};
 use super::setup;
 use crate::load::record::Outcome;
 use crate::load::target::Transport::Tcp;
@@ -44,7 +43,7 @@ fn a_connection_that_is_cut_is_made_again() {
 
 #[test]
 fn refused_connections_fail_lookups_at_once_until_there_is_a_server() {
-    let address: SocketAddr = "127.86.1.2:5386".parse().unwrap();
+    let address = nobody(102);
     let mut setup = setup(address, Tcp);
     setup.timeout = Duration::from_secs(20);
     let mut server = None;

@@ -1,9 +1,8 @@
 //! UDP.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::servers::{Server, right};
+use super::servers::{Server, nobody, right};
 use super::{Seen, setup};
 use crate::load::arrivals::Profile;
 use crate::load::record::Outcome;
@@ -45,6 +44,15 @@ fn nothing_begins_before_the_start() {
     let mut setup = setup(server.address, Udp);
     setup.started = started;
     setup.drive_until(|seen| seen.with(Outcome::Ok) > 50);
+}
+
+#[test]
+fn a_run_that_is_stopped_before_it_starts_asks_nothing() {
+    let server = Server::udp(|question| vec![right(question)]);
+    let mut setup = setup(server.address, Udp);
+    setup.started = tokio::time::Instant::now() + Duration::from_secs(3600);
+    let seen = setup.drive_until(|_| true);
+    assert_eq!((seen.begun, seen.counts.sent), (0, 0));
 }
 
 #[test]
@@ -156,7 +164,7 @@ fn codes_and_cut_replies_are_counted() {
 
 #[test]
 fn a_closed_port_fails_each_lookup_once_and_the_run_goes_on() {
-    let address: SocketAddr = "127.86.1.1:5386".parse().unwrap();
+    let address = nobody(101);
     let mut setup = setup(address, Udp);
     setup.timeout = Duration::from_secs(1);
     let mut server = None;

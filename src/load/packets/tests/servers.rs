@@ -29,6 +29,12 @@ pub fn right(question: &[u8]) -> Vec<u8> {
     reply
 }
 
+/// An address on which nobody listens: each process and each test has hosts of its own.
+pub fn nobody(test: u8) -> SocketAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    (Ipv4Addr::new(127, test, high, low), 5386).into()
+}
+
 impl Server {
     fn new(address: SocketAddr, serve: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
