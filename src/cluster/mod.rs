@@ -15,6 +15,7 @@ mod manifest;
 pub mod object;
 mod outlet;
 mod packed;
+pub mod pods;
 pub mod programming;
 pub mod published;
 pub mod read;
