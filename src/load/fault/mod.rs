@@ -16,6 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 mod parse;
+pub mod process;
 
 /// One fault of a run, as written on the command line (`stop@10s..20s`).
 #[derive(Clone, Debug, PartialEq)]
