@@ -17,6 +17,7 @@ use std::time::Duration;
 
 mod parse;
 pub mod process;
+pub mod relay;
 
 /// One fault of a run, as written on the command line (`stop@10s..20s`).
 #[derive(Clone, Debug, PartialEq)]
