@@ -15,6 +15,7 @@
 use std::fmt;
 use std::time::Duration;
 
+pub mod balancer;
 mod parse;
 pub mod process;
 pub mod relay;
