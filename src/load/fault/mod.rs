@@ -16,9 +16,14 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod balancer;
+pub mod command;
 mod parse;
+pub mod pods;
 pub mod process;
 pub mod relay;
+pub mod stage;
+
+pub use stage::Stage;
 
 /// One fault of a run, as written on the command line (`stop@10s..20s`).
 #[derive(Clone, Debug, PartialEq)]
