@@ -3,12 +3,12 @@
 //! Every packet is counted here, so that what is sent is what is answered, lost, unreachable, or
 //! no longer waited for. Whether a datagram fits, and what follows from it, is the resolver's.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
@@ -21,8 +21,15 @@ pub const DATAGRAM_MAX: usize = 4096;
 /// nobody asked for does not hold a lookup for ever.
 const SKIPPED_MAX: usize = 16;
 
+/// What ends a wait: a datagram, or an ICMP message, which alone does not make a socket readable.
+const READ_OR_ERROR: Interest = Interest::READABLE.add(Interest::ERROR);
+
 /// A UDP socket.
-pub struct Udp(UdpSocket);
+pub struct Udp {
+    socket: UdpSocket,
+    /// Whom it is connected to.
+    server: Option<SocketAddr>,
+}
 
 /// What a wait for a datagram ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +50,7 @@ impl Udp {
     pub fn connected(server: SocketAddr) -> io::Result<Self> {
         let socket = open(Domain::for_address(server))?;
         socket.connect(&server.into())?;
-        UdpSocket::from_std(socket.into()).map(Self)
+        Ok(Self { socket: UdpSocket::from_std(socket.into())?, server: Some(server) })
     }
 
     /// A socket for several servers: of IPv6 with addresses mapped when one of them is of IPv6.
@@ -60,7 +67,7 @@ impl Udp {
             (Ipv4Addr::UNSPECIFIED, 0).into()
         };
         socket.bind(&local.into())?;
-        UdpSocket::from_std(socket.into()).map(Self)
+        Ok(Self { socket: UdpSocket::from_std(socket.into())?, server: None })
     }
 
     /// Where it is.
@@ -68,7 +75,7 @@ impl Udp {
     /// # Errors
     /// The system's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
     }
 
     /// Sends on a connected socket. What cannot be sent is counted as unreachable.
@@ -76,9 +83,9 @@ impl Udp {
     /// # Errors
     /// The network's: an ICMP message about what was sent before comes as an error of this too.
     pub async fn send(&self, question: &Question, counts: &mut PacketCounts) -> io::Result<()> {
-        let sent = match SockRef::from(&self.0).send(question.octets()) {
+        let sent = match SockRef::from(&self.socket).send(question.octets()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.0.send(question.octets()).await
+                self.socket.send(question.octets()).await
             }
             done => done,
         };
@@ -96,9 +103,9 @@ impl Udp {
         counts: &mut PacketCounts,
     ) -> io::Result<()> {
         let server = self.mapped(server);
-        let sent = match SockRef::from(&self.0).send_to(question.octets(), &server.into()) {
+        let sent = match SockRef::from(&self.socket).send_to(question.octets(), &server.into()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.0.send_to(question.octets(), server).await
+                self.socket.send_to(question.octets(), server).await
             }
             done => done,
         };
@@ -107,18 +114,32 @@ impl Udp {
 
     /// Waits for one datagram, of at most [`DATAGRAM_MAX`] octets.
     pub async fn receive(&self, buffer: &mut Vec<u8>, until: Instant) -> Event {
-        buffer.clear();
-        buffer.reserve(DATAGRAM_MAX);
-        match timeout_at(until, self.0.recv_buf_from(buffer)).await {
-            Ok(Ok((_, from))) => Event::Datagram(plain(from)),
+        let received = self.socket.async_io(READ_OR_ERROR, || self.receive_now(buffer));
+        match timeout_at(until, received).await {
+            Ok(Ok(from)) => Event::Datagram(from),
             Ok(Err(_)) => Event::Refused,
             Err(_) => Event::TimedOut,
         }
     }
 
+    /// What lies in the socket. Thousands wait at once for a silent server: there is room for a
+    /// datagram only when one is there.
+    fn receive_now(&self, buffer: &mut Vec<u8>) -> io::Result<SocketAddr> {
+        let mut datagram = [0; DATAGRAM_MAX];
+        let socket = SockRef::from(&self.socket);
+        let from = match self.server {
+            Some(server) => server,
+            None => socket.peek_sender()?.as_socket().ok_or(io::ErrorKind::InvalidData)?,
+        };
+        let octets = (&*socket).read(&mut datagram)?;
+        buffer.clear();
+        buffer.extend_from_slice(&datagram[..octets]);
+        Ok(plain(from))
+    }
+
     /// An address of IPv4 as a socket of IPv6 has it.
     fn mapped(&self, server: SocketAddr) -> SocketAddr {
-        let is_v6 = self.0.local_addr().is_ok_and(|local| local.is_ipv6());
+        let is_v6 = self.socket.local_addr().is_ok_and(|local| local.is_ipv6());
         match server {
             SocketAddr::V4(v4) if is_v6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
             other => other,

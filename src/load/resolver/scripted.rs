@@ -1,6 +1,7 @@
 //! Servers on loopback that do what a test says, and a clock that lets sockets keep up.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::{Failure, Found, Records, ResolvConf};
 use crate::wire::{HEADER_LEN, Name, Rcode, RecordType, walk};
 
 /// TTL of all records.
@@ -179,6 +181,20 @@ impl Desk {
             }
         }
     }
+}
+
+/// The resolv.conf of a Pod with these servers.
+pub fn conf(servers: &[SocketAddr]) -> ResolvConf {
+    ResolvConf::of_pod("shop", "cluster.local", servers.to_vec()).unwrap()
+}
+
+/// The addresses that were found, as text; the failure otherwise.
+pub fn addresses(found: &Found) -> Result<Vec<String>, Failure> {
+    let texts = |set: &BTreeSet<IpAddr>| set.iter().map(ToString::to_string).collect();
+    found.result.clone().map(|records| match records {
+        Records::Addresses(set) => texts(&set),
+        Records::Names(set) => set.iter().map(ToString::to_string).collect(),
+    })
 }
 
 /// A port where nobody listens, and that nobody else gets meanwhile: its socket talks to itself.
