@@ -1,11 +1,41 @@
 //! Lookups of applications: each is due when it is due, on some client, with its resolver.
+//!
+//! ```text
+//! due ─► task, client ─► a tokio task: Client ─► Found ─► judged ─► Batch ─► Shard
+//!   └ too many under way: not begun                        (flushed by the driver)
+//! ```
+//!
+//! The driver sleeps until the next lookup is due and begins all that are due by then, so rates far
+//! above tokio's millisecond are kept, and what that costs is told as lateness.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::Error;
 use super::arrivals::Arrivals;
-use super::resolver::{ResolvConf, Resolver};
+use super::record::{Outcome, PacketCounts, Sample, Shard};
+use super::resolver::{Client, Failure, Found, Records, ResolvConf, Resolver};
 use super::run::Run;
+use super::truth::{Judgement, Said, Verdict};
+use super::work::{Expect, Task};
+
+/// How long one lookup may take before it is given up as lost: longer than three silent servers
+/// take with the defaults. Only options far beyond (`timeout:30 attempts:5`) need more.
+pub const LOOKUP_MAX: Duration = Duration::from_secs(120);
+/// What `under_way_max` is cut to: more sockets than any system has.
+pub const UNDER_WAY_LIMIT: u32 = 1 << 20;
+/// How long records wait for the recorder, at most, while lookups are due.
+const FLUSH_EVERY: Duration = Duration::from_millis(100);
+/// Lookups that are begun in a row before those under way get the thread.
+const BEGUN_AT_ONCE_MAX: u64 = 64;
+/// Samples that wait for the recorder; more are written at once.
+const SAMPLES_MAX: usize = 4096;
 
 /// The clients of a run.
 #[derive(Clone, Debug)]
@@ -20,12 +50,369 @@ pub struct Settings {
     pub conf: Arc<ResolvConf>,
 }
 
+/// A client with its place in the report.
+struct Seat {
+    client: Client,
+    resolver: Resolver,
+    number: u32,
+}
+
+/// What ended since the last flush.
+#[derive(Default)]
+struct Ended {
+    samples: Vec<Sample>,
+    packets: PacketCounts,
+    not_begun: u64,
+}
+
+/// Where lookups write, and the driver reads.
+struct Batch {
+    ended: Mutex<Ended>,
+    shard: Shard,
+}
+
 /// Looks up as `arrivals` say until they end or the run is stopped; then waits for what is under
-/// way, which the resolvers' time-outs bound.
+/// way, which [`LOOKUP_MAX`] bounds.
 ///
 /// # Errors
-/// Sockets that cannot be opened.
+/// Settings without resolvers or clients.
 pub async fn drive(run: &Arc<Run>, arrivals: Arrivals, settings: &Settings) -> Result<(), Error> {
-    let _ = (run, arrivals, settings);
+    drive_at(run, arrivals, settings).await
+}
+
+/// The same with any instants: tests choose theirs.
+async fn drive_at(
+    run: &Arc<Run>,
+    mut arrivals: impl Iterator<Item = Duration>,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let seats = seats(settings, run.seed)?;
+    let under_way_max = settings.under_way_max.min(UNDER_WAY_LIMIT as usize) as u32;
+    let places = Arc::new(Semaphore::new(under_way_max as usize));
+    let shard = run.recorder.shard();
+    let batch = Arc::new(Batch { ended: Mutex::default(), shard });
+    let mut dice = SmallRng::seed_from_u64(run.seed);
+    let mut next = arrivals.next();
+    for turn in 0_u64.. {
+        let Some(due) = next else { break };
+        // A driver that is behind never sleeps: the lookups that it began must run too.
+        if turn % BEGUN_AT_ONCE_MAX == 0 {
+            tokio::task::yield_now().await;
+        }
+        if !wait_until(run, run.course.started + due, &batch).await {
+            break;
+        }
+        batch.shard.began_late(run.course.elapsed().saturating_sub(due));
+        let seat = Arc::clone(&seats[dice.random_range(0..seats.len())]);
+        let task = run.work.load().pick(&mut dice);
+        begin(run, due, task, seat, &batch, &places);
+        next = arrivals.next();
+    }
+    wait_for_all(&batch, &places, under_way_max).await;
     Ok(())
+}
+
+/// Clients, each of the next resolver.
+fn seats(settings: &Settings, seed: u64) -> Result<Vec<Arc<Seat>>, Error> {
+    if settings.resolvers.is_empty() || settings.clients == 0 {
+        return Err(Error::Config("no clients; give --resolver and --clients 1 or more".into()));
+    }
+    let seat = |number: usize| {
+        let resolver = settings.resolvers[number % settings.resolvers.len()];
+        let seed = seed.wrapping_add(number as u64);
+        let client = Client::new(resolver, Arc::clone(&settings.conf), seed);
+        Arc::new(Seat { client, resolver, number: number as u32 })
+    };
+    Ok((0..settings.clients).map(seat).collect())
+}
+
+/// Waits until a lookup is due, and writes down what ended meanwhile. `false`: the run is stopped.
+async fn wait_until(run: &Run, due: Instant, batch: &Batch) -> bool {
+    while Instant::now() < due && !run.course.is_stopped() {
+        batch.flush();
+        let until = due.min(Instant::now() + FLUSH_EVERY);
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = run.course.stopped() => {}
+        }
+    }
+    !run.course.is_stopped()
+}
+
+/// Begins one lookup, if there is a place for it.
+fn begin(
+    run: &Arc<Run>,
+    due: Duration,
+    task: Arc<Task>,
+    seat: Arc<Seat>,
+    batch: &Arc<Batch>,
+    places: &Arc<Semaphore>,
+) {
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        batch.shard.not_begun(1);
+        return;
+    };
+    let lookup = Lookup { run: Arc::clone(run), due, task, seat };
+    // `wait_for_all` waits for the place that comes back with its end.
+    tokio::spawn(lookup.end(Arc::clone(batch), place));
+}
+
+/// Waits until all places are back, and writes down what ended.
+async fn wait_for_all(batch: &Batch, places: &Semaphore, count: u32) {
+    let until = Instant::now() + LOOKUP_MAX;
+    loop {
+        let step = until.min(Instant::now() + FLUSH_EVERY);
+        let all = timeout_at(step, places.acquire_many(count)).await;
+        batch.flush();
+        if all.is_ok() || Instant::now() >= until {
+            return;
+        }
+    }
+}
+
+impl Batch {
+    fn add(&self, sample: Option<Sample>, packets: &PacketCounts) {
+        let mut ended = self.ended.lock();
+        ended.not_begun += u64::from(sample.is_none());
+        ended.samples.extend(sample);
+        ended.packets = sum(&ended.packets, packets);
+        let is_full = ended.samples.len() >= SAMPLES_MAX;
+        drop(ended);
+        if is_full {
+            self.flush();
+        }
+    }
+
+    fn flush(&self) {
+        let ended = std::mem::take(&mut *self.ended.lock());
+        if !ended.samples.is_empty() || ended.not_begun > 0 {
+            self.shard.lookups(&ended.samples);
+            self.shard.packets(&ended.packets);
+        }
+        if ended.not_begun > 0 {
+            self.shard.not_begun(ended.not_begun);
+        }
+    }
+}
+
+/// One lookup.
+struct Lookup {
+    run: Arc<Run>,
+    due: Duration,
+    task: Arc<Task>,
+    seat: Arc<Seat>,
+}
+
+impl Lookup {
+    /// Asks, judges, and gives the place back.
+    async fn end(self, batch: Arc<Batch>, place: OwnedSemaphorePermit) {
+        let asked = Instant::now();
+        let found = self.ask().await;
+        let sample = (found.result != Err(Failure::NoSocket)).then(|| self.sample(&found, asked));
+        batch.add(sample, &found.packets);
+        drop(place);
+    }
+
+    async fn ask(&self) -> Found {
+        let client = &self.seat.client;
+        let found = async {
+            if self.task.rtype.is_address() {
+                client.addresses(&self.task.host).await
+            } else {
+                client.query(&self.task.name, self.task.rtype).await
+            }
+        };
+        let lost = || Found::of(Err(Failure::TryAgain), PacketCounts::default());
+        timeout(LOOKUP_MAX, found).await.unwrap_or_else(|_| lost())
+    }
+
+    fn sample(&self, found: &Found, asked: Instant) -> Sample {
+        let judgement = self.judge(found, asked);
+        Sample {
+            due: self.due,
+            took: self.run.course.elapsed().saturating_sub(self.due),
+            outcome: outcome(found, judgement.as_ref(), self.task.expect),
+            judgement,
+            class: self.task.class,
+            resolver: self.seat.resolver,
+            client: self.seat.number,
+            packets: u32::try_from(found.packets.sent).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What truth says. A cached answer was true, if at all, when it was stored.
+    fn judge(&self, found: &Found, asked: Instant) -> Option<Judgement> {
+        let truth = self.run.truth.as_ref()?;
+        let asked = asked.checked_sub(found.age).unwrap_or(asked);
+        truth.judge(&self.task.name, self.task.rtype, &said(found), asked, Instant::now())
+    }
+}
+
+/// What an application was told, as truth judges it.
+fn said(found: &Found) -> Said {
+    let is_cut = found.is_cut;
+    match &found.result {
+        Ok(Records::Addresses(set)) => Said::Addresses { set: set.clone(), is_cut },
+        Ok(Records::Names(set)) => Said::Names { set: set.clone(), is_cut },
+        // Applications cannot tell a denial from a name without addresses.
+        Err(Failure::UnknownHost) => Said::NxDomain,
+        Err(Failure::TryAgain | Failure::NoSocket) => Said::Nothing,
+    }
+}
+
+/// How a lookup ended. Truth, where it is known, is above what was expected.
+fn outcome(found: &Found, judgement: Option<&Judgement>, expect: Expect) -> Outcome {
+    let is_true = |expected: bool| match judgement {
+        Some(judgement) => judgement.verdict == Verdict::Ok,
+        None => expected,
+    };
+    match found.result {
+        Ok(_) if is_true(expect != Expect::Missing) => Outcome::Ok,
+        Ok(_) => Outcome::Wrong,
+        Err(Failure::UnknownHost) if is_true(expect != Expect::Exists) => Outcome::Ok,
+        Err(Failure::UnknownHost) => Outcome::UnknownHost,
+        Err(Failure::TryAgain | Failure::NoSocket) => Outcome::TryAgain,
+    }
+}
+
+/// Both together.
+fn sum(a: &PacketCounts, b: &PacketCounts) -> PacketCounts {
+    PacketCounts {
+        sent: a.sent + b.sent,
+        answered: a.answered + b.answered,
+        lost: a.lost + b.lost,
+        too_late: a.too_late + b.too_late,
+        mismatched: a.mismatched + b.mismatched,
+        garbage: a.garbage + b.garbage,
+        noerror: a.noerror + b.noerror,
+        nxdomain: a.nxdomain + b.nxdomain,
+        servfail: a.servfail + b.servfail,
+        refused: a.refused + b.refused,
+        other_code: a.other_code + b.other_code,
+        truncated: a.truncated + b.truncated,
+        tcp: a.tcp + b.tcp,
+        tcp_failed: a.tcp_failed + b.tcp_failed,
+        unreachable: a.unreachable + b.unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::load::record::Recorder;
+    use crate::load::resolver::scripted::{self, Act, Flow, Server};
+    use crate::load::run::Course;
+    use crate::load::target::{Target, Transport};
+    use crate::load::work::{Class, Work};
+    use crate::wire::{Name, Rcode, RecordType};
+
+    fn run(server: &Server, rtype: RecordType) -> Arc<Run> {
+        let task = Task {
+            host: "web.".into(),
+            name: Name::parse("web").unwrap(),
+            rtype,
+            class: Class::Service,
+            expect: Expect::Exists,
+        };
+        let course = Course::new(Instant::now(), None);
+        assert!(course.started_at <= SystemTime::now());
+        Arc::new(Run {
+            target: Target { servers: vec![server.address], transport: Transport::Udp },
+            work: ArcSwap::from_pointee(Work::uniform(vec![Arc::new(task)])),
+            truth: None,
+            recorder: Recorder::new(course.clone(), Duration::from_secs(1)),
+            course,
+            timeout: Duration::from_secs(5),
+            seed: 1,
+        })
+    }
+
+    fn settings(server: &Server, under_way_max: usize) -> Settings {
+        let conf = Arc::new(scripted::conf(&[server.address]));
+        Settings { resolvers: vec![Resolver::Glibc], clients: 3, under_way_max, conf }
+    }
+
+    fn at(milliseconds: &[u64]) -> std::vec::IntoIter<Duration> {
+        let all: Vec<_> = milliseconds.iter().map(|it| Duration::from_millis(*it)).collect();
+        all.into_iter()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_lookup_begins_when_it_is_due_whatever_the_server_does() {
+        let _flow = Flow::start();
+        let server = Server::start(|_| vec![]);
+        let run = run(&server, RecordType::A);
+        drive_at(&run, at(&[0, 300, 300, 900]), &settings(&server, 10)).await.unwrap();
+        let started = run.course.started;
+        let mut first: Vec<(u16, u128)> = Vec::new();
+        for asked in server.asked() {
+            if !first.iter().any(|(port, _)| *port == asked.from.port()) {
+                first.push((asked.from.port(), (asked.at - started).as_millis()));
+            }
+        }
+        let begun: Vec<u128> = first.iter().map(|(_, at)| at / 100).collect();
+        assert_eq!(begun, [0, 3, 3, 9]);
+        // The last one has waited for two attempts of 5 s.
+        assert!(run.course.elapsed() >= Duration::from_millis(10_900));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_finds_no_place_is_not_begun() {
+        let _flow = Flow::start();
+        let server = Server::start(|_| vec![]);
+        let run = run(&server, RecordType::PTR);
+        drive_at(&run, at(&[0, 10, 20, 30]), &settings(&server, 2)).await.unwrap();
+        assert_eq!(server.asked().len(), 4, "two lookups, two attempts each");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_is_stopped_begins_no_more() {
+        let _flow = Flow::start();
+        let server =
+            Server::start(|it| vec![Act::Send(scripted::reply(&it.packet, Rcode::NOERROR, &[]))]);
+        let run = run(&server, RecordType::PTR);
+        let course = run.course.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            course.stop();
+        });
+        drive_at(&run, at(&[0, 100, 9_000]), &settings(&server, 10)).await.unwrap();
+        assert_eq!(server.asked().len(), 2);
+        assert!(run.course.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn clients_are_needed() {
+        let server = Server::start(|_| vec![]);
+        let none = Settings { clients: 0, ..settings(&server, 1) };
+        assert!(drive_at(&run(&server, RecordType::A), at(&[0]), &none).await.is_err());
+    }
+
+    #[test]
+    fn outcomes_follow_truth_and_else_what_is_expected() {
+        let found = |result| Found::of(result, PacketCounts::default());
+        let some = || found(Ok(Records::Addresses(["10.0.0.1".parse().unwrap()].into())));
+        let unknown = || found(Err(Failure::UnknownHost));
+        let judged = |verdict| Judgement { verdict, fresh_after: None };
+        for (found, verdict, expect, expected) in [
+            (some(), None, Expect::Exists, Outcome::Ok),
+            (some(), None, Expect::Any, Outcome::Ok),
+            (some(), None, Expect::Missing, Outcome::Wrong),
+            (unknown(), None, Expect::Exists, Outcome::UnknownHost),
+            (unknown(), None, Expect::Any, Outcome::Ok),
+            (unknown(), None, Expect::Missing, Outcome::Ok),
+            (found(Err(Failure::TryAgain)), None, Expect::Missing, Outcome::TryAgain),
+            (some(), Some(Verdict::Stale), Expect::Exists, Outcome::Wrong),
+            (some(), Some(Verdict::Ok), Expect::Missing, Outcome::Ok),
+            (unknown(), Some(Verdict::Ok), Expect::Exists, Outcome::Ok),
+            (unknown(), Some(Verdict::WrongNegative), Expect::Any, Outcome::UnknownHost),
+            (found(Err(Failure::TryAgain)), Some(Verdict::Lost), Expect::Any, Outcome::TryAgain),
+        ] {
+            assert_eq!(outcome(&found, verdict.map(judged).as_ref(), expect), expected);
+        }
+    }
 }
