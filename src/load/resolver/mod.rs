@@ -33,6 +33,7 @@ pub mod jvm;
 pub mod netty;
 
 #[cfg(test)]
+#[path = "../../../tests/support/scripted_server.rs"]
 pub mod scripted;
 
 pub use conf::{ResolvConf, SERVERS_MAX};

@@ -206,6 +206,7 @@ pub struct Closed {
 
 impl Closed {
     /// One.
+    #[allow(clippy::new_without_default)] // A port is taken: there is nothing default about it.
     pub fn new() -> Self {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
