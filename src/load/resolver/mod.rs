@@ -23,6 +23,7 @@ pub mod search;
 pub mod message;
 
 pub mod exchange;
+pub mod shared;
 
 pub mod glibc;
 pub mod musl;
@@ -133,6 +134,12 @@ impl Client {
             Resolver::Netty => Kind::Netty(netty::Netty::new(conf, seed)),
             Resolver::CAres => Kind::CAres(cares::CAres::new(conf, seed)),
         })
+    }
+
+    /// A fresh process of Node.js that calls `resolve4` and `resolve6`: c-ares without search list,
+    /// EDNS and cache, which takes SERVFAIL for an answer.
+    pub fn node(conf: Arc<ResolvConf>, seed: u64) -> Self {
+        Self(Kind::CAres(cares::CAres::node(conf, seed)))
     }
 
     /// Addresses of a host, both families, as `getaddrinfo(AF_UNSPEC)` or the like does.
