@@ -14,6 +14,7 @@ pub mod check;
 pub mod compile;
 pub mod demo;
 mod limits;
+pub mod load;
 pub mod parts;
 pub mod serve;
 

@@ -1,8 +1,8 @@
-//! Arguments → one of: serve, demo, check.
+//! Arguments → one of: serve, demo, check, load.
 
 use std::process::ExitCode;
 
-use mainstay::app::{arguments::Arguments, check, demo, serve};
+use mainstay::app::{arguments::Arguments, check, demo, load, serve};
 
 /// glibc's and musl's allocators keep memory that many threads freed; mimalloc gives it back.
 #[global_allocator]
@@ -16,5 +16,6 @@ fn main() -> ExitCode {
         Some(Command::Serve(serve)) => serve::run(&serve),
         Some(Command::Demo(demo)) => demo::run(&demo),
         Some(Command::Check(check)) => check::run(&check),
+        Some(Command::Load(load)) => load::run(&load),
     }
 }

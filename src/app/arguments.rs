@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::load::arguments::LoadArguments;
+
 /// Long options that CoreDNS writes with one dash.
 const ONE_DASH: [&str; 6] = ["conf", "dns.port", "quiet", "pidfile", "plugins", "version"];
 
@@ -44,6 +46,8 @@ pub enum Command {
     Demo(DemoArguments),
     /// Check a Corefile: tells every problem with file and line, and what to write instead
     Check(CheckArguments),
+    /// Load a DNS server and tell how many lookups failed, and when the last one did
+    Load(LoadArguments),
 }
 
 #[derive(Args, Debug, Clone)]
@@ -131,5 +135,6 @@ mod tests {
         ));
         assert!(matches!(read("mainstay serve -conf X").command, Some(Command::Serve(_))));
         assert!(matches!(read("mainstay check Corefile").command, Some(Command::Check(_))));
+        assert!(matches!(read("mainstay load 127.0.0.1").command, Some(Command::Load(_))));
     }
 }

@@ -60,7 +60,8 @@ pub struct RunArguments {
     /// Lookups per second; short for --profile constant:RATE
     #[arg(long, value_name = "RATE", help_heading = "When", conflicts_with = "profile")]
     pub rate: Option<f64>,
-    /// constant:RATE, poisson:RATE, ramp:FROM..TO/TIME, step:RATE,RATE,…/TIME [default: poisson:100]
+    /// constant:RATE, poisson:RATE, ramp:FROM..TO/TIME, step:RATE,RATE,…/TIME
+    /// \[default: poisson:100\]
     #[arg(long, value_name = "PROFILE", help_heading = "When")]
     pub profile: Option<String>,
     /// How long lookups become due; 0s for ever
@@ -91,17 +92,20 @@ pub struct RunArguments {
     /// Domain of the cluster
     #[arg(long, value_name = "DOMAIN", help_heading = "What", default_value = "cluster.local")]
     pub cluster_domain: String,
-    /// How often each name: uniform, or zipf[:EXPONENT]
-    #[arg(long, value_name = "KIND", help_heading = "What", default_value = "zipf:1.0")]
-    pub popularity: String,
-    /// Percent of the lookups by kind, the rest as they come: foreign=10,missing=5,ptr=2,srv=2,random=1
+    /// How often each name: as-listed (default of --names and --capture), uniform, zipf[:EXPONENT]
+    /// (default of a cluster)
+    #[arg(long, value_name = "KIND", help_heading = "What")]
+    pub popularity: Option<String>,
+    /// Percent of the lookups by kind, the rest as they come:
+    /// foreign=10,missing=5,ptr=2,srv=2,random=1
     #[arg(long, value_name = "SHARES", help_heading = "What", default_value = "")]
     pub mix: String,
     /// Names outside of the cluster for `foreign`, may be repeated
     #[arg(long, value_name = "NAME", help_heading = "What", default_value = "www.example.org")]
     pub foreign: Vec<String>,
 
-    /// packet, or application resolvers: glibc, musl, go, jvm, netty, c-ares; several share the load
+    /// packet, or application resolvers: glibc, musl, go, jvm, netty, c-ares; several share the
+    /// load evenly
     #[arg(long, value_name = "KIND,…", help_heading = "How", value_delimiter = ',')]
     #[arg(default_value = "packet")]
     pub resolver: Vec<Resolver>,
@@ -141,8 +145,8 @@ pub struct RunArguments {
     /// Start the server with this command, and again 2 s after it died
     #[arg(long, value_name = "COMMAND", help_heading = "Faults", conflicts_with = "pid")]
     pub server_command: Option<String>,
-    /// Relay to an upstream, LISTEN=UPSTREAM: the server under test forwards to LISTEN. `LISTEN=stub`
-    /// answers by itself
+    /// Relay to an upstream, LISTEN=UPSTREAM: the server under test forwards to LISTEN.
+    /// `LISTEN=stub` answers by itself
     #[arg(long, value_name = "LISTEN=TO", help_heading = "Faults")]
     pub upstream: Vec<String>,
     /// Relay to the API server, LISTEN=TO: the server under test watches LISTEN
@@ -172,7 +176,8 @@ pub struct RunArguments {
     pub quiet: bool,
 
     /// Run for ever at this low rate, with metrics on :9253 unless --metrics says where
-    #[arg(long, value_name = "RATE", help_heading = "Places", conflicts_with_all = ["rate", "profile"])]
+    #[arg(long, value_name = "RATE", help_heading = "Places")]
+    #[arg(conflicts_with_all = ["rate", "profile"])]
     pub canary: Option<f64>,
     /// Workers of an Indexed Job that start together and whose reports become one
     #[arg(long, value_name = "NUMBER", help_heading = "Places", default_value_t = 1)]
@@ -184,7 +189,8 @@ pub struct RunArguments {
     /// Where worker 0 is (HOST:PORT); worker 0 listens on that port
     #[arg(long, value_name = "HOST:PORT", help_heading = "Places")]
     pub coordinator: Option<String>,
-    /// More than 1 000 lookups per second for a server that is neither on loopback nor of the cluster
+    /// Allow more than 1 000 lookups per second for a server that is neither on loopback nor of the
+    /// cluster
     #[arg(long, help_heading = "Places")]
     pub yes_i_own_this_server: bool,
 }
@@ -250,4 +256,16 @@ impl ValueEnum for Resolver {
     fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
         Some(clap::builder::PossibleValue::new(self.name()))
     }
+}
+
+/// The arguments of a run from the words of a command line.
+#[cfg(test)]
+pub fn run(words: &str) -> RunArguments {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        load: LoadArguments,
+    }
+    let words = ["load"].into_iter().chain(words.split_whitespace());
+    *<Line as clap::Parser>::try_parse_from(words).expect("a command line that is right").load.run
 }

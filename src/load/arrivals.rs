@@ -83,6 +83,30 @@ impl Profile {
         }
     }
 
+    /// The highest rate there is, in lookups per second.
+    pub fn peak_rate(&self) -> f64 {
+        match self {
+            Self::Constant(rate) | Self::Poisson(rate) => *rate,
+            Self::Ramp { from, to, .. } => from.max(*to),
+            Self::Step { rates, .. } => rates.iter().copied().fold(0.0, f64::max),
+        }
+    }
+
+    /// The same with every rate multiplied.
+    #[must_use]
+    pub fn scaled(&self, by: f64) -> Self {
+        match self {
+            Self::Constant(rate) => Self::Constant(rate * by),
+            Self::Poisson(rate) => Self::Poisson(rate * by),
+            Self::Ramp { from, to, over } => {
+                Self::Ramp { from: from * by, to: to * by, over: *over }
+            }
+            Self::Step { rates, each } => {
+                Self::Step { rates: rates.iter().map(|rate| rate * by).collect(), each: *each }
+            }
+        }
+    }
+
     /// The rate as straight lines, one after the other.
     fn course(&self) -> Course {
         match self {

@@ -5,8 +5,8 @@
 //!   └ too many under way: not begun                        (flushed by the driver)
 //! ```
 //!
-//! The driver sleeps until the next lookup is due and begins all that are due by then, so rates far
-//! above tokio's millisecond are kept, and what that costs is told as lateness.
+//! A thread keeps the time and tells the driver of each lookup when it is due. Whatever makes that
+//! late is told as lateness.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::Error;
 use super::arrivals::Arrivals;
 use super::record::{Outcome, PacketCounts, Sample, Shard};
 use super::resolver::{Client, Failure, Found, Records, ResolvConf, Resolver};
-use super::run::Run;
-use super::truth::{Judgement, Said, Verdict};
+use super::run::{Course, Run};
+use super::truth::{Case, Judgement, Said, Sought, Verdict};
 use super::work::{Expect, Task};
 
 /// How long one lookup may take before it is given up as lost: longer than three silent servers
@@ -34,6 +34,8 @@ pub const UNDER_WAY_LIMIT: u32 = 1 << 20;
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
 /// Lookups that are begun in a row before those under way get the thread.
 const BEGUN_AT_ONCE_MAX: u64 = 64;
+/// Lookups that are due and wait for the driver.
+const DUE_MAX: usize = 1024;
 /// Samples that wait for the recorder; more are written at once.
 const SAMPLES_MAX: usize = 4096;
 
@@ -44,6 +46,8 @@ pub struct Settings {
     pub resolvers: Vec<Resolver>,
     /// How many clients (processes, as it were) there are. Default 20 of each resolver.
     pub clients: usize,
+    /// The number of the first of them; the others follow.
+    pub first_client: u32,
     /// Most lookups under way; what is due beyond is counted as not sent. Default 20 000.
     pub under_way_max: usize,
     /// Search list, ndots, time-outs and options.
@@ -75,38 +79,78 @@ struct Batch {
 /// way, which [`LOOKUP_MAX`] bounds.
 ///
 /// # Errors
-/// Settings without resolvers or clients.
+/// Settings without resolvers or clients, or a thread that cannot be started.
 pub async fn drive(run: &Arc<Run>, arrivals: Arrivals, settings: &Settings) -> Result<(), Error> {
-    drive_at(run, arrivals, settings).await
+    let (sender, due) = mpsc::channel(DUE_MAX);
+    let course = run.course.clone();
+    let keep_time = move || keep_time(arrivals, &course, &sender);
+    let thread = std::thread::Builder::new().name("arrivals".to_owned()).spawn(keep_time);
+    thread.map_err(|error| Error::System { what: "start a thread".to_owned(), error })?;
+    drive_at(run, due, settings).await
+}
+
+/// Tells of each lookup when it is due. A thread of its own: the timers of tokio are late by a
+/// millisecond or two, which would be most of the latency of a good server.
+fn keep_time(arrivals: Arrivals, course: &Course, due: &mpsc::Sender<Duration>) {
+    for at in arrivals {
+        loop {
+            if course.is_stopped() {
+                return;
+            }
+            match at.checked_sub(course.elapsed()).filter(|ahead| !ahead.is_zero()) {
+                Some(ahead) => std::thread::sleep(ahead.min(FLUSH_EVERY)),
+                None => break,
+            }
+        }
+        // Nobody listens: the driver has ended.
+        if due.blocking_send(at).is_err() {
+            return;
+        }
+    }
+}
+
+/// When lookups are due: each is told at that time, and may be asked for again when the asking was
+/// given up.
+trait Due {
+    /// The next one.
+    async fn next(&mut self) -> Option<Duration>;
+}
+
+impl Due for mpsc::Receiver<Duration> {
+    async fn next(&mut self) -> Option<Duration> {
+        self.recv().await
+    }
 }
 
 /// The same with any instants: tests choose theirs.
-async fn drive_at(
-    run: &Arc<Run>,
-    mut arrivals: impl Iterator<Item = Duration>,
-    settings: &Settings,
-) -> Result<(), Error> {
+async fn drive_at(run: &Arc<Run>, mut dues: impl Due, settings: &Settings) -> Result<(), Error> {
     let seats = seats(settings, run.seed)?;
     let under_way_max = settings.under_way_max.min(UNDER_WAY_LIMIT as usize) as u32;
     let places = Arc::new(Semaphore::new(under_way_max as usize));
     let shard = run.recorder.shard();
     let batch = Arc::new(Batch { ended: Mutex::default(), shard });
     let mut dice = SmallRng::seed_from_u64(run.seed);
-    let mut next = arrivals.next();
+    let mut flushes = interval(FLUSH_EVERY);
+    flushes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for turn in 0_u64.. {
-        let Some(due) = next else { break };
         // A driver that is behind never sleeps: the lookups that it began must run too.
         if turn % BEGUN_AT_ONCE_MAX == 0 {
             tokio::task::yield_now().await;
         }
-        if !wait_until(run, run.course.started + due, &batch).await {
-            break;
-        }
+        let due = tokio::select! {
+            biased;
+            () = run.course.stopped() => break,
+            _ = flushes.tick() => {
+                batch.flush();
+                continue;
+            }
+            due = dues.next() => due,
+        };
+        let Some(due) = due else { break };
         batch.shard.began_late(run.course.elapsed().saturating_sub(due));
         let seat = Arc::clone(&seats[dice.random_range(0..seats.len())]);
         let task = run.work.load().pick(&mut dice);
         begin(run, due, task, seat, &batch, &places);
-        next = arrivals.next();
     }
     wait_for_all(&batch, &places, under_way_max).await;
     Ok(())
@@ -119,24 +163,12 @@ fn seats(settings: &Settings, seed: u64) -> Result<Vec<Arc<Seat>>, Error> {
     }
     let seat = |number: usize| {
         let resolver = settings.resolvers[number % settings.resolvers.len()];
-        let seed = seed.wrapping_add(number as u64);
+        let seed = seed.wrapping_add(u64::from(settings.first_client)).wrapping_add(number as u64);
         let client = Client::new(resolver, Arc::clone(&settings.conf), seed);
-        Arc::new(Seat { client, resolver, number: number as u32 })
+        let number = settings.first_client.saturating_add(number as u32);
+        Arc::new(Seat { client, resolver, number })
     };
     Ok((0..settings.clients).map(seat).collect())
-}
-
-/// Waits until a lookup is due, and writes down what ended meanwhile. `false`: the run is stopped.
-async fn wait_until(run: &Run, due: Instant, batch: &Batch) -> bool {
-    while Instant::now() < due && !run.course.is_stopped() {
-        batch.flush();
-        let until = due.min(Instant::now() + FLUSH_EVERY);
-        tokio::select! {
-            () = sleep_until(until) => {}
-            () = run.course.stopped() => {}
-        }
-    }
-    !run.course.is_stopped()
 }
 
 /// Begins one lookup, if there is a place for it.
@@ -175,7 +207,7 @@ impl Batch {
         let mut ended = self.ended.lock();
         ended.not_begun += u64::from(sample.is_none());
         ended.samples.extend(sample);
-        ended.packets = sum(&ended.packets, packets);
+        ended.packets.add(packets);
         let is_full = ended.samples.len() >= SAMPLES_MAX;
         drop(ended);
         if is_full {
@@ -208,8 +240,13 @@ impl Lookup {
     async fn end(self, batch: Arc<Batch>, place: OwnedSemaphorePermit) {
         let asked = Instant::now();
         let found = self.ask().await;
-        let sample = (found.result != Err(Failure::NoSocket)).then(|| self.sample(&found, asked));
-        batch.add(sample, &found.packets);
+        let took = self.run.course.elapsed().saturating_sub(self.due);
+        if found.result == Err(Failure::NoSocket) {
+            return batch.add(None, &found.packets);
+        }
+        // The place is for the lookup; whether it was right may be known later.
+        let judgement = self.judge(&found, asked).await;
+        batch.add(Some(self.sample(&found, took, judgement)), &found.packets);
         drop(place);
     }
 
@@ -226,11 +263,10 @@ impl Lookup {
         timeout(LOOKUP_MAX, found).await.unwrap_or_else(|_| lost())
     }
 
-    fn sample(&self, found: &Found, asked: Instant) -> Sample {
-        let judgement = self.judge(found, asked);
+    fn sample(&self, found: &Found, took: Duration, judgement: Option<Judgement>) -> Sample {
         Sample {
             due: self.due,
-            took: self.run.course.elapsed().saturating_sub(self.due),
+            took,
             outcome: outcome(found, judgement.as_ref(), self.task.expect),
             judgement,
             class: self.task.class,
@@ -241,10 +277,16 @@ impl Lookup {
     }
 
     /// What truth says. A cached answer was true, if at all, when it was stored.
-    fn judge(&self, found: &Found, asked: Instant) -> Option<Judgement> {
+    async fn judge(&self, found: &Found, asked: Instant) -> Option<Judgement> {
         let truth = self.run.truth.as_ref()?;
-        let asked = asked.checked_sub(found.age).unwrap_or(asked);
-        truth.judge(&self.task.name, self.task.rtype, &said(found), asked, Instant::now())
+        let case = Case {
+            name: self.task.name.clone(),
+            sought: Sought::by_application(self.task.rtype),
+            said: said(found),
+            asked: asked.checked_sub(found.age).unwrap_or(asked),
+            answered: Instant::now(),
+        };
+        truth.judge_later(&case).await
     }
 }
 
@@ -255,8 +297,8 @@ fn said(found: &Found) -> Said {
         Ok(Records::Addresses(set)) => Said::Addresses { set: set.clone(), is_cut },
         Ok(Records::Names(set)) => Said::Names { set: set.clone(), is_cut },
         // Applications cannot tell a denial from a name without addresses.
-        Err(Failure::UnknownHost) => Said::NxDomain,
-        Err(Failure::TryAgain | Failure::NoSocket) => Said::Nothing,
+        Err(Failure::UnknownHost) if found.is_denied => Said::NoAddress,
+        Err(_) => Said::Nothing,
     }
 }
 
@@ -272,27 +314,6 @@ fn outcome(found: &Found, judgement: Option<&Judgement>, expect: Expect) -> Outc
         Err(Failure::UnknownHost) if is_true(expect != Expect::Exists) => Outcome::Ok,
         Err(Failure::UnknownHost) => Outcome::UnknownHost,
         Err(Failure::TryAgain | Failure::NoSocket) => Outcome::TryAgain,
-    }
-}
-
-/// Both together.
-fn sum(a: &PacketCounts, b: &PacketCounts) -> PacketCounts {
-    PacketCounts {
-        sent: a.sent + b.sent,
-        answered: a.answered + b.answered,
-        lost: a.lost + b.lost,
-        too_late: a.too_late + b.too_late,
-        mismatched: a.mismatched + b.mismatched,
-        garbage: a.garbage + b.garbage,
-        noerror: a.noerror + b.noerror,
-        nxdomain: a.nxdomain + b.nxdomain,
-        servfail: a.servfail + b.servfail,
-        refused: a.refused + b.refused,
-        other_code: a.other_code + b.other_code,
-        truncated: a.truncated + b.truncated,
-        tcp: a.tcp + b.tcp,
-        tcp_failed: a.tcp_failed + b.tcp_failed,
-        unreachable: a.unreachable + b.unreachable,
     }
 }
 
@@ -333,12 +354,32 @@ mod tests {
 
     fn settings(server: &Server, under_way_max: usize) -> Settings {
         let conf = Arc::new(scripted::conf(&[server.address]));
-        Settings { resolvers: vec![Resolver::Glibc], clients: 3, under_way_max, conf }
+        Settings {
+            resolvers: vec![Resolver::Glibc],
+            clients: 3,
+            first_client: 0,
+            under_way_max,
+            conf,
+        }
     }
 
-    fn at(milliseconds: &[u64]) -> std::vec::IntoIter<Duration> {
-        let all: Vec<_> = milliseconds.iter().map(|it| Duration::from_millis(*it)).collect();
-        all.into_iter()
+    /// Instants on the clock of the test.
+    struct At {
+        started: Instant,
+        left: std::collections::VecDeque<Duration>,
+    }
+
+    impl Due for At {
+        async fn next(&mut self) -> Option<Duration> {
+            let due = *self.left.front()?;
+            tokio::time::sleep_until(self.started + due).await;
+            self.left.pop_front()
+        }
+    }
+
+    fn at(run: &Run, milliseconds: &[u64]) -> At {
+        let left = milliseconds.iter().map(|it| Duration::from_millis(*it)).collect();
+        At { started: run.course.started, left }
     }
 
     #[tokio::test(start_paused = true)]
@@ -346,7 +387,7 @@ mod tests {
         let _flow = Flow::start();
         let server = Server::start(|_| vec![]);
         let run = run(&server, RecordType::A);
-        drive_at(&run, at(&[0, 300, 300, 900]), &settings(&server, 10)).await.unwrap();
+        drive_at(&run, at(&run, &[0, 300, 300, 900]), &settings(&server, 10)).await.unwrap();
         let started = run.course.started;
         let mut first: Vec<(u16, u128)> = Vec::new();
         for asked in server.asked() {
@@ -365,7 +406,7 @@ mod tests {
         let _flow = Flow::start();
         let server = Server::start(|_| vec![]);
         let run = run(&server, RecordType::PTR);
-        drive_at(&run, at(&[0, 10, 20, 30]), &settings(&server, 2)).await.unwrap();
+        drive_at(&run, at(&run, &[0, 10, 20, 30]), &settings(&server, 2)).await.unwrap();
         assert_eq!(server.asked().len(), 4, "two lookups, two attempts each");
     }
 
@@ -380,7 +421,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(500)).await;
             course.stop();
         });
-        drive_at(&run, at(&[0, 100, 9_000]), &settings(&server, 10)).await.unwrap();
+        drive_at(&run, at(&run, &[0, 100, 9_000]), &settings(&server, 10)).await.unwrap();
         assert_eq!(server.asked().len(), 2);
         assert!(run.course.elapsed() < Duration::from_secs(2));
     }
@@ -389,7 +430,8 @@ mod tests {
     async fn clients_are_needed() {
         let server = Server::start(|_| vec![]);
         let none = Settings { clients: 0, ..settings(&server, 1) };
-        assert!(drive_at(&run(&server, RecordType::A), at(&[0]), &none).await.is_err());
+        let run = run(&server, RecordType::A);
+        assert!(drive_at(&run, at(&run, &[0]), &none).await.is_err());
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The load-testing harness: how many lookups failed, and when did the last one?
 //!
 //! ```text
-//! arrivals ─ when ─┐            ┌─► packets   one datagram each, 200 000 a second ─┐
-//!                  ├─► a lookup ┤                                                  ├─► record ─► report
-//! work ──── what ──┘            └─► lookups ─► resolver   as glibc, the JVM, … do ──┘     ▲
-//! truth ─── what the objects said at the time of each answer ─────────────────────────────┤
-//! fault ─── what is done to servers and upstreams meanwhile ──────────────────────────────┘
+//! arrivals ─ when ─┐            ┌─► packets   one datagram each, 200 000/s ───┐
+//!                  ├─► a lookup ┤                                             ├─► record ─► report
+//! work ──── what ──┘            └─► lookups ─► resolver   as glibc, the JVM do ┘      ▲
+//! truth ─── what the objects said at the time of each answer ────────────────────────┤
+//! fault ─── what is done to servers and upstreams meanwhile ─────────────────────────┘
 //! ```
 //!
 //! Open loop: a lookup is due when the [`arrivals`] say so, whatever the server does, and its
@@ -15,7 +15,12 @@
 use std::path::PathBuf;
 
 pub mod arguments;
+pub mod awake;
+pub mod command;
+pub mod drive;
+pub mod names;
 pub mod run;
+pub mod settings;
 
 pub mod arrivals;
 pub mod target;

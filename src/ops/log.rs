@@ -43,13 +43,30 @@ const LINE_OCTETS_MAX: usize = 4096;
 /// # Errors
 /// [`Error::Thread`]; [`Error::Bug`] when the log was started before.
 pub fn start(counters: &Counters) -> Result<Flush, Error> {
-    let outlet = Outlet::start(io::stdout(), counters.log_lines_lost.clone())?;
+    start_on(io::stdout(), io::stdout().is_terminal(), FILTER_DEFAULT, counters)
+}
+
+/// The same for a command whose output is its result: warnings, on standard error.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_beside_output(counters: &Counters) -> Result<Flush, Error> {
+    start_on(io::stderr(), io::stderr().is_terminal(), "warn", counters)
+}
+
+fn start_on(
+    to: impl io::Write + Send + 'static,
+    is_terminal: bool,
+    default: &str,
+    counters: &Counters,
+) -> Result<Flush, Error> {
+    let outlet = Outlet::start(to, counters.log_lines_lost.clone())?;
     let flush = outlet.flush_at_end();
     let wanted = env::var(FILTER_VARIABLE).ok();
-    let (filter, complaint) = filter(wanted.as_deref());
+    let (filter, complaint) = filter(wanted.as_deref(), default);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(wants_colours(io::stdout().is_terminal(), env::var_os("NO_COLOR").as_deref()))
+        .with_ansi(wants_colours(is_terminal, env::var_os("NO_COLOR").as_deref()))
         .event_format(Shape)
         .with_writer(move || outlet.clone())
         .finish();
@@ -63,16 +80,16 @@ pub fn start(counters: &Counters) -> Result<Flush, Error> {
 
 /// The filter, and what is wrong with the one that was wanted. A typing error in it must not keep a
 /// cluster without DNS, so the default takes its place.
-fn filter(wanted: Option<&str>) -> (EnvFilter, Option<String>) {
+fn filter(wanted: Option<&str>, default: &str) -> (EnvFilter, Option<String>) {
     let Some(wanted) = wanted.filter(|text| !text.is_empty()) else {
-        return (EnvFilter::new(FILTER_DEFAULT), None);
+        return (EnvFilter::new(default), None);
     };
     EnvFilter::try_new(wanted).map(|filter| (filter, None)).unwrap_or_else(|error| {
         let complaint = format!(
             "{FILTER_VARIABLE} {wanted:?}: {error}; write a level or target=level, separated by \
-             commas; using {FILTER_DEFAULT:?}"
+             commas; using {default:?}"
         );
-        (EnvFilter::new(FILTER_DEFAULT), Some(complaint))
+        (EnvFilter::new(default), Some(complaint))
     })
 }
 
@@ -280,11 +297,11 @@ mod tests {
 
     #[test]
     fn filter_that_cannot_be_read_is_told_and_replaced_by_the_default() {
-        let (default, complaint) = filter(None);
+        let (default, complaint) = filter(None, FILTER_DEFAULT);
         assert!(complaint.is_none());
-        let (replaced, complaint) = filter(Some("mainstay=loud"));
+        let (replaced, complaint) = filter(Some("mainstay=loud"), FILTER_DEFAULT);
         assert_eq!(replaced.to_string(), default.to_string());
         assert!(complaint.unwrap().starts_with("MAINSTAY_LOG \"mainstay=loud\": "));
-        assert!(filter(Some("debug")).1.is_none());
+        assert!(filter(Some("debug"), FILTER_DEFAULT).1.is_none());
     }
 }

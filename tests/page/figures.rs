@@ -145,6 +145,7 @@ fn latency(part: u64) -> Latency {
         p999: 4.21 * factor,
         max: 1000.0 * factor,
         histogram: encoded(&histogram),
+        clamped: 0,
     }
 }
 

@@ -212,8 +212,8 @@ fn keep(name: &str, image: &str) {
 #[test]
 fn screenshots_show_every_outcome_in_light_and_dark() {
     let Some((mut browser, folder)) = browser() else { return };
-    let light = ["#f6f7f9", "#b4d0e4", "#f2b632", "#dd6b20", "#a3123f", "#2b1745"];
-    let dark = ["#12161b", "#33566f", "#c99a1e", "#f08a45", "#ff7a9d", "#f7eaff"];
+    let light = ["#f6f7f9", "#b4d0e4", "#f5c04a", "#cf5a17", "#8c0f45", "#24123c"];
+    let dark = ["#12161b", "#2c4a60", "#857526", "#ff9a3d", "#d95fc0", "#fff6e0"];
     let views = [
         ("light.png", DESKTOP, light),
         ("dark.png", DARK, dark),

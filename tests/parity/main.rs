@@ -12,6 +12,8 @@
 #[allow(dead_code, reason = "nothing is stopped here")]
 #[path = "../support/control_plane.rs"]
 mod control_plane;
+#[path = "../support/coredns.rs"]
+mod coredns;
 #[path = "../support/kubeapi.rs"]
 mod kubeapi;
 #[path = "../support/ports.rs"]
@@ -78,7 +80,7 @@ fn main() {
 }
 
 fn prepare() -> Result<(PathBuf, ControlPlane), String> {
-    let coredns = servers::coredns()?;
+    let coredns = coredns::coredns()?;
     Ok((coredns, ControlPlane::without_controllers()?))
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,10 @@ use tempfile::TempDir;
 use crate::ports;
 use crate::process::Process;
 
-/// Names the program of CoreDNS, as `tests/run` does.
-const COREDNS: &str = "MAINSTAY_COREDNS";
 /// Names the variants to run, with commas between; else all.
 const CHOSEN: &str = "PARITY_VARIANTS";
 /// Longest time until both listen.
 const START_MAX: Duration = Duration::from_secs(60);
-/// Exit code of the build script: cannot be had here.
-const NOT_HERE: i32 = 77;
 
 /// One way to write the directive.
 pub struct Variant {
@@ -164,26 +160,4 @@ fn chosen() -> Vec<Pair> {
     let is_wanted = |variant: &&Variant| wanted.is_empty() || wanted.contains(&variant.name);
     let pair = |variant| Pair { variant, theirs: ports::free(), ours: ports::free() };
     VARIANTS.iter().filter(is_wanted).map(pair).collect()
-}
-
-/// The program of CoreDNS.
-///
-/// # Errors
-/// Why it cannot be had on this machine.
-pub fn coredns() -> Result<PathBuf, String> {
-    if let Some(path) = std::env::var_os(COREDNS) {
-        return Ok(path.into());
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/coredns/build");
-    let output = Command::new(script)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("tests/coredns/build cannot run: {error}"))?;
-    match output.status.code() {
-        Some(0) => {}
-        Some(NOT_HERE) => return Err("no CoreDNS on this machine, as told above".to_owned()),
-        code => panic!("tests/coredns/build failed: {code:?}"),
-    }
-    let text = String::from_utf8(output.stdout).unwrap();
-    Ok(PathBuf::from(text.lines().last().expect("the last line is the program")))
 }

@@ -26,7 +26,7 @@ impl Case {
     }
 }
 
-/// That of a Pod, as it is but for `timeout`. A second to wait instead of five: nobody wants to wait here.
+/// That of a Pod, as it is but for `timeout`: nobody wants to wait for five seconds here.
 const POD: &str = "search shop.svc.cluster.local svc.cluster.local cluster.local\n\
     nameserver 127.0.0.11\noptions ndots:5 timeout:1\n";
 /// That of a host, with two servers.

@@ -1,7 +1,7 @@
 //! The name servers: they answer as the script of a case says, and write down who asked what.
 //!
 //! ```text
-//! round   packets come ─► held ─► nothing came for QUIET ─► all replies leave at once ─► next round
+//! round   packets come ─► held ─► none came for QUIET ─► all replies leave at once ─► next round
 //! ```
 //!
 //! What came in one round was sent without waiting for any of its replies: so the order of things

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::judge::{self, Gist, Header};
 use super::under_way::{Asked, UnderWay};
 use super::{Notes, Settings, question};
-use crate::load::record::{Outcome, PacketCounts, Sample};
+use crate::load::record::{PacketCounts, Sample};
 use crate::load::resolver::Resolver;
 use crate::load::run::Run;
 use crate::load::target::Transport;
-use crate::load::truth::{Judgement, Said};
-use crate::load::work::Task;
+use crate::load::truth::{Case, Judgement, Retrial, Said, Sought};
+use crate::load::work::{Class, Expect, Task};
 use crate::wire::Rcode;
 
 /// Samples that are handed on at once.
@@ -38,6 +38,8 @@ pub struct Desk<N> {
     under_way: Vec<UnderWay>,
     first_client: u32,
     notes: N,
+    /// Answers that may yet turn out to be true.
+    retrial: Retrial<Ended>,
     samples: Vec<Sample>,
     counts: PacketCounts,
     not_begun: u64,
@@ -48,16 +50,17 @@ pub struct Desk<N> {
 pub struct Full;
 
 impl<N: Notes> Desk<N> {
-    /// Empty books for the sockets of driver `part`.
-    pub fn new(run: &Arc<Run>, settings: &Settings, part: usize, notes: N) -> Self {
+    /// Empty books.
+    pub fn new(run: &Arc<Run>, settings: &Settings, notes: N) -> Self {
         let sockets = settings.count();
         Self {
             run: Arc::clone(run),
             payload_bytes: settings.payload_bytes.map(|bytes| bytes.min(super::PAYLOAD_MAX)),
             is_tcp: run.target.transport == Transport::Tcp,
             under_way: (0..sockets).map(|_| UnderWay::new()).collect(),
-            first_client: u32::try_from(part * sockets).unwrap_or(u32::MAX),
+            first_client: settings.first_client,
             notes,
+            retrial: Retrial::default(),
             samples: Vec::with_capacity(SAMPLES_MAX),
             counts: PacketCounts::default(),
             not_begun: 0,
@@ -84,9 +87,9 @@ impl<N: Notes> Desk<N> {
         self.under_way[socket].is_full()
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is under way, and every answer is judged.
     pub fn is_idle(&self) -> bool {
-        self.under_way.iter().all(|under_way| under_way.len() == 0)
+        self.under_way.iter().all(|under_way| under_way.len() == 0) && self.retrial.is_empty()
     }
 
     /// Takes a lookup in and writes its question. Answers its length.
@@ -119,7 +122,7 @@ impl<N: Notes> Desk<N> {
     pub fn fail(&mut self, socket: usize, task: Arc<Task>, due: Duration, now: Duration) {
         self.counts.unreachable += 1;
         self.notes.began_late(now.saturating_sub(due));
-        self.end(socket, Asked { task, due, sent: now }, now, Ending { packets: 0, ..FAILED });
+        self.end_unanswered(socket, Asked { task, due, sent: now }, now, 0);
     }
 
     /// Writes down what a socket brought.
@@ -147,11 +150,10 @@ impl<N: Notes> Desk<N> {
             self.counts.garbage += 1;
             return;
         };
-        let said = || judge::said(message, header, answers_at, &asked.task, gist);
-        let (outcome, judgement) = self.judge(asked, gist, said, now);
         self.count(header);
         let asked = self.under_way[socket].end(header.id).expect("it was found under this id");
-        self.end(socket, asked, now, Ending { outcome, judgement, packets: 1 });
+        let said = |task: &Task| judge::said(message, header, answers_at, task, gist);
+        self.end(socket, asked, now, (gist, 1), said);
     }
 
     /// What a message is the reply to, and where its answers begin.
@@ -188,49 +190,29 @@ impl<N: Notes> Desk<N> {
         *counter += 1;
     }
 
-    /// How a lookup ends: by the truth where that is known, else by what its task expects.
-    fn judge(
-        &self,
-        asked: &Asked,
-        gist: Gist,
-        said: impl FnOnce() -> Said,
-        now: Duration,
-    ) -> (Outcome, Option<Judgement>) {
-        let task = &asked.task;
-        let truth = self.run.truth.as_ref().filter(|_| judge::can_be_said(task.rtype));
-        if let Some(truth) = truth {
-            let said = said();
-            let started = self.run.course.started;
-            let (from, to) = (started + asked.sent, started + now);
-            if let Some(judgement) = truth.judge(&task.name, task.rtype, &said, from, to) {
-                return (judge::by_truth(judgement, &said), Some(judgement));
-            }
-        }
-        (judge::by_expectation(task.expect, gist), None)
-    }
-
     /// Ends the question that ICMP quotes, if it is under way. It is counted once, as unreachable
     /// and not as lost too.
     fn refuse(&mut self, socket: usize, quoted: &[u8], now: Duration) {
         self.counts.unreachable += 1;
         let Some(id) = quoted.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
         let asked = self.under_way[socket].asked(id);
-        if asked.is_some_and(|asked| question::may_be_quoted(quoted, &asked.task)) {
-            self.end_unanswered(socket, id, now, 1);
+        if asked.is_some_and(|asked| question::may_be_quoted(quoted, &asked.task))
+            && let Some(asked) = self.under_way[socket].end(id)
+        {
+            self.end_unanswered(socket, asked, now, 1);
         }
     }
 
     fn take_back(&mut self, socket: usize, id: u16, now: Duration) {
         self.counts.unreachable += 1;
         self.counts.sent -= 1;
-        self.end_unanswered(socket, id, now, 0);
+        if let Some(asked) = self.under_way[socket].end(id) {
+            self.end_unanswered(socket, asked, now, 0);
+        }
     }
 
-    fn end_unanswered(&mut self, socket: usize, id: u16, now: Duration, packets: u32) {
-        if let Some(asked) = self.under_way[socket].end(id) {
-            let judgement = self.judge(&asked, Gist::Nothing, || Said::Nothing, now).1;
-            self.end(socket, asked, now, Ending { judgement, packets, ..FAILED });
-        }
+    fn end_unanswered(&mut self, socket: usize, asked: Asked, now: Duration, packets: u32) {
+        self.end(socket, asked, now, (Gist::Nothing, packets), |_| Said::Nothing);
     }
 
     /// Ends all questions of a connection that was cut: no reply can come.
@@ -254,31 +236,82 @@ impl<N: Notes> Desk<N> {
 
     fn lose(&mut self, socket: usize, asked: Asked, now: Duration) {
         self.counts.lost += 1;
-        let judgement = self.judge(&asked, Gist::Nothing, || Said::Nothing, now).1;
-        self.end(socket, asked, now, Ending { judgement, ..FAILED });
+        self.end_unanswered(socket, asked, now, 1);
     }
 
-    fn end(&mut self, socket: usize, asked: Asked, now: Duration, ending: Ending) {
+    /// Ends a lookup: by the truth where that is known, else by what its task expects.
+    fn end(
+        &mut self,
+        socket: usize,
+        asked: Asked,
+        now: Duration,
+        (gist, packets): (Gist, u32),
+        said: impl FnOnce(&Task) -> Said,
+    ) {
+        let Asked { task, due, sent } = asked;
+        let (client, expect) = (self.first_client.saturating_add(socket as u32), task.expect);
+        let ended = Ended {
+            due,
+            took: now.saturating_sub(due),
+            class: task.class,
+            expect,
+            client,
+            gist,
+            packets,
+        };
+        let truth = self.run.truth.as_ref().filter(|_| judge::can_be_said(task.rtype));
+        let Some(truth) = truth else { return self.write((ended, None)) };
+        let started = self.run.course.started;
+        let case = Case {
+            name: task.name.clone(),
+            sought: Sought::by_packet(task.rtype),
+            said: said(&task),
+            asked: started + sent,
+            answered: started + now,
+        };
+        if let Some(judged) = self.retrial.judge(truth, case, ended) {
+            self.write(judged);
+        }
+    }
+
+    /// Judges answers that have waited for it.
+    fn retry(&mut self, now: Duration) {
+        let now = self.run.course.started + now;
+        let run = Arc::clone(&self.run);
+        let Some(truth) = &run.truth else { return };
+        while let Some(judged) = self.retrial.due(truth, now) {
+            self.write(judged);
+        }
+    }
+
+    fn write(&mut self, (ended, judgement): (Ended, Option<Judgement>)) {
         if self.samples.len() == SAMPLES_MAX {
             self.hand_on();
         }
+        let Ended { due, took, class, expect, client, gist, packets } = ended;
+        let outcome = match judgement {
+            Some(judgement) => judge::by_truth(judgement, gist),
+            None => judge::by_expectation(expect, gist),
+        };
+        let resolver = Resolver::Packet;
         self.samples.push(Sample {
-            due: asked.due,
-            took: now.saturating_sub(asked.due),
-            outcome: ending.outcome,
-            judgement: ending.judgement,
-            class: asked.task.class,
-            resolver: Resolver::Packet,
-            client: self.first_client.saturating_add(socket as u32),
-            packets: ending.packets,
+            due,
+            took,
+            outcome,
+            judgement,
+            class,
+            resolver,
+            client,
+            packets,
         });
     }
 
-    /// Ends what timed out and hands on what was written down.
+    /// Ends what timed out, judges what had to wait and hands on what was written down.
     pub fn close(&mut self, now: Duration) {
         for socket in 0..self.sockets() {
             self.time_out(socket, now);
         }
+        self.retry(now);
         self.hand_on();
         let counts = std::mem::take(&mut self.counts);
         if counts != PacketCounts::default() {
@@ -303,12 +336,14 @@ impl<N: Notes> Desk<N> {
     }
 }
 
-/// How a lookup ended.
-struct Ending {
-    outcome: Outcome,
-    judgement: Option<Judgement>,
+/// A lookup that has ended.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    due: Duration,
+    took: Duration,
+    class: Class,
+    expect: Expect,
+    client: u32,
+    gist: Gist,
     packets: u32,
 }
-
-/// Without a reply.
-const FAILED: Ending = Ending { outcome: Outcome::TryAgain, judgement: None, packets: 1 };

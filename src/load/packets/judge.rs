@@ -27,17 +27,6 @@ pub enum Gist {
     Nothing,
 }
 
-impl From<&Said> for Gist {
-    fn from(said: &Said) -> Self {
-        match said {
-            Said::Addresses { .. } | Said::Names { .. } => Self::Records,
-            Said::NoData => Self::NoData,
-            Said::NxDomain => Self::NxDomain,
-            Said::Nothing => Self::Nothing,
-        }
-    }
-}
-
 /// The fixed part of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
@@ -213,12 +202,12 @@ pub fn by_expectation(expect: Expect, gist: Gist) -> Outcome {
 }
 
 /// How a lookup ends whose answer was judged.
-pub fn by_truth(judgement: Judgement, said: &Said) -> Outcome {
-    match (judgement.verdict, said) {
-        (_, Said::Nothing) | (Verdict::Lost, _) => Outcome::TryAgain,
+pub fn by_truth(judgement: Judgement, gist: Gist) -> Outcome {
+    match (judgement.verdict, gist) {
+        (_, Gist::Nothing) | (Verdict::Lost, _) => Outcome::TryAgain,
         (Verdict::Ok, _) => Outcome::Ok,
         // The application hears the same, whether the denial was true once or never.
-        (_, Said::NxDomain | Said::NoData) => Outcome::UnknownHost,
+        (_, Gist::NxDomain | Gist::NoData) => Outcome::UnknownHost,
         _ => Outcome::Wrong,
     }
 }
@@ -337,15 +326,14 @@ mod tests {
 
     #[test]
     fn outcomes_follow_the_truth_where_it_is_known() {
-        let by = |verdict, said| by_truth(Judgement { verdict, fresh_after: None }, said);
-        let records = addresses(&["10.0.0.1"]);
-        assert_eq!(by(Verdict::Ok, &Said::NxDomain), Outcome::Ok);
-        assert_eq!(by(Verdict::WrongNegative, &Said::NxDomain), Outcome::UnknownHost);
-        assert_eq!(by(Verdict::WrongNegative, &Said::NoData), Outcome::UnknownHost);
-        assert_eq!(by(Verdict::WrongPositive, &records), Outcome::Wrong);
-        assert_eq!(by(Verdict::Stale, &records), Outcome::Wrong);
-        assert_eq!(by(Verdict::Stale, &Said::NxDomain), Outcome::UnknownHost);
-        assert_eq!(by(Verdict::Lost, &Said::Nothing), Outcome::TryAgain);
+        let by = |verdict, gist| by_truth(Judgement { verdict, fresh_after: None }, gist);
+        assert_eq!(by(Verdict::Ok, Gist::NxDomain), Outcome::Ok);
+        assert_eq!(by(Verdict::WrongNegative, Gist::NxDomain), Outcome::UnknownHost);
+        assert_eq!(by(Verdict::WrongNegative, Gist::NoData), Outcome::UnknownHost);
+        assert_eq!(by(Verdict::WrongPositive, Gist::Records), Outcome::Wrong);
+        assert_eq!(by(Verdict::Stale, Gist::Records), Outcome::Wrong);
+        assert_eq!(by(Verdict::Stale, Gist::NxDomain), Outcome::UnknownHost);
+        assert_eq!(by(Verdict::Lost, Gist::Nothing), Outcome::TryAgain);
     }
 
     /// Replies of every kind, for those who change them.

@@ -44,6 +44,8 @@ pub struct Settings {
     /// EDNS payload size that is offered, at most [`PAYLOAD_MAX`]; `None` for no OPT.
     /// Default 1232.
     pub payload_bytes: Option<u16>,
+    /// The number of the first socket as a client; the others follow.
+    pub first_client: u32,
 }
 
 impl Settings {
@@ -105,7 +107,7 @@ pub fn drive_noting<N: Notes>(
     let server = *run.target.servers.first().ok_or_else(|| {
         Error::Config("no server to ask; name one, such as 127.0.0.1:5353".to_owned())
     })?;
-    let desk = desk::Desk::new(run, settings, arrivals.part(), notes);
+    let desk = desk::Desk::new(run, settings, notes);
     let fails = |error| Error::System { what: format!("cannot open a socket to {server}"), error };
     match run.target.transport {
         Transport::Udp => {

@@ -9,7 +9,7 @@ use crate::ops::http::{Text, TextPages, serve_text};
 
 /// Most lookups per second: more is a test, which somebody should wait for.
 pub const CANARY_RATE_MAX: f64 = 100.0;
-/// Where its metrics are unless `--metrics` says. The port of NodeLocal DNSCache's, beside CoreDNS's.
+/// Where its metrics are unless `--metrics` says. As those of NodeLocal DNSCache.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 9253);
 
 /// What the command line asks for.
@@ -70,20 +70,11 @@ pub fn serve(address: SocketAddr, text: Text) -> Result<TextPages, Error> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
-    use super::super::super::arguments::LoadArguments;
+    use super::super::super::arguments::run;
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        load: LoadArguments,
-    }
-
     fn canary(words: &str) -> Result<Option<Canary>, String> {
-        let line = Line::try_parse_from(format!("load {words}").split(' ')).unwrap();
-        Canary::new(&line.load.run).map_err(|error| error.to_string())
+        Canary::new(&run(words)).map_err(|error| error.to_string())
     }
 
     #[test]

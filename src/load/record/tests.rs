@@ -189,6 +189,34 @@ fn a_week_takes_no_more_memory_than_an_hour() {
 }
 
 #[test]
+fn threads_lose_nothing() {
+    let recorder = recorder(None);
+    std::thread::scope(|threads| {
+        for thread in 0..2 * CELLS_MAX as u64 {
+            let shard = recorder.shard();
+            let reader = &recorder;
+            threads.spawn(move || {
+                for at in 0..50 {
+                    let outcome = if at == thread { Outcome::Wrong } else { Outcome::Ok };
+                    let client = thread as u32;
+                    shard.lookups(&[Sample { client, ..sample(at * 40, at, outcome) }; 4]);
+                    shard.not_begun(1);
+                }
+                reader.snapshot();
+            });
+        }
+    });
+    let threads = 2 * CELLS_MAX as u64;
+    let report = report(&recorder);
+    assert_eq!(report.total.lookups, threads * 200);
+    assert_eq!(report.total.recovery.failed, threads * 4);
+    assert_eq!(report.total.recovery.clients, threads);
+    assert_eq!(report.generator.not_begun, threads * 50);
+    let ended = report.timeline.slots.iter().map(|slot| slot.outcomes.all()).sum::<u64>();
+    assert_eq!(ended, threads * 200);
+}
+
+#[test]
 fn a_snapshot_tells_how_the_run_stands() {
     let recorder = recorder(Some(Duration::from_secs(10)));
     let shard = recorder.shard();

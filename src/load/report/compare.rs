@@ -15,6 +15,13 @@ mod intervals;
 
 use intervals::{newcombe, order_statistics, spread};
 
+/// What nobody should read these tables without.
+const CAVEAT: &str = "\
+Lookups that wait in the same queue are not independent of each other, which makes intervals of
+outcomes too narrow; those of percentiles allow for it by their spread over the run. Repeat runs
+before you believe a small difference.
+";
+
 /// What a row says of the second report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -232,6 +239,7 @@ impl Comparison {
             table.row(row.cells());
         }
         text.push_str(&table.text(paint));
+        text.push_str(CAVEAT);
         text
     }
 

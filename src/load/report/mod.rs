@@ -1,5 +1,5 @@
-//! What is told of a run: one [`Report`], which every form of it (JSON, page, table, JUnit, metrics)
-//! is made from, and which two runs are compared by.
+//! What is told of a run: one [`Report`], which every form of it (JSON, page, table, JUnit,
+//! metrics) is made from, and which two runs are compared by.
 //!
 //! Times are seconds since the start of the run, latencies milliseconds from when a lookup was due.
 

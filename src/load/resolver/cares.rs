@@ -17,7 +17,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::message::Reply;
 use super::search::Candidates;
-use super::shared::{Shared, add};
+use super::shared::Shared;
 use super::{Failure, Found, Records, ResolvConf};
 use crate::load::record::PacketCounts;
 use crate::wire::{Name, RecordType};
@@ -106,7 +106,7 @@ impl CAres {
         let (mut failure, mut held) = (Failure::UnknownHost, Vec::new());
         for name in names {
             let ended = self.both(&name).await;
-            ended.iter().for_each(|one| add(&mut packets, &one.packets));
+            ended.iter().for_each(|one| packets.add(&one.packets));
             if let Some(found) = found(&ended, &packets) {
                 return found;
             }

@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use super::exchange::{Event, Udp, ask_over_tcp, count_misfit, is_exhausted};
 use super::message::{Fit, Question, Reply};
 use super::search::Candidates;
-use super::shared::add;
 use super::{Failure, Found, Records, ResolvConf};
 use crate::load::record::PacketCounts;
 use crate::wire::{Name, Rcode, RecordType};
@@ -67,7 +66,7 @@ impl Go {
         let mut error = None;
         for name in candidates.all() {
             for (tried, packets) in self.both(&name).await {
-                add(&mut counts, &packets);
+                counts.add(&packets);
                 match tried {
                     Ok(reply) => addresses.extend(reply.addresses()),
                     Err(own) if error.is_none() || Some(&name) == as_written.as_ref() => {

@@ -39,6 +39,7 @@ type Slot = tokio::sync::Mutex<Option<Kept>>;
 /// What was found, and when.
 struct Kept {
     result: Result<Records, Failure>,
+    is_denied: bool,
     is_cut: bool,
     at: Instant,
 }
@@ -57,10 +58,11 @@ impl Jvm {
             return kept.found();
         }
         let found = self.look_up(host).await;
-        let (result, is_cut, at) = (found.result.clone(), found.is_cut, Instant::now());
+        let (result, at) = (found.result.clone(), Instant::now());
+        let Found { is_denied, is_cut, .. } = found;
         // It is not the JVM who has no socket, but we.
         let is_its = result != Err(Failure::NoSocket);
-        *kept = is_its.then_some(Kept { result, is_cut, at });
+        *kept = is_its.then_some(Kept { result, is_denied, is_cut, at });
         found
     }
 
@@ -103,6 +105,7 @@ impl Kept {
             packets: PacketCounts::default(),
             is_cached: true,
             age: self.at.elapsed(),
+            is_denied: self.is_denied,
             is_cut: self.is_cut,
         }
     }

@@ -98,6 +98,9 @@ pub struct Found {
     pub is_cached: bool,
     /// For how long it had been there. Such an answer was true then, if at all.
     pub age: Duration,
+    /// A server denied the name, or that it has such records. Not so for a time-out that the
+    /// application hears of in the same way.
+    pub is_denied: bool,
     /// The server had more than it could send, and the resolver took what there was.
     pub is_cut: bool,
 }
@@ -173,7 +176,17 @@ impl Client {
 impl Found {
     /// What came over the wire, whole.
     pub fn of(result: Result<Records, Failure>, packets: PacketCounts) -> Self {
-        Self { result, packets, is_cached: false, age: Duration::ZERO, is_cut: false }
+        let is_denied = result == Err(Failure::UnknownHost);
+        Self { result, packets, is_cached: false, age: Duration::ZERO, is_denied, is_cut: false }
+    }
+
+    /// What one hears as UnknownHost whose resolver tells no failure from another: it was denied
+    /// when nothing but denials came.
+    pub fn failed(packets: PacketCounts) -> Self {
+        let heard_else = packets.servfail + packets.refused + packets.other_code;
+        let not_heard = packets.lost + packets.unreachable + packets.tcp_failed;
+        let is_denied = heard_else + not_heard == 0;
+        Self { is_denied, ..Self::of(Err(Failure::UnknownHost), packets) }
     }
 }
 

@@ -9,7 +9,7 @@
 //! and an authoritative NXDOMAIN; one that is silent ends the search. `attempts` is the most
 //! questions per candidate, 16 where resolv.conf does not say; `rotate`, `use-vc` and the like mean
 //! nothing to it. What is cut is used as it is. All failures are UnknownHostException.
-//! It asks for AAAA where the host has an IPv6 address that is not link-local; so does this, always.
+//! It asks for AAAA where the host has an IPv6 address that is not link-local; this always does.
 //! Aliases are not followed: servers of clusters send their addresses along.
 
 use std::collections::{BTreeSet, HashMap};
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::message::{Question, Reply};
 use super::search::{Candidates, Order};
-use super::shared::{Lost, Shared, add};
+use super::shared::{Lost, Shared};
 use super::{Failure, Found, Records, ResolvConf};
 use crate::load::record::PacketCounts;
 use crate::wire::{Name, Rcode, RecordType};
@@ -103,7 +103,7 @@ impl Netty {
         let mut packets = socket.strays();
         for name in self.in_order(candidates) {
             let gathered = self.resolve(&name, &socket).await;
-            add(&mut packets, &gathered.packets);
+            packets.add(&gathered.packets);
             match gathered.last {
                 _ if !gathered.addresses.is_empty() => return self.keep(name, gathered, packets),
                 Some(End::NoSocket) => return Found::of(Err(Failure::NoSocket), packets),
@@ -111,7 +111,7 @@ impl Netty {
                 Some(End::Told) | None => {}
             }
         }
-        Found::of(Err(Failure::UnknownHost), packets)
+        Found::failed(packets)
     }
 
     /// Records of an absolute name.
@@ -134,7 +134,7 @@ impl Netty {
                 Err(_) => {}
             }
         }
-        Found::of(Err(Failure::UnknownHost), packets)
+        Found::failed(packets)
     }
 
     /// The list before the host as written, or behind it; one with a dot at its end has no list,
@@ -194,7 +194,7 @@ impl Netty {
         }
         context.under_way.fetch_sub(1, Ordering::Relaxed);
         let mut found = context.found.lock();
-        add(&mut found.packets, &packets);
+        found.packets.add(&packets);
         found.last = Some(end);
     }
 

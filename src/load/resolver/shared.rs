@@ -323,25 +323,6 @@ fn framed(question: &Question) -> Vec<u8> {
     [&(octets.len() as u16).to_be_bytes(), octets].concat()
 }
 
-/// Adds what went over the wire in one place to what went in another.
-pub fn add(counts: &mut PacketCounts, more: &PacketCounts) {
-    counts.sent += more.sent;
-    counts.answered += more.answered;
-    counts.lost += more.lost;
-    counts.too_late += more.too_late;
-    counts.mismatched += more.mismatched;
-    counts.garbage += more.garbage;
-    counts.noerror += more.noerror;
-    counts.nxdomain += more.nxdomain;
-    counts.servfail += more.servfail;
-    counts.refused += more.refused;
-    counts.other_code += more.other_code;
-    counts.truncated += more.truncated;
-    counts.tcp += more.tcp;
-    counts.tcp_failed += more.tcp_failed;
-    counts.unreachable += more.unreachable;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,7 +358,7 @@ mod tests {
                 shared.ask(server.address, b, soon(), &mut other)
             );
             assert!(both.0.is_ok() && both.1.is_ok());
-            add(&mut one, &other);
+            one.add(&other);
             assert_eq!((one.sent, one.answered, one.lost), (2, 2, 0));
             assert!(shared.table.waiting.lock().is_empty());
         }

@@ -94,11 +94,15 @@ async fn hear(truth: Arc<Truth>, mut changes: Receiver<Change>, feed: Option<Arc
                 _ => truth.hear(batch.drain(..), Instant::now()),
             },
             _ = tending.tick() => {
-                let is_open = |kind: Kind| feed.as_ref().is_none_or(|it| it.kind(kind).is_following());
-                truth.tend(Kind::OF_SERVICES.into_iter().all(is_open), Instant::now());
+                truth.tend(feed.as_deref().is_none_or(is_open), Instant::now());
             }
         }
     }
+}
+
+/// Whether all that names of Services depend on is being watched.
+fn is_open(feed: &Feed) -> bool {
+    Kind::OF_SERVICES.into_iter().all(|kind| feed.kind(kind).is_following())
 }
 
 #[cfg(test)]

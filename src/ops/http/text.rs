@@ -1,5 +1,5 @@
-//! `/metrics` and `/healthz` for another room, which makes the text: on a thread of its own, so that
-//! they are answered while the rest of the process is saturated.
+//! `/metrics` and `/healthz` for another room, which makes the text: on a thread of its own, so
+//! that they are answered while the rest of the process is saturated.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

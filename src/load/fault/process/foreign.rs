@@ -119,7 +119,13 @@ mod tests {
 
     impl Sleeper {
         fn start() -> Self {
-            Self(Command::new("sleep").arg("1000").spawn().unwrap())
+            let child = Command::new("sleep").arg("1000").spawn().unwrap();
+            // The kernel lets the parent go on a moment before the child has its name.
+            let comm = format!("/proc/{}/comm", child.id());
+            while std::fs::read_to_string(&comm).unwrap() != "sleep\n" {
+                std::thread::yield_now();
+            }
+            Self(child)
         }
 
         /// Whether the kernel says that it is stopped.

@@ -323,7 +323,8 @@ mod tests {
     async fn a_restart_waits_for_the_end_and_starts_anew() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
-        let script = "exec 2>/dev/null; trap \"echo term; exit 0\" TERM; echo up; while :; do sleep 0.01; done";
+        let script = "exec 2>/dev/null; trap \"echo term; exit 0\" TERM; echo up; \
+                      while :; do sleep 0.01; done";
         let server = Started::start(&format!("sh -c '{script}'"), to_file(&log)).unwrap();
         lines(&log, 1).await;
         server.restart().await.unwrap();

@@ -2,7 +2,8 @@
 //! ones are refused, as with a server whose process is gone.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -140,7 +141,7 @@ impl Task {
     async fn run(mut self, mut listener: TcpListener) {
         loop {
             self.serve(&listener).await;
-            drop(listener);
+            close(listener);
             listener = self.wait_until_up().await;
         }
     }
@@ -213,13 +214,26 @@ async fn wanted_down(down: &mut watch::Receiver<usize>) {
     let _ = down.wait_for(|wanted| *wanted > 0).await;
 }
 
-/// A socket with this address that does not listen.
+/// Closes a listener, also for a child that has just been forked and holds it until its program
+/// begins: to close our descriptor is not enough then, and the kernel would go on taking connections.
+fn close(listener: TcpListener) {
+    // A listener that cannot be taken from the runtime is closed with it.
+    let Ok(listener) = listener.into_std() else { return };
+    let _ = std::net::TcpStream::from(OwnedFd::from(listener)).shutdown(Shutdown::Both);
+}
+
+/// A socket with this address that does not listen. Where it can, it shares the address with
+/// nobody: only connections that have just ended forbid that.
 fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
+    bound(address, false).or_else(|_| bound(address, true))
+}
+
+fn bound(address: SocketAddr, is_shared: bool) -> io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    socket.set_reuseaddr(true)?;
+    socket.set_reuseaddr(is_shared)?;
     socket.bind(address)?;
     Ok(socket)
 }

@@ -170,11 +170,13 @@ impl Stage {
                 if self.upstreams.is_empty() =>
             {
                 Some(
-                    "there is no relay to an upstream; give --upstream LISTEN=TO and let the server forward to LISTEN",
+                    "there is no relay to an upstream; give --upstream LISTEN=TO and let the server \
+                     forward to LISTEN",
                 )
             }
             ApiDown if self.api.is_none() => Some(
-                "there is no relay to the API server; give --api LISTEN=TO and let the server watch LISTEN",
+                "there is no relay to the API server; give --api LISTEN=TO and let the server \
+                     watch LISTEN",
             ),
             DeletePod { .. } | RolloutRestart { .. } if self.hands.is_none() => {
                 Some("there is no cluster to change; give --cluster or --kubeconfig")
@@ -215,6 +217,8 @@ impl Stage {
         let at = course.elapsed();
         let failed = |why| note(Note::Failed { what, at, why });
         let begun = tokio::select! {
+            // What is done just as the run ends is told as done.
+            biased;
             begun = self.begin(what) => begun,
             // What is half done is undone as it is dropped.
             () = over(course) => Ok(Undo::Nothing),

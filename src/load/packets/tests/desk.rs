@@ -19,7 +19,7 @@ const fn ms(ms: u64) -> Duration {
 
 fn desk(notes: &Shared) -> Desk<Shared> {
     let setup = setup("127.0.0.1:9".parse().unwrap(), Udp);
-    Desk::new(&setup.run(), &setup.settings(), 0, notes.clone())
+    Desk::new(&setup.run(), &setup.settings(), notes.clone())
 }
 
 /// Begins a lookup and answers its packet.

@@ -172,7 +172,7 @@ impl Setup {
     }
 
     fn settings(&self) -> Settings {
-        Settings { sockets: self.sockets, payload_bytes: Some(1232) }
+        Settings { sockets: self.sockets, payload_bytes: Some(1232), first_client: 0 }
     }
 
     /// Drives until the run ends by itself.

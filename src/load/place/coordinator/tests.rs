@@ -203,20 +203,11 @@ async fn others_are_called_off_when_worker_0_is_gone_and_say_so() {
 }
 
 mod command_line {
-    use clap::Parser;
-
-    use super::super::super::super::arguments::LoadArguments;
+    use super::super::super::super::arguments::run;
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        load: LoadArguments,
-    }
-
     fn settings(words: &str) -> Result<Option<Settings>, String> {
-        let line = Line::try_parse_from(format!("load {words}").split(' ')).unwrap();
-        Settings::new(&line.load.run).map_err(|error| error.to_string())
+        Settings::new(&run(words)).map_err(|error| error.to_string())
     }
 
     #[test]

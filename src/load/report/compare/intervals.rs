@@ -100,7 +100,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn intervals_hold_what_was_seen(one in (0_u64..50, 0_u64..50), other in (0_u64..50, 0_u64..50)) {
+        fn intervals_hold_what_was_seen(
+            one in (0_u64..50, 0_u64..50),
+            other in (0_u64..50, 0_u64..50),
+        ) {
             let of = |(part, rest): (u64, u64)| (part, part + rest);
             let (one, other) = (of(one), of(other));
             let (low, high) = newcombe(one, other);

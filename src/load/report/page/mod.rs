@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Report ──► words.js: sentences and tables ─┐
-//!        ──► plots.js: plots, as inline SVG ─┼─► page.html, with its style, scripts and figures inside
+//!        ──► plots.js: plots, as inline SVG ─┼─► page.html, with style, scripts and figures
 //! curves ──► percentiles up to 99.999… % ────┘
 //! ```
 //!

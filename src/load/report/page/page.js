@@ -71,7 +71,7 @@ function goals() {
   if (!REPORT.slo.length) return;
   show("goals", table("Goals", [
     ["goal", (goal) => el("th", { scope: "row" }, el("code", {}, goal.goal))],
-    ["seen", (goal) => el("td", {}, goal.seen)],
+    ["seen", (goal) => el("td", { class: "text" }, goal.seen)],
     ["", (goal) => el("td", { class: goal.is_met ? "good" : "bad", "data-goal": goal.is_met ? "met" : "missed" }, goal.is_met ? "✓ met" : "✗ missed")],
   ], REPORT.slo));
 }

@@ -131,8 +131,9 @@ function draw(spec, place) {
     id: spec.id, viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: spec.read ? 0 : null,
     "aria-labelledby": `${spec.id}-t ${spec.id}-d`,
   }, ...titles, axes(spec, x, scale, plot));
+  spec.shapes(svg, x, scale.y);
+  // On top: areas would hide them.
   if (spec.faults) svg.append(faultMarks(spec.faults, x, plot));
-  spec.shapes(svg, x, scale.y, plot);
   place.replaceChildren(svg);
   if (spec.read) follow(svg, spec, x, plot, place.nextElementSibling);
 }

@@ -20,7 +20,7 @@ use super::servers::Servers;
 use super::{Ended, Flavour};
 use crate::load::record::PacketCounts;
 use crate::load::resolver::message::{Question, Reply};
-use crate::load::resolver::shared::{Lost, Shared, add};
+use crate::load::resolver::shared::{Lost, Shared};
 use crate::load::resolver::{Failure, ResolvConf};
 use crate::wire::{HEADER_LEN, Name, Rcode, RecordType, u32_at, walk};
 
@@ -138,7 +138,7 @@ impl Channel {
                 Ok(reply) if !is_failure(&reply) => channel.servers.is_good(at),
                 _ => channel.servers.failed(at),
             }
-            add(&mut channel.unclaimed.lock(), &under_way.packets);
+            channel.unclaimed.lock().add(&under_way.packets);
         });
         self.servers.probing(at, probe.abort_handle());
     }
@@ -199,7 +199,7 @@ impl Channel {
         if asked == Err(Lost::TimedOut) {
             socket.retire();
         }
-        add(&mut self.unclaimed.lock(), &socket.strays());
+        self.unclaimed.lock().add(&socket.strays());
         let is_measured = |reply: &Reply| !is_failure(reply);
         if asked.as_ref().is_ok_and(is_measured) {
             self.servers.took(at, begun.elapsed());

@@ -173,7 +173,8 @@ proptest! {
             }
         }
         let held: Vec<Object> = model.objects().iter().map(|object| (**object).clone()).collect();
-        let of_services: Vec<Object> = objects.values().filter(|it| is_of_a_service(it)).cloned().collect();
+        let of_services = objects.values().filter(|it| is_of_a_service(it));
+        let of_services: Vec<Object> = of_services.cloned().collect();
         prop_assert_eq!(held, of_services);
     }
 

@@ -1,0 +1,304 @@
+//! `mainstay load`: from the command line to an exit status.
+//!
+//! ```text
+//! Settings ─► Names ─► Stage (servers, relays) ─► join others ─► drive, play, tell ─► Report
+//! ```
+//!
+//! Ctrl-C ends the arrivals, and what is under way is waited for; a second one ends that too.
+//! Either way the report so far is written.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Error;
+use super::arguments::{CompareArguments, LoadArguments, LoadCommand, RunArguments};
+use super::drive::Drivers;
+use super::fault::stage::{self, Stage};
+use super::names::Names;
+use super::place::{canary, coordinator};
+use super::record::{COMPLETE, Recorder};
+use super::report::live::Live;
+use super::report::shown::Paint;
+use super::report::{Plan, Report, compare, hdr, json, junit, merge, metrics, page, slo, text};
+use super::resolver::Resolver;
+use super::run::{Course, Run};
+use super::settings::Settings;
+use super::target::Transport;
+use super::{awake, drill};
+use crate::ops::http::TextPages;
+
+/// Goals were missed.
+pub const MISSED: u8 = 1;
+/// The run could not be made, or its report not be written.
+pub const NOT_MADE: u8 = 2;
+/// From the end of the preparations to the first lookup of a worker that is alone.
+const START_IN: Duration = Duration::from_millis(50);
+/// How often a run for ever looks whether the cluster has other names.
+const RENEW_EVERY: Duration = Duration::from_secs(60);
+
+/// Does what the arguments say.
+pub fn run(arguments: &LoadArguments) -> ExitCode {
+    let result = match &arguments.command {
+        None => block_on(load(&arguments.run)),
+        Some(LoadCommand::Compare(arguments)) => compare(arguments),
+        Some(LoadCommand::Drill(arguments)) => {
+            block_on(drill::run(arguments)).and_then(|text| say(&text).map(|()| 0))
+        }
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("mainstay load: {error}");
+            ExitCode::from(NOT_MADE)
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Error::System { what: "start threads".to_owned(), error })?;
+    let result = runtime.block_on(future);
+    // A driver that was left behind by a second Ctrl-C must not hold us up.
+    runtime.shutdown_background();
+    result
+}
+
+/// Writes to standard output; a pipe that was closed is no error.
+fn say(text: &str) -> Result<(), Error> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::System { what: "write to standard output".to_owned(), error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn compare(arguments: &CompareArguments) -> Result<u8, Error> {
+    let [before, after] = &arguments.reports[..] else {
+        return Err(Error::Config("compare takes two reports".to_owned()));
+    };
+    let comparison = compare::compare(&json::read(before)?, &json::read(after)?);
+    let comparison = comparison.map_err(Error::Config)?;
+    say(&if arguments.json { comparison.json() } else { comparison.text(Paint::for_stdout()) })?;
+    Ok(0)
+}
+
+/// One run. Answers the exit status.
+async fn load(arguments: &RunArguments) -> Result<u8, Error> {
+    let settings = Settings::read(arguments)?;
+    let names = Names::gather(arguments, &settings).await?;
+    let is_owned = arguments.yes_i_own_this_server;
+    settings.target.check(settings.peak_rate(), is_owned, &names.addresses())?;
+    let stage = Stage::open(&stage::Setting::of(arguments)).await?;
+    stage.check(&settings.faults, settings.duration)?;
+    if let Some(server) = stage.server().filter(|server| server.is_ours()) {
+        awake::wait(server, settings.target.servers[0]).await?;
+    }
+
+    let start = match settings.workers.clone() {
+        Some(workers) => Some(coordinator::join(workers).await?),
+        None => None,
+    };
+    let at = start.as_ref().map_or_else(|| Instant::now() + START_IN, |start| start.at);
+    let run = Arc::new(prepare(arguments, &settings, &names, Course::new(at, settings.duration)));
+    let pages = pages(arguments, &settings, &run)?;
+    let delivery = start.map(|start| start.delivery);
+    let ended = drive(arguments, &settings, &names, &stage, &run, delivery.as_ref()).await?;
+    drop(pages);
+
+    let mut report = run.recorder.report(plan(arguments, &settings, &names), "load", ended);
+    if let Some(delivery) = delivery {
+        let merged = delivery.deliver(report, merged).await?;
+        // The other workers have done their part.
+        let Some(merged) = merged else { return Ok(0) };
+        report = merged;
+    }
+    report.slo = slo::evaluate(&settings.goals, &report);
+    tell(arguments, &report)?;
+    Ok(if report.slo.iter().all(|goal| goal.is_met) { 0 } else { MISSED })
+}
+
+fn merged(reports: Vec<Report>) -> Report {
+    merge::merge(reports).unwrap_or_else(|why| Report { ended: why, ..Report::default() })
+}
+
+fn prepare(arguments: &RunArguments, settings: &Settings, names: &Names, course: Course) -> Run {
+    Run {
+        target: settings.target.clone(),
+        work: ArcSwap::from_pointee(names.work.clone()),
+        truth: names.truth.as_ref().map(|(truth, _)| Arc::clone(truth)),
+        recorder: Recorder::new(course.clone(), settings.slow),
+        course,
+        timeout: settings.timeout,
+        seed: arguments.seed,
+    }
+}
+
+fn drivers(arguments: &RunArguments, settings: &Settings) -> Drivers {
+    Drivers {
+        profile: settings.profile.clone(),
+        resolvers: arguments.resolver.clone(),
+        clients: arguments.clients as usize,
+        threads: usize::from(arguments.threads),
+        worker: (arguments.index as usize, arguments.workers.max(1) as usize),
+        conf: Arc::clone(&settings.conf),
+    }
+}
+
+/// Serves metrics while the run goes on.
+fn pages(
+    arguments: &RunArguments,
+    settings: &Settings,
+    run: &Arc<Run>,
+) -> Result<Option<TextPages>, Error> {
+    let address = settings.canary.map(|canary| canary.metrics).or(arguments.metrics);
+    let recorder = Arc::clone(&run.recorder);
+    let text = move |accept: &str| {
+        let format = metrics::Format::accepted(accept);
+        (format.content_type(), metrics::text(&recorder.snapshot(), format))
+    };
+    address.map(|address| canary::serve(address, Arc::new(text))).transpose()
+}
+
+/// Runs until all lookups have ended, and tells meanwhile. Answers how it ended.
+async fn drive(
+    arguments: &RunArguments,
+    settings: &Settings,
+    names: &Names,
+    stage: &Stage,
+    run: &Arc<Run>,
+    delivery: Option<&coordinator::Delivery>,
+) -> Result<&'static str, Error> {
+    let drivers = drivers(arguments, settings);
+    let mut driving = std::pin::pin!(drivers.drive(run));
+    let mut playing = std::pin::pin!(stage.play(&settings.faults, &run.course, &run.recorder));
+    let mut live = Live::on_stderr(arguments.quiet);
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewing = interval(RENEW_EVERY);
+    renewing.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut is_playing, mut is_called_off) = (true, false);
+    let mut signals = Signals::listen()?;
+    let mut ended = COMPLETE;
+    let result = loop {
+        tokio::select! {
+            driven = &mut driving => break driven.map(|()| ended),
+            () = &mut playing, if is_playing => is_playing = false,
+            () = signals.next() => {
+                let is_second = ended == INTERRUPTED;
+                ended = INTERRUPTED;
+                run.course.stop();
+                if is_second {
+                    break Ok(ended);
+                }
+                live.end();
+                eprintln!("interrupted; waiting for what is under way, Ctrl-C again to leave it");
+            }
+            () = called_off(delivery), if !is_called_off => {
+                is_called_off = true;
+                ended = INTERRUPTED;
+                run.course.stop();
+            }
+            _ = seconds.tick() => live.tell(run.recorder.snapshot()),
+            _ = renewing.tick() => renew(names, settings, run),
+        }
+    };
+    run.course.stop();
+    live.end();
+    if is_playing {
+        playing.await;
+    }
+    result
+}
+
+/// Ctrl-C, and what Kubernetes sends to a Pod that is to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Error> {
+        let listen = |kind| {
+            let what = "listen for signals".to_owned();
+            signal(kind).map_err(|error| Error::System { what, error })
+        };
+        let (interrupt, terminate) =
+            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// How a run ended that somebody stopped.
+const INTERRUPTED: &str = "interrupted";
+
+/// Waits until worker 0 is gone.
+async fn called_off(delivery: Option<&coordinator::Delivery>) {
+    match delivery {
+        Some(delivery) => delivery.called_off().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Gives a run without end the names that the cluster has by this time. Others keep theirs, so
+/// that they can be repeated.
+fn renew(names: &Names, settings: &Settings, run: &Run) {
+    if settings.duration.is_none()
+        && let Some(work) = names.renewed(settings)
+    {
+        run.work.store(Arc::new(work));
+    }
+}
+
+fn plan(arguments: &RunArguments, settings: &Settings, names: &Names) -> Plan {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let transport = match settings.target.transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    };
+    Plan {
+        servers: settings.target.servers.iter().map(ToString::to_string).collect(),
+        transport: transport.to_owned(),
+        arrivals: settings.profile.to_string(),
+        names: format!("{}: {}", names.from, names.work.describe()),
+        name_count: names.work.name_count() as u64,
+        resolvers: arguments.resolver.iter().map(|it: &Resolver| it.name().to_owned()).collect(),
+        clients: u64::from(arguments.clients),
+        seed: arguments.seed,
+        slow_ms: ms(settings.slow),
+        staleness_ms: names.truth.as_ref().map(|_| ms(settings.staleness)),
+    }
+}
+
+/// Writes all reports that are wanted. One that cannot be written keeps no other from being so.
+fn tell(arguments: &RunArguments, report: &Report) -> Result<(), Error> {
+    let to_stdout = |path: &&std::path::PathBuf| path.as_os_str() == "-";
+    let mut written = vec![
+        arguments.json.as_ref().map(|path| json::write(report, path)),
+        arguments.hdr.as_ref().map(|path| hdr::write(report, path)),
+        arguments.junit.as_ref().map(|path| junit::write(report, path)),
+        arguments.html.as_ref().map(|path| json::write_file(path, page::write(report).as_bytes())),
+    ];
+    let files = [&arguments.json, &arguments.hdr, &arguments.junit, &arguments.html];
+    if !files.into_iter().flatten().any(|path| to_stdout(&path)) {
+        written.push(Some(say(&text::summary(report, Paint::for_stdout()))));
+    }
+    let mut errors = written.into_iter().flatten().filter_map(Result::err);
+    let Some(first) = errors.next() else { return Ok(()) };
+    errors.for_each(|error| eprintln!("mainstay load: {error}"));
+    Err(first)
+}

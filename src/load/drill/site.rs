@@ -1,0 +1,273 @@
+//! Where a drill takes place: replicas, balancer, relays, the cluster, and what steps do to them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::file::Drill;
+use super::flood::Flood;
+use super::objects;
+use super::replica::{Replica, Setting, Subject};
+use super::step::{Act, Illness, Step, Way};
+use crate::cluster::pods::Hands;
+use crate::load::Error;
+use crate::load::fault::balancer::Balancer;
+use crate::load::fault::relay::{ByteRelay, Impairment, Relay};
+use crate::load::record::Recorder;
+use crate::load::run::Course;
+
+/// Longest time from SIGTERM to the end of a replica; then it is killed.
+const TERM_MAX: Duration = Duration::from_secs(30);
+/// How often it is looked whether a replica has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Any port of loopback.
+pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A drill's servers and what is around them.
+pub struct Site {
+    subject: Subject,
+    setting: Setting,
+    /// `None` for one that is gone.
+    replicas: Vec<Option<Replica>>,
+    balancer: Option<Balancer>,
+    upstream: Relay,
+    illness: Option<u64>,
+    api: Option<ByteRelay>,
+    hands: Option<Arc<Hands>>,
+    churn: Option<JoinHandle<()>>,
+    flood: Option<Flood>,
+}
+
+impl Site {
+    /// Starts the servers of a drill and waits until they are ready.
+    ///
+    /// # Errors
+    /// A server that does not start, or a port that cannot be had.
+    pub async fn open(
+        drill: &Drill,
+        subject: &Subject,
+        setting: Setting,
+        upstream: Relay,
+        (api, hands): (Option<ByteRelay>, Option<Arc<Hands>>),
+    ) -> Result<Self, Error> {
+        let start = |_| Replica::start(subject, &setting).map(Some);
+        let replicas = (0..drill.replicas).map(start).collect::<Result<Vec<_>, _>>()?;
+        for replica in replicas.iter().flatten() {
+            replica.ready().await?;
+        }
+        let addresses: Vec<_> = replicas.iter().flatten().map(|it| it.address).collect();
+        let balancer = match addresses.len() {
+            1 => None,
+            _ => Some(Balancer::start(ANY, &addresses, drill.lag, 1).await?),
+        };
+        let subject = subject.clone();
+        let (illness, churn, flood) = (None, None, None);
+        Ok(Self {
+            subject,
+            setting,
+            replicas,
+            balancer,
+            upstream,
+            illness,
+            api,
+            hands,
+            churn,
+            flood,
+        })
+    }
+
+    /// Where clients ask.
+    pub fn address(&self) -> SocketAddr {
+        match &self.balancer {
+            Some(balancer) => balancer.listen(),
+            None => self.replicas[0].as_ref().map_or(ANY, |replica| replica.address),
+        }
+    }
+
+    /// Takes the steps, each at its time, until the last one is done or the run is stopped.
+    pub async fn play(&mut self, steps: &[Step], course: &Course, recorder: &Recorder) {
+        for (number, step) in steps.iter().enumerate() {
+            tokio::select! {
+                () = sleep_until(course.started + step.at) => {}
+                () = course.stopped() => break,
+            }
+            let (at, what) = (course.elapsed(), step.to_string());
+            let until = undone(&steps[number..]);
+            // What only undoes an earlier step is the end of that one, and no fault of its own.
+            if !step.act.undoes() {
+                recorder.fault(&what, at, until);
+            }
+            if let Err(error) = self.take(&step.act).await {
+                recorder.fault_failed(&what, at, &error.to_string());
+            }
+        }
+        course.stopped().await;
+        self.end_floods();
+    }
+
+    async fn take(&mut self, act: &Act) -> Result<(), Error> {
+        let wrong = |why: String| Error::Config(why);
+        match *act {
+            Act::Continue(n) => self.replica(n)?.server.cont(),
+            Act::Upstream(illness) => self.ail(illness),
+            Act::Flood(rate) => self.flood = Flood::start(self.address(), rate),
+            Act::Kill(n) => self.replica(n)?.server.kill9().map_err(wrong)?,
+            Act::Stop(n) => self.replica(n)?.server.stop().map_err(wrong)?,
+            Act::Replace(n) => self.replica(n)?.server.restart().await.map_err(wrong)?,
+            Act::Lose(n) => self.lose(n)?,
+            Act::Remove(n) => self.forget(n)?,
+            Act::Roll => self.roll().await?,
+            Act::Scale(count) => self.scale(count).await?,
+            Act::Api(way) => self.reach_api(way)?,
+            Act::Corefile(kind) => {
+                self.replicas.iter().flatten().try_for_each(|replica| replica.rewrite(kind))?
+            }
+            Act::Churn(rate) => self.churn(rate)?,
+        }
+        Ok(())
+    }
+
+    fn replica(&self, number: usize) -> Result<&Replica, Error> {
+        let replica = self.replicas.get(number).and_then(Option::as_ref);
+        replica.ok_or_else(|| Error::Config(format!("replica {number} is gone")))
+    }
+
+    /// The address of a lost replica is still known to the balancer.
+    fn lose(&mut self, number: usize) -> Result<(), Error> {
+        // A stopped process keeps its port and answers nothing, as a node without power does.
+        let replica = self.replica(number)?;
+        replica.server.stop().map_err(Error::Config)
+    }
+
+    fn forget(&self, number: usize) -> Result<(), Error> {
+        let address = self.replica(number)?.address;
+        if let Some(balancer) = &self.balancer {
+            balancer.remove(address);
+        }
+        Ok(())
+    }
+
+    /// A new replica beside the old ones; when it is ready an old one goes; and so on.
+    async fn roll(&mut self) -> Result<(), Error> {
+        for number in 0..self.replicas.len() {
+            let replica = self.begin().await?;
+            let old = self.replicas[number].replace(replica);
+            self.end(old).await;
+        }
+        Ok(())
+    }
+
+    async fn scale(&mut self, count: usize) -> Result<(), Error> {
+        while self.replicas.len() < count {
+            let replica = self.begin().await?;
+            self.replicas.push(Some(replica));
+        }
+        let gone = self.replicas.split_off(count.min(self.replicas.len()));
+        futures_util::future::join_all(gone.into_iter().map(|old| self.end(old))).await;
+        Ok(())
+    }
+
+    /// Starts a replica, and gives it flows when it is ready.
+    async fn begin(&self) -> Result<Replica, Error> {
+        let replica = Replica::start(&self.subject, &self.setting)?;
+        replica.ready().await?;
+        if let Some(balancer) = &self.balancer {
+            balancer.add(replica.address).await?;
+        }
+        Ok(replica)
+    }
+
+    /// As Kubernetes deletes a Pod: its endpoint goes and SIGTERM comes at the same time.
+    async fn end(&self, replica: Option<Replica>) {
+        let Some(replica) = replica else { return };
+        if let Some(balancer) = &self.balancer {
+            balancer.remove(replica.address);
+        }
+        // One that has ended already needs no signal.
+        let _ = replica.server.term();
+        let ended = async {
+            while replica.server.pid().is_some() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        // Dropping it kills what is left.
+        let _ = timeout(TERM_MAX, ended).await;
+    }
+
+    fn reach_api(&self, way: Way) -> Result<(), Error> {
+        let api = self.api.as_ref().ok_or_else(no_api)?;
+        match way {
+            Way::Down => api.down(),
+            Way::Up => api.up(),
+        }
+        Ok(())
+    }
+
+    fn ail(&mut self, illness: Illness) {
+        if let Some(number) = self.illness.take() {
+            self.upstream.end(number);
+        }
+        self.illness = impairment(illness).map(|it| self.upstream.begin(it));
+    }
+
+    fn churn(&mut self, rate: u32) -> Result<(), Error> {
+        if let Some(task) = self.churn.take() {
+            task.abort();
+        }
+        let hands = Arc::clone(self.hands.as_ref().ok_or_else(no_api)?);
+        if rate > 0 {
+            self.churn = Some(tokio::spawn(churn(hands, rate)));
+        }
+        Ok(())
+    }
+
+    fn end_floods(&mut self) {
+        self.flood = None;
+        if let Some(task) = self.churn.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.end_floods();
+    }
+}
+
+fn no_api() -> Error {
+    Error::Config("this step needs an API server; name one with --kubeconfig".to_owned())
+}
+
+/// When the first of these steps is undone by a later one.
+fn undone(steps: &[Step]) -> Option<Duration> {
+    let (first, later) = steps.split_first()?;
+    later.iter().find(|step| step.act.ends(&first.act)).map(|step| step.at)
+}
+
+fn impairment(illness: Illness) -> Option<Impairment> {
+    Some(match illness {
+        Illness::Well => return None,
+        Illness::Blackhole => Impairment::Blackhole,
+        Illness::Delay(by) => Impairment::Delay(by),
+        Illness::Loss(part) => Impairment::Loss(part),
+        Illness::Servfail => Impairment::Servfail,
+        Illness::Pps(rate) => Impairment::Pps(rate),
+    })
+}
+
+/// Changes endpoints until it is aborted.
+async fn churn(hands: Arc<Hands>, rate: u32) {
+    let mut ticks = interval(Duration::from_secs(1) / rate);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for change in 0.. {
+        ticks.tick().await;
+        let (number, turn) = objects::churned(change);
+        if let Err(refusal) = hands.apply(&objects::slice(number, turn)).await {
+            tracing::warn!("an EndpointSlice was not changed: {refusal}");
+        }
+    }
+}
