@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Error;
@@ -29,6 +28,7 @@ use super::report::{Plan, Report, compare, hdr, json, junit, merge, metrics, pag
 use super::resolver::Resolver;
 use super::run::{Course, Run};
 use super::settings::Settings;
+use super::signals::Signals;
 use super::target::Transport;
 use super::{awake, drill};
 use crate::ops::http::TextPages;
@@ -216,31 +216,6 @@ async fn drive(
         playing.await;
     }
     result
-}
-
-/// Ctrl-C, and what Kubernetes sends to a Pod that is to end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Error> {
-        let listen = |kind| {
-            let what = "listen for signals".to_owned();
-            signal(kind).map_err(|error| Error::System { what, error })
-        };
-        let (interrupt, terminate) =
-            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// How a run ended that somebody stopped.

@@ -21,6 +21,7 @@ pub mod drive;
 pub mod names;
 pub mod run;
 pub mod settings;
+pub(crate) mod signals;
 
 pub mod arrivals;
 pub mod target;
