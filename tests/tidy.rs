@@ -65,7 +65,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("serde_json", &["cluster/", "load/"]),
     ("serde_saphyr", &["cluster/manifest/"]),
     ("sha2", &["corefile/fingerprint.rs"]),
-    ("shlex", &["load/fault/"]),
+    ("shlex", &["load/drill/", "load/fault/"]),
     ("socket2", &["forward/exchange.rs", "listen/", "load/packets/", "load/resolver/"]),
     ("toml", &["load/drill/"]),
     ("tower", &["cluster/connect.rs"]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::step::Step;
+use super::step::{Act, Step};
 use crate::load::Error;
 use crate::load::arrivals::parse_time;
 use crate::load::fault::balancer::Cleanup;
@@ -85,6 +85,8 @@ const BUILT_IN: &[(&str, &str)] = &[
 const REPLICAS_MAX: usize = 8;
 /// Longest duration of a drill: one that needs more is a load for `mainstay load`.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
+/// Most changes of endpoints per second.
+const CHURN_MAX: u32 = 1000;
 /// Highest rate of a drill, in lookups per second.
 const RATE_MAX: f64 = 20_000.0;
 
@@ -146,11 +148,30 @@ impl Drill {
         within(self.steps.is_sorted_by_key(|step| step.at), "steps are in the order of time")?;
         let last = self.steps.last().map_or(Duration::ZERO, |step| step.at);
         within(last < self.duration, "steps end before the duration does")?;
+        let is_bounded = |act: &Act| match act {
+            Act::Scale(count) => *count <= REPLICAS_MAX,
+            Act::Churn(rate) => *rate <= CHURN_MAX,
+            Act::Flood(rate) => f64::from(*rate) <= RATE_MAX,
+            _ => true,
+        };
         for step in &self.steps {
+            let text = &step.text;
+            within(is_bounded(&step.act), &format!("step {text:?}: that is too many"))?;
             let is_there = step.act.replica().is_none_or(|n| n < self.replicas);
             within(is_there, &format!("step {:?}: there is no such replica", step.text))?;
         }
         Ok(())
+    }
+
+    /// Whether clients ask a balancer, as they do where replicas come and go.
+    pub fn is_balanced(&self) -> bool {
+        let moves = |step: &Step| matches!(step.act, Act::Roll | Act::Scale(_) | Act::Remove(_));
+        self.replicas > 1 || self.steps.iter().any(moves)
+    }
+
+    /// When something is done for the first time, but for what is so from the start.
+    pub fn first_step(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| !step.at.is_zero())
     }
 
     /// The same drill, with all times multiplied.
@@ -236,6 +257,8 @@ mod tests {
             (right.replace("10s kill", "40s kill"), "before the duration"),
             (right.replace("30s", "2h"), "1h"),
             (format!("replicas = 9\n{right}"), "1 to 8"),
+            (right.replace("kill 0", "scale 9"), "too many"),
+            (right.replace("kill 0", "churn 5000"), "too many"),
             (format!("speed = 9\n{right}"), "unknown field `speed`"),
             ("steps = []".to_owned(), "missing field"),
         ] {

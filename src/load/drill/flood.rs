@@ -19,8 +19,9 @@ use crate::wire::Name;
 
 /// Sockets that it comes from.
 const SOCKETS: usize = 8;
-/// Below this name. Each name is another one, so no cache knows it.
-const BELOW: &str = "flood.example.org";
+/// Names are made of this one, each with another first label, so no cache knows them and each costs
+/// the upstream a question.
+const BESIDE: &str = "x.flood.example.org";
 
 /// A flood. Dropping it ends it.
 pub struct Flood(Course);
@@ -62,8 +63,9 @@ impl Drop for Flood {
 fn names() -> Work {
     let recipe = Recipe {
         popularity: Popularity::Uniform,
-        mix: Mix::parse("random=100").expect("it is right"),
-        foreign: mix::foreign(&[BELOW]).expect("it is a name"),
+        // Names by chance are beside foreign ones only where there are such.
+        mix: Mix::parse("foreign=1,random=99").expect("it is right"),
+        foreign: mix::foreign(&[BESIDE]).expect("it is a name"),
         domain: Name::parse("cluster.local").expect("it is a name"),
         namespace: "default".into(),
         seed: 7,

@@ -7,6 +7,11 @@
 /// There is not exactly one, or it has no TLS.
 pub fn relayed(text: &str, relay: std::net::SocketAddr) -> Result<(String, String), String> {
     let remedy = "write one with `kubectl config view --minify --flatten --raw`";
+    if let Some(path) = FILES.iter().find_map(|key| relative(text, key)) {
+        return Err(format!(
+            "{path} is relative to its folder, and the copy is elsewhere; {remedy}"
+        ));
+    }
     let mut places = text.match_indices(SCHEME).map(|(at, _)| at).filter(|at| is_server(text, *at));
     let (Some(at), None) = (places.next(), places.next()) else {
         return Err(format!("it does not name exactly one https server; {remedy}"));
@@ -14,9 +19,16 @@ pub fn relayed(text: &str, relay: std::net::SocketAddr) -> Result<(String, Strin
     let rest = &text[at + SCHEME.len()..];
     let end = rest.find(|c: char| c.is_whitespace() || "\"'/,}".contains(c)).unwrap_or(rest.len());
     let authority = &rest[..end];
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    // A colon within brackets is of the address.
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => authority,
+    };
     let address = if host == authority { format!("{host}:443") } else { authority.to_owned() };
-    let name = name_line(text, at, host.trim_matches(['[', ']']));
+    let name = match text.contains("tls-server-name") {
+        true => String::new(),
+        false => name_line(text, at, host.trim_matches(['[', ']'])),
+    };
     let after = &rest[end..];
     // The rest of the line: a closing quote, a path.
     let line = after.find('\n').unwrap_or(after.len());
@@ -28,6 +40,19 @@ pub fn relayed(text: &str, relay: std::net::SocketAddr) -> Result<(String, Strin
 }
 
 const SCHEME: &str = "https://";
+/// What names files.
+const FILES: [&str; 4] = ["certificate-authority", "client-certificate", "client-key", "tokenFile"];
+
+/// The value of a key that is a path below the folder of the kubeconfig.
+fn relative<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    let values = text.match_indices(key).filter_map(|(at, _)| {
+        // `certificate-authority-data` is another key.
+        let rest = text[at + key.len()..].trim_start_matches('"').strip_prefix(':')?;
+        let rest = rest.trim_start_matches([' ', '"', '\'']);
+        rest.split(['"', '\'', ',', '\n', '}']).next()
+    });
+    values.map(str::trim).find(|path| !path.is_empty() && !path.starts_with('/'))
+}
 
 /// Whether what begins here is the value of `server`.
 fn is_server(text: &str, at: usize) -> bool {
@@ -81,6 +106,23 @@ mod tests {
         assert_eq!(address, "api.example:443");
         let expected = "  server: \"https://127.0.0.1:7443/k8s\"\n  tls-server-name: api.example\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn addresses_in_brackets_and_names_that_are_there_are_kept() {
+        let yaml = "  server: https://[fd00::1]\n  tls-server-name: api\n";
+        let (address, text) = relayed(yaml, RELAY.into()).unwrap();
+        assert_eq!(address, "[fd00::1]:443");
+        assert_eq!(text, "  server: https://127.0.0.1:7443\n  tls-server-name: api\n");
+    }
+
+    #[test]
+    fn files_beside_it_would_be_lost() {
+        let yaml = "  server: https://a:1\n  certificate-authority: ca.crt\n";
+        assert!(relayed(yaml, RELAY.into()).unwrap_err().contains("ca.crt is relative"));
+        let whole = "  server: https://a:1\n  certificate-authority: /etc/ca.crt\n  \
+                     certificate-authority-data: x\n";
+        assert!(relayed(whole, RELAY.into()).is_ok());
     }
 
     #[test]

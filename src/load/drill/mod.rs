@@ -9,6 +9,7 @@
 //! Each server under test, Mainstay first and then its peers, goes through the same steps with
 //! the same names at the same rate. The files are in `tests/drills` and part of the binary.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +22,11 @@ use super::arguments::DrillArguments;
 use super::arrivals::Profile;
 use super::drive::Drivers;
 use super::fault::relay::{Between, ByteRelay, Relay, To};
-use super::record::Recorder;
+use super::record::{COMPLETE, Recorder};
 use super::report::{Plan, Report, json, page};
 use super::resolver::ResolvConf;
 use super::run::{Course, Run};
+use super::signals::Signals;
 use super::target::{Target, Transport};
 use super::truth::Truth;
 use super::work::mix::{self, Mix};
@@ -59,6 +61,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const KNOWN_MAX: Duration = Duration::from_secs(60);
 /// Time between the start of servers and of lookups.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Names outside of the cluster.
+const FOREIGN_NAMES: usize = 2000;
+/// How a run ended that somebody stopped.
+const INTERRUPTED: &str = "interrupted";
 /// Of all chance in a drill: each server gets the same lookups at the same times.
 const SEED: u64 = 1;
 
@@ -79,24 +85,60 @@ pub async fn run(arguments: &DrillArguments) -> Result<String, Error> {
         )));
     }
     let place = Place::new(arguments, &drill).await?;
-    let mut reports = Vec::new();
+    let mut signals = Signals::listen()?;
+    let mut results = Vec::new();
     for subject in subjects(arguments)? {
         if !subject.reads_manifests && arguments.kubeconfig.is_none() {
-            eprintln!(
-                "SKIPPED: {} has no manifests; name an API server with --kubeconfig",
-                subject.name
-            );
+            let name = &subject.name;
+            eprintln!("SKIPPED: {name} has no manifests; name an API server with --kubeconfig");
             continue;
         }
         eprintln!("{}: {}, {} s", drill.name, subject.name, drill.duration.as_secs());
-        let report = place.measure(&drill, &subject).await?;
-        if arguments.out.is_some() {
-            place.write(&drill, &subject, &report)?;
+        let result = place.measure(&drill, &subject, &mut signals).await;
+        let is_whole = result.as_ref().is_ok_and(|result| result.report.ended == COMPLETE);
+        results.push((subject, result));
+        if !is_whole {
+            break;
         }
-        reports.push((subject.name, report));
     }
+    // Whatever happened, nothing stays behind and nothing that was measured is lost.
     place.leave().await;
-    Ok(table::results(&drill, &reports))
+    conclude(arguments, &drill, &place, results)
+}
+
+/// Writes the reports, and the table of those that came about.
+fn conclude(
+    arguments: &DrillArguments,
+    drill: &Drill,
+    place: &Place,
+    results: Vec<(Subject, Result<Measured, Error>)>,
+) -> Result<String, Error> {
+    let (mut measured, mut failed) = (Vec::new(), None);
+    for (subject, result) in results {
+        match result {
+            Ok(result) => {
+                if arguments.out.is_some() {
+                    place.write(drill, &subject, &result.report)?;
+                }
+                measured.push((subject.name, result));
+            }
+            Err(error) => failed = Some(format!("{}: {error}", subject.name)),
+        }
+    }
+    let table = table::results(drill, &measured);
+    match failed {
+        Some(why) if measured.is_empty() => Err(Error::Config(why)),
+        Some(why) => Err(Error::Config(format!("{why}\n\n{table}"))),
+        None => Ok(table),
+    }
+}
+
+/// What a server did in a drill.
+pub struct Measured {
+    /// All figures.
+    pub report: Report,
+    /// What is to be known beside them.
+    pub notes: Vec<String>,
 }
 
 /// Mainstay, and the peers of the command line.
@@ -135,9 +177,10 @@ fn shlex_quoted(path: &Path) -> Result<String, Error> {
 
 /// What all servers of a drill share.
 struct Place {
+    /// For reports and logs.
     folder: PathBuf,
-    /// Nobody wants it afterwards.
-    is_own: bool,
+    /// For what nobody else may read, and nobody wants afterwards.
+    private: PathBuf,
     kubeconfig: Option<PathBuf>,
     hands: Option<Arc<Hands>>,
     cgroup: Option<Cgroup>,
@@ -145,8 +188,19 @@ struct Place {
 
 impl Place {
     async fn new(arguments: &DrillArguments, drill: &Drill) -> Result<Self, Error> {
-        let own = std::env::temp_dir().join(format!("mainstay-drill-{}", std::process::id()));
-        let folder = arguments.out.clone().unwrap_or(own);
+        let private = std::env::temp_dir().join(format!(
+            "mainstay-drill-{}-{:016x}",
+            std::process::id(),
+            rand::random::<u64>()
+        ));
+        let remedy = "name a folder for temporary files with TMPDIR";
+        // One that is there already may be somebody's trap.
+        std::fs::DirBuilder::new().mode(0o700).create(&private).map_err(|error| Error::File {
+            path: private.clone(),
+            error,
+            remedy,
+        })?;
+        let folder = arguments.out.clone().unwrap_or_else(|| private.clone());
         let remedy = "name a folder that can be written with --out";
         std::fs::create_dir_all(&folder).map_err(|error| Error::File {
             path: folder.clone(),
@@ -158,12 +212,56 @@ impl Place {
             None => None,
         };
         let cgroup = drill.memory_mib.map(Cgroup::new).transpose()?;
-        let (is_own, kubeconfig) = (arguments.out.is_none(), arguments.kubeconfig.clone());
-        Ok(Self { folder, is_own, kubeconfig, hands, cgroup })
+        let kubeconfig = arguments.kubeconfig.clone();
+        Ok(Self { folder, private, kubeconfig, hands, cgroup })
     }
 
-    /// Takes one server through the drill.
-    async fn measure(&self, drill: &Drill, subject: &Subject) -> Result<Report, Error> {
+    /// Takes one server through the drill. A signal ends it, and what was measured stays.
+    async fn measure(
+        &self,
+        drill: &Drill,
+        subject: &Subject,
+        signals: &mut Signals,
+    ) -> Result<Measured, Error> {
+        let prepared = tokio::select! {
+            prepared = self.prepare(drill, subject) => prepared,
+            () = signals.next() => Err(Error::Config("interrupted before the first lookup".into())),
+        };
+        let (mut site, run, following) = prepared?;
+        let drivers = drivers(drill, site.address())?;
+        let (course, recorder) = (run.course.clone(), Arc::clone(&run.recorder));
+        let mut ended = COMPLETE;
+        let drive = async {
+            let mut driving = std::pin::pin!(drivers.drive(&run));
+            let driven = loop {
+                tokio::select! {
+                    driven = &mut driving => break driven,
+                    () = signals.next() => match ended {
+                        COMPLETE => {
+                            ended = INTERRUPTED;
+                            course.stop();
+                        }
+                        // The second one: what is under way is left.
+                        _ => break Ok(()),
+                    }
+                }
+            };
+            course.stop();
+            driven
+        };
+        let (driven, ()) = tokio::join!(drive, site.play(&drill.steps, &course, &recorder));
+        following.stop().await;
+        driven?;
+        let report = run.recorder.report(plan(drill, &run, subject), &drill.name, ended);
+        Ok(Measured { notes: table::notes(drill, &report, &site), report })
+    }
+
+    /// Starts everything around a server, and the server.
+    async fn prepare(
+        &self,
+        drill: &Drill,
+        subject: &Subject,
+    ) -> Result<(Site, Arc<Run>, super::truth::Running), Error> {
         self.make_objects().await?;
         let (api, source) = self.source().await?;
         let upstream = Relay::start(Between { listen: site::ANY, to: To::Stub }, SEED).await?;
@@ -176,19 +274,9 @@ impl Place {
         };
         let (truth, following) = self.truth().await?;
         let relays = (api, self.hands.clone());
-        let mut site = Site::open(drill, subject, setting, upstream, relays).await?;
+        let site = Site::open(drill, subject, setting, upstream, relays).await?;
         let run = prepare(drill, &site, truth)?;
-        let drivers = drivers(drill, site.address())?;
-        let (course, recorder) = (run.course.clone(), Arc::clone(&run.recorder));
-        let drive = async {
-            let ended = drivers.drive(&run).await;
-            course.stop();
-            ended
-        };
-        let (ended, ()) = tokio::join!(drive, site.play(&drill.steps, &course, &recorder));
-        following.stop().await;
-        ended?;
-        Ok(run.recorder.report(plan(drill, &run, subject), &drill.name, "complete"))
+        Ok((site, run, following))
     }
 
     /// Makes the objects as they are at the start.
@@ -210,7 +298,7 @@ impl Place {
     }
 
     fn manifest(&self) -> PathBuf {
-        self.folder.join("objects.yaml")
+        self.private.join("objects.yaml")
     }
 
     /// What `kubernetes` in the Corefile says of its source, and the relay in between.
@@ -225,11 +313,12 @@ impl Place {
             remedy,
         })?;
         let wrong = |why: String| Error::Config(format!("{}: {why}", path.display()));
-        let port = replica::free_port()?;
+        let [port] = replica::free_ports()?;
         let (server, text) = kubeconfig::relayed(&text, port).map_err(wrong)?;
         let relay = ByteRelay::start(&format!("{port}={server}")).await?;
-        let copy = self.folder.join("relayed.kubeconfig");
-        let remedy = "name a folder that can be written with --out";
+        // It may have credentials in it.
+        let copy = self.private.join("kubeconfig");
+        let remedy = "name a folder for temporary files with TMPDIR";
         std::fs::write(&copy, text).map_err(|error| Error::File {
             path: copy.clone(),
             error,
@@ -264,9 +353,13 @@ impl Place {
                 }
             }
         }
-        if self.is_own {
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What is in it is ours alone.
+        let _ = std::fs::remove_dir_all(&self.private);
     }
 }
 
@@ -288,7 +381,7 @@ fn prepare(drill: &Drill, site: &Site, truth: Arc<Truth>) -> Result<Arc<Run>, Er
     let recipe = Recipe {
         popularity: Popularity::Uniform,
         mix: Mix::parse(&drill.mix)?,
-        foreign: mix::foreign(&["www.example.org", "api.example.com"])?,
+        foreign: mix::foreign(&foreign_names())?,
         domain: domain(),
         namespace: objects::NAMESPACE.into(),
         seed: SEED,
@@ -307,6 +400,12 @@ fn prepare(drill: &Drill, site: &Site, truth: Arc<Truth>) -> Result<Arc<Run>, Er
         timeout: TIMEOUT,
         seed: SEED,
     }))
+}
+
+/// So many that most lookups of one come later than its TTL: a cache may help, but cannot hide what
+/// ails the upstream.
+fn foreign_names() -> Vec<String> {
+    (0..FOREIGN_NAMES).map(|number| format!("host-{number}.example.org")).collect()
 }
 
 fn drivers(drill: &Drill, server: std::net::SocketAddr) -> Result<Drivers, Error> {
@@ -346,12 +445,13 @@ impl Cgroup {
         let path = PathBuf::from(format!("/sys/fs/cgroup/mainstay-drill-{}", std::process::id()));
         let remedy = "this drill bounds memory by a cgroup (version 2), which needs root";
         let write = |file: &str, text: String| std::fs::write(path.join(file), text);
-        std::fs::create_dir(&path)
-            .and_then(|()| write("memory.max", (u64::from(mib) << 20).to_string()))
-            .map_err(|error| Error::File { path: path.clone(), error, remedy })?;
+        let fails = |error| Error::File { path: path.clone(), error, remedy };
+        std::fs::create_dir(&path).map_err(fails)?;
+        let cgroup = Self { path: path.clone() };
+        write("memory.max", (u64::from(mib) << 20).to_string()).map_err(fails)?;
         // Without swap, memory that is full is full. Kernels without swap accounting lack the file.
         let _ = write("memory.swap.max", "0".to_owned());
-        Ok(Self { path })
+        Ok(cgroup)
     }
 }
 

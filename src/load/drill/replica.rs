@@ -92,7 +92,7 @@ impl Replica {
     /// # Errors
     /// No ports, no folder, no such program.
     pub fn start(subject: &Subject, setting: &Setting) -> Result<Self, Error> {
-        let [address, health, ready] = [free_port()?, free_port()?, free_port()?];
+        let [address, health, ready] = free_ports()?;
         let path = setting.folder.join(format!("{}.{}.Corefile", subject.name, address.port()));
         let corefile = COREFILE
             .replace("{port}", &address.port().to_string())
@@ -102,7 +102,9 @@ impl Replica {
             .replace("{source}", &setting.source)
             .replace("{upstream}", &setting.upstream.to_string());
         write(&path, &corefile)?;
-        let mut command = subject.command.replace("{conf}", &path.to_string_lossy());
+        let conf = shlex::try_quote(&path.to_string_lossy()).map(|word| word.into_owned());
+        let conf = conf.map_err(|_| Error::Config("--out has a zero octet in it".to_owned()))?;
+        let mut command = subject.command.replace("{conf}", &conf);
         if let Some(cgroup) = &setting.cgroup {
             command = in_cgroup(&command, cgroup);
         }
@@ -169,18 +171,27 @@ async fn is_ready(page: SocketAddr) -> bool {
     said.is_ok_and(|head| head.is_ok_and(|head| head.ends_with(b" 200")))
 }
 
-/// A port of loopback that nobody has, over UDP and TCP.
+/// Ports of loopback that nobody has, over UDP and TCP.
 ///
 /// # Errors
 /// All that were tried are taken.
-pub fn free_port() -> Result<SocketAddr, Error> {
+pub fn free_ports<const COUNT: usize>() -> Result<[SocketAddr; COUNT], Error> {
     let mut dice = rand::rng();
-    let tries = (0..TRIES).map(|_| (Ipv4Addr::LOCALHOST, dice.random_range(PORTS)));
-    let is_free = |at: &(Ipv4Addr, u16)| {
-        UdpSocket::bind(at).is_ok() && TcpListener::bind((Ipv4Addr::UNSPECIFIED, at.1)).is_ok()
-    };
-    let mut free = tries.filter(is_free).map(SocketAddr::from);
-    free.next().ok_or_else(|| Error::Config("no free port on loopback; end some servers".into()))
+    let mut found = Vec::new();
+    for _ in 0..TRIES {
+        if found.len() == COUNT {
+            break;
+        }
+        let port = dice.random_range(PORTS);
+        let is_free = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+            && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if is_free && !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    let few = "too few free ports on loopback; end some servers";
+    found.try_into().map_err(|_| Error::Config(few.to_owned()))
 }
 
 #[cfg(test)]
@@ -197,7 +208,7 @@ mod tests {
 
     #[test]
     fn ports_differ() {
-        let (one, other) = (free_port().unwrap(), free_port().unwrap());
+        let [one, other] = free_ports().unwrap();
         assert_ne!(one, other);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -38,6 +39,8 @@ pub struct Site {
     api: Option<ByteRelay>,
     hands: Option<Arc<Hands>>,
     churn: Option<JoinHandle<()>>,
+    /// Changes that the API server did not make.
+    refused_changes: Arc<AtomicU64>,
     flood: Option<Flood>,
 }
 
@@ -59,9 +62,9 @@ impl Site {
             replica.ready().await?;
         }
         let addresses: Vec<_> = replicas.iter().flatten().map(|it| it.address).collect();
-        let balancer = match addresses.len() {
-            1 => None,
-            _ => Some(Balancer::start(ANY, &addresses, drill.lag, 1).await?),
+        let balancer = match drill.is_balanced() {
+            false => None,
+            true => Some(Balancer::start(ANY, &addresses, drill.lag, 1).await?),
         };
         let subject = subject.clone();
         let (illness, churn, flood) = (None, None, None);
@@ -75,6 +78,7 @@ impl Site {
             api,
             hands,
             churn,
+            refused_changes: Arc::default(),
             flood,
         })
     }
@@ -106,6 +110,34 @@ impl Site {
         }
         course.stopped().await;
         self.end_floods();
+        let refused = self.refused_changes.load(Ordering::Relaxed);
+        if refused > 0 {
+            let why = format!("{refused} changes of EndpointSlices were refused");
+            recorder.fault_failed("churn", course.elapsed(), &why);
+        }
+    }
+
+    /// What of the drill's own got lost on the way, which is not the server's fault.
+    pub fn own_losses(&self) -> Vec<String> {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut losses = Vec::new();
+        if let Some(balancer) = &self.balancer {
+            let counters = balancer.counters();
+            let lost = load(&counters.table_full) + load(&counters.overrun);
+            losses.extend((lost > 0).then(|| format!("the balancer lost {lost} packets itself")));
+        }
+        let counters = self.upstream.counters();
+        let lost = load(&counters.delayed_full) + load(&counters.overrun);
+        losses.extend((lost > 0).then(|| format!("the relay lost {lost} packets itself")));
+        losses
+    }
+
+    /// Questions that the upstream got, and those that its illness took.
+    pub fn upstream_questions(&self) -> (u64, u64) {
+        let counters = self.upstream.counters();
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let taken = [&counters.swallowed, &counters.lost, &counters.beyond_rate, &counters.delayed];
+        (load(&counters.questions), taken.into_iter().map(load).sum())
     }
 
     async fn take(&mut self, act: &Act) -> Result<(), Error> {
@@ -219,7 +251,8 @@ impl Site {
         }
         let hands = Arc::clone(self.hands.as_ref().ok_or_else(no_api)?);
         if rate > 0 {
-            self.churn = Some(tokio::spawn(churn(hands, rate)));
+            let refused = Arc::clone(&self.refused_changes);
+            self.churn = Some(tokio::spawn(churn(hands, rate, refused)));
         }
         Ok(())
     }
@@ -260,7 +293,7 @@ fn impairment(illness: Illness) -> Option<Impairment> {
 }
 
 /// Changes endpoints until it is aborted.
-async fn churn(hands: Arc<Hands>, rate: u32) {
+async fn churn(hands: Arc<Hands>, rate: u32, refused: Arc<AtomicU64>) {
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for change in 0.. {
@@ -268,6 +301,7 @@ async fn churn(hands: Arc<Hands>, rate: u32) {
         let (number, turn) = objects::churned(change);
         if let Err(refusal) = hands.apply(&objects::slice(number, turn)).await {
             tracing::warn!("an EndpointSlice was not changed: {refusal}");
+            refused.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

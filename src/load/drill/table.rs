@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
+use super::Measured;
 use super::file::Drill;
+use super::site::Site;
+use super::step::{Act, Illness};
 use crate::load::report::{Group, Report};
 
 /// All drills with their questions.
@@ -16,36 +19,42 @@ pub fn list(drills: &[Drill]) -> String {
 }
 
 /// The servers beside each other, as a table of Markdown, which people can read as it is.
-pub fn results(drill: &Drill, reports: &[(String, Report)]) -> String {
+pub fn results(drill: &Drill, measured: &[(String, Measured)]) -> String {
+    let first = drill.first_step().map_or(0.0, |step| step.at.as_secs_f64());
+    let since = drill.first_step().map_or("the start", |step| &step.text);
     let mut text = format!("### {}\n\n{}\n\n", drill.name, drill.question);
-    let first = drill.steps.first().map_or(0.0, |step| step.at.as_secs_f64());
+    let _ = writeln!(text, "Failed lookups, and when the last one ended, since `{since}`:\n");
     text += "| clients |";
-    for (name, _) in reports {
+    for (name, _) in measured {
         let _ = write!(text, " {name} |");
     }
     text += "\n|---|";
-    text += &"---|".repeat(reports.len());
+    text += &"---|".repeat(measured.len());
     text.push('\n');
     for resolver in &drill.resolvers {
-        let groups = reports.iter().map(|(_, report)| report.by_resolver.get(resolver.name()));
-        row(&mut text, resolver.name(), groups, first);
+        let group = |report: &Report| report.by_resolver.get(resolver.name()).cloned();
+        row(&mut text, resolver.name(), measured, first, group);
     }
-    row(&mut text, "**all**", reports.iter().map(|(_, report)| Some(&report.total)), first);
-    for (name, report) in reports {
-        notes(&mut text, name, report);
+    row(&mut text, "**all**", measured, first, |report| Some(report.total.clone()));
+    for (name, measured) in measured {
+        for note in &measured.notes {
+            let _ = writeln!(text, "\n{name}: {note}");
+        }
     }
     text
 }
 
-fn row<'r>(
+fn row(
     text: &mut String,
     name: &str,
-    groups: impl Iterator<Item = Option<&'r Group>>,
+    measured: &[(String, Measured)],
     first: f64,
+    group: impl Fn(&Report) -> Option<Group>,
 ) {
     let _ = write!(text, "| {name} |");
-    for group in groups {
-        let cell = group.map_or_else(|| "nothing".to_owned(), |group| cell(group, first));
+    for (_, measured) in measured {
+        let group = group(&measured.report);
+        let cell = group.map_or_else(|| "nothing".to_owned(), |group| cell(&group, first));
         let _ = write!(text, " {cell} |");
     }
     text.push('\n');
@@ -53,30 +62,48 @@ fn row<'r>(
 
 /// Failed lookups of all, when the last one failed, and who is stuck.
 fn cell(group: &Group, first: f64) -> String {
-    let mut cell = format!("{} of {} failed", group.recovery.failed, group.lookups);
-    if let Some(last) = group.recovery.last_failure_s {
-        let _ = write!(cell, ", the last {:+.1} s", last - first);
+    let recovery = &group.recovery;
+    let mut cell = format!("{} of {}", recovery.failed, group.lookups);
+    if let Some(last) = recovery.last_failure_s {
+        let _ = write!(cell, ", last {:.1} s", last - first);
     }
-    if group.recovery.stuck_clients > 0 {
-        let _ =
-            write!(cell, ", {} of {} stuck", group.recovery.stuck_clients, group.recovery.clients);
-    }
-    if group.outcomes.wrong > 0 {
-        let _ = write!(cell, ", {} untrue", group.outcomes.wrong);
-    }
-    if group.outcomes.slow > 0 {
-        let _ = write!(cell, ", {} slow", group.outcomes.slow);
+    let outcomes = &group.outcomes;
+    let slow = (outcomes.slow, "slow");
+    for (count, what) in
+        [(recovery.stuck_clients, "clients stuck"), (outcomes.wrong, "untrue"), slow]
+    {
+        if count > 0 {
+            let _ = write!(cell, ", {count} {what}");
+        }
     }
     cell
 }
 
 /// What is to be known beside the figures.
-fn notes(text: &mut String, name: &str, report: &Report) {
-    let faults = report.faults.iter();
-    for (fault, error) in faults.filter_map(|it| it.error.as_ref().map(|error| (it, error))) {
-        let _ = writeln!(text, "\n{name}: {} was not done: {error}", fault.what);
+pub fn notes(drill: &Drill, report: &Report, site: &Site) -> Vec<String> {
+    let mut notes = site.own_losses();
+    let (questions, taken) = site.upstream_questions();
+    if drill.steps.iter().any(|step| is_illness(&step.act)) {
+        notes.push(format!(
+            "the upstream got {questions} questions, of which {taken} were ill-treated"
+        ));
     }
-    if let Some(why) = &report.generator.saturated {
-        let _ = writeln!(text, "\n{name}: {why}");
+    for fault in &report.faults {
+        if let Some(error) = &fault.error {
+            notes.push(format!("{} was not done: {error}", fault.what));
+        }
     }
+    let first = report.faults.iter().map(|fault| fault.at_s).find(|at| *at > 0.0);
+    let early = report.total.recovery.first_failure_s.filter(|at| first.is_some_and(|it| *at < it));
+    if let Some(at) = early {
+        notes.push(format!("lookups failed before anything was done, at {at:.1} s"));
+    }
+    notes.extend(report.generator.saturated.clone());
+    notes
+        .extend((report.ended != super::COMPLETE).then(|| format!("the run was {}", report.ended)));
+    notes
+}
+
+fn is_illness(act: &Act) -> bool {
+    matches!(act, Act::Upstream(illness) if *illness != Illness::Well)
 }
