@@ -311,7 +311,10 @@ fn outcome(found: &Found, judgement: Option<&Judgement>, expect: Expect) -> Outc
     match found.result {
         Ok(_) if is_true(expect != Expect::Missing) => Outcome::Ok,
         Ok(_) => Outcome::Wrong,
-        Err(Failure::UnknownHost) if is_true(expect != Expect::Exists) => Outcome::Ok,
+        // Silence makes an UnknownHostException too; that is never right.
+        Err(Failure::UnknownHost) if found.is_denied && is_true(expect != Expect::Exists) => {
+            Outcome::Ok
+        }
         Err(Failure::UnknownHost) => Outcome::UnknownHost,
         Err(Failure::TryAgain | Failure::NoSocket) => Outcome::TryAgain,
     }
@@ -439,6 +442,7 @@ mod tests {
         let found = |result| Found::of(result, PacketCounts::default());
         let some = || found(Ok(Records::Addresses(["10.0.0.1".parse().unwrap()].into())));
         let unknown = || found(Err(Failure::UnknownHost));
+        let silent = || Found { is_denied: false, ..unknown() };
         let judged = |verdict| Judgement { verdict, fresh_after: None };
         for (found, verdict, expect, expected) in [
             (some(), None, Expect::Exists, Outcome::Ok),
@@ -447,6 +451,9 @@ mod tests {
             (unknown(), None, Expect::Exists, Outcome::UnknownHost),
             (unknown(), None, Expect::Any, Outcome::Ok),
             (unknown(), None, Expect::Missing, Outcome::Ok),
+            (silent(), None, Expect::Any, Outcome::UnknownHost),
+            (silent(), None, Expect::Missing, Outcome::UnknownHost),
+            (silent(), Some(Verdict::Lost), Expect::Missing, Outcome::UnknownHost),
             (found(Err(Failure::TryAgain)), None, Expect::Missing, Outcome::TryAgain),
             (some(), Some(Verdict::Stale), Expect::Exists, Outcome::Wrong),
             (some(), Some(Verdict::Ok), Expect::Missing, Outcome::Ok),
