@@ -104,12 +104,14 @@ impl CAres {
         };
         let mut packets = self.channel.strays();
         let (mut failure, mut held) = (Failure::UnknownHost, Vec::new());
+        let mut is_all_denied = true;
         for name in names {
             let ended = self.both(&name).await;
             ended.iter().for_each(|one| packets.add(&one.packets));
             if let Some(found) = found(&ended, &packets) {
                 return found;
             }
+            is_all_denied &= ended.iter().all(Ended::is_told);
             failure = self.failure(&ended);
             if failure != Failure::UnknownHost && !self.goes_on(&name, &ended) {
                 break;
@@ -117,7 +119,7 @@ impl CAres {
             held = ended;
         }
         drop(held);
-        Found::of(Err(failure), packets)
+        Found::of(Err(failure), packets).denied_if(is_all_denied)
     }
 
     /// Records of an absolute name.
@@ -168,6 +170,13 @@ impl CAres {
     fn goes_on(&self, name: &Name, ended: &[Ended]) -> bool {
         let is_coded = |one: &Ended| matches!(one.result, Err(Error::Code));
         ended.last().is_some_and(is_coded) && name.as_ref().labels().count() == 1
+    }
+}
+
+impl Ended {
+    /// Whether a server told what there is, or that there is nothing.
+    fn is_told(&self) -> bool {
+        matches!(self.result, Ok(_) | Err(Error::NoName))
     }
 }
 

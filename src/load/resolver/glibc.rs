@@ -56,6 +56,14 @@ enum Why {
     NoSocket,
 }
 
+/// What a lookup has heard so far.
+struct Heard {
+    packets: PacketCounts,
+    /// Each question was answered, by NOERROR or NXDOMAIN. What glibc tells does not say: silence
+    /// for one name of the list may end as the NXDOMAIN of another.
+    is_complete: bool,
+}
+
 impl Glibc {
     /// A fresh process.
     pub fn new(conf: Arc<ResolvConf>, seed: u64) -> Self {
@@ -65,40 +73,36 @@ impl Glibc {
 
     /// Addresses of a host.
     pub async fn addresses(&self, host: &str) -> Found {
-        let mut packets = PacketCounts::default();
+        let mut heard = Heard::default();
         let candidates = Candidates::of(host, &self.conf);
-        let result = self.search(candidates, &mut packets).await.map_err(Why::failure);
-        Found::of(result.and_then(not_empty), packets)
+        let result = self.search(candidates, &mut heard).await.map_err(Why::failure);
+        heard.found(result.and_then(not_empty))
     }
 
     /// Records of an absolute name.
     pub async fn query(&self, name: &Name, rtype: RecordType) -> Found {
-        let mut packets = PacketCounts::default();
+        let mut heard = Heard::default();
         let questions = [self.offer(Question::new(name, rtype))];
-        let result = self.ask(&questions, &mut packets).await.map_err(Why::failure);
+        let result = self.ask(&questions, &mut heard).await.map_err(Why::failure);
         let records = result.map(|answers| Records::of(answers.replies(), rtype));
-        Found::of(records.and_then(not_empty), packets)
+        heard.found(records.and_then(not_empty))
     }
 
     /// The host below each domain, and as written, until one has an answer.
-    async fn search(
-        &self,
-        candidates: Candidates,
-        packets: &mut PacketCounts,
-    ) -> Result<Records, Why> {
+    async fn search(&self, candidates: Candidates, heard: &mut Heard) -> Result<Records, Why> {
         let Candidates { absolute: Some(absolute), listed, order } = candidates else {
             return Err(Why::NotFound);
         };
         let mut first = None;
         if order != Order::Last {
-            match self.addresses_of(&absolute, packets).await {
+            match self.addresses_of(&absolute, heard).await {
                 Err(why) if order == Order::First && why != Why::NoSocket => first = Some(why),
                 done => return done,
             }
         }
         let mut seen = Seen { has_nodata: false, has_servfail: false, last: Why::NotFound };
         for name in &listed {
-            match self.addresses_of(name, packets).await {
+            match self.addresses_of(name, heard).await {
                 Err(why) if seen.goes_on(why) => {}
                 Err(why @ (Why::Refused | Why::NoSocket)) => return Err(why),
                 Err(_) => break,
@@ -106,7 +110,7 @@ impl Glibc {
             }
         }
         if order == Order::Last && !listed.contains(&absolute) {
-            match self.addresses_of(&absolute, packets).await {
+            match self.addresses_of(&absolute, heard).await {
                 Err(why) if why != Why::NoSocket => seen.last = why,
                 done => return done,
             }
@@ -116,27 +120,39 @@ impl Glibc {
 
     /// Addresses of both families of one name. An alias without an address is an answer, which
     /// ends the search: then they are empty.
-    async fn addresses_of(&self, name: &Name, packets: &mut PacketCounts) -> Result<Records, Why> {
+    async fn addresses_of(&self, name: &Name, heard: &mut Heard) -> Result<Records, Why> {
         let pair = Question::pair(name).map(|question| self.offer(question));
         let questions = if self.conf.no_aaaa { &pair[..1] } else { &pair[..] };
-        let answers = self.ask(questions, packets).await?;
+        let answers = self.ask(questions, heard).await?;
         Ok(Records::of(answers.replies(), RecordType::A))
     }
 
     /// Asks the servers, and judges what they say as `res_query` does.
-    async fn ask(
-        &self,
-        questions: &[Question],
-        packets: &mut PacketCounts,
-    ) -> Result<Answers, Why> {
+    async fn ask(&self, questions: &[Question], heard: &mut Heard) -> Result<Answers, Why> {
         let turn = if self.conf.rotate { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        let answers = Send::new(&self.conf, &self.mode, questions, packets).run(turn).await?;
-        judge(&answers).map(|()| answers)
+        let send = Send::new(&self.conf, &self.mode, questions, &mut heard.packets);
+        let answers = send.run(turn).await;
+        let is_told = |answers: &Answers| answers.replies().filter(|it| it.is_told()).count();
+        heard.is_complete &= answers.as_ref().is_ok_and(|it| is_told(it) == questions.len());
+        answers.and_then(|answers| judge(&answers).map(|()| answers))
     }
 
     /// The question with OPT, if that is wanted.
     fn offer(&self, question: Question) -> Question {
         if self.conf.edns0 { question.with_opt(EDNS_PAYLOAD_BYTES) } else { question }
+    }
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self { packets: PacketCounts::default(), is_complete: true }
+    }
+}
+
+impl Heard {
+    /// The end of the lookup.
+    fn found(self, result: Result<Records, Failure>) -> Found {
+        Found::of(result, self.packets).denied_if(self.is_complete)
     }
 }
 

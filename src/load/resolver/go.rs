@@ -64,9 +64,12 @@ impl Go {
         let as_written = candidates.absolute.clone();
         let (mut counts, mut addresses) = (PacketCounts::default(), BTreeSet::new());
         let mut error = None;
+        // What is told may be of another name, or of the other family.
+        let mut is_all_denied = true;
         for name in candidates.all() {
             for (tried, packets) in self.both(&name).await {
                 counts.add(&packets);
+                is_all_denied &= matches!(tried, Ok(_) | Err(Error::NoSuchHost));
                 match tried {
                     Ok(reply) => addresses.extend(reply.addresses()),
                     Err(own) if error.is_none() || Some(&name) == as_written.as_ref() => {
@@ -79,7 +82,8 @@ impl Go {
                 return Found::of(Ok(Records::Addresses(addresses)), counts);
             }
         }
-        Found::of(Err(error.map_or(Failure::UnknownHost, Failure::from)), counts)
+        let failure = error.map_or(Failure::UnknownHost, Failure::from);
+        Found::of(Err(failure), counts).denied_if(is_all_denied)
     }
 
     /// Records of an absolute name.

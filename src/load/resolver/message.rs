@@ -156,6 +156,11 @@ impl Reply {
         self.u16(10)
     }
 
+    /// Whether it says what there is, or that there is nothing: no failure of the server.
+    pub fn is_told(&self) -> bool {
+        matches!(self.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN)
+    }
+
     /// NOERROR with records.
     pub fn has_answer(&self) -> bool {
         self.rcode() == Rcode::NOERROR && self.answer_count() > 0

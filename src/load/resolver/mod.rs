@@ -180,13 +180,10 @@ impl Found {
         Self { result, packets, is_cached: false, age: Duration::ZERO, is_denied, is_cut: false }
     }
 
-    /// What one hears as UnknownHost whose resolver tells no failure from another: it was denied
-    /// when nothing but denials came.
-    pub fn failed(packets: PacketCounts) -> Self {
-        let heard_else = packets.servfail + packets.refused + packets.other_code;
-        let not_heard = packets.lost + packets.unreachable + packets.tcp_failed;
-        let is_denied = heard_else + not_heard == 0;
-        Self { is_denied, ..Self::of(Err(Failure::UnknownHost), packets) }
+    /// The same, no denial where not all that was asked was denied.
+    #[must_use]
+    pub fn denied_if(self, is_all_denied: bool) -> Self {
+        Self { is_denied: self.is_denied && is_all_denied, ..self }
     }
 }
 
@@ -212,3 +209,6 @@ impl Records {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

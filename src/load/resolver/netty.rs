@@ -70,6 +70,8 @@ struct Gathered {
     ttl_s: Option<u32>,
     is_cut: bool,
     packets: PacketCounts,
+    /// No server said anything about one of the types.
+    is_untold: bool,
     /// How the last question of all ended.
     last: Option<End>,
 }
@@ -101,9 +103,12 @@ impl Netty {
             return Found::of(Err(Failure::NoSocket), PacketCounts::default());
         };
         let mut packets = socket.strays();
+        let mut is_all_denied = true;
         for name in self.in_order(candidates) {
             let gathered = self.resolve(&name, &socket).await;
             packets.add(&gathered.packets);
+            // Silence leaves names of the search list unasked.
+            is_all_denied &= !gathered.is_untold && gathered.last != Some(End::Unheard);
             match gathered.last {
                 _ if !gathered.addresses.is_empty() => return self.keep(name, gathered, packets),
                 Some(End::NoSocket) => return Found::of(Err(Failure::NoSocket), packets),
@@ -111,7 +116,7 @@ impl Netty {
                 Some(End::Told) | None => {}
             }
         }
-        Found::failed(packets)
+        Found::of(Err(Failure::UnknownHost), packets).denied_if(is_all_denied)
     }
 
     /// Records of an absolute name.
@@ -120,6 +125,7 @@ impl Netty {
         let Some(socket) = self.socket() else {
             return Found::of(Err(Failure::NoSocket), packets);
         };
+        let mut is_told = false;
         for &server in self.conf.used_servers().iter().take(self.questions_max()) {
             let question = Question::new(name, rtype).with_opt(PAYLOAD_BYTES);
             match socket.ask(server, question, self.until(), &mut packets).await {
@@ -129,12 +135,13 @@ impl Netty {
                         let is_cut = reply.is_truncated();
                         return Found { is_cut, ..Found::of(Ok(records), packets) };
                     }
+                    is_told |= reply.is_told();
                 }
                 Err(Lost::NoSocket) => return Found::of(Err(Failure::NoSocket), packets),
                 Err(_) => {}
             }
         }
-        Found::failed(packets)
+        Found::of(Err(Failure::UnknownHost), packets).denied_if(is_told)
     }
 
     /// The list before the host as written, or behind it; one with a dot at its end has no list,
@@ -174,7 +181,7 @@ impl Netty {
     /// Asks the servers in turn.
     async fn resolve_type(&self, rtype: RecordType, context: &Context<'_>) {
         let mut packets = PacketCounts::default();
-        let mut end = End::Told;
+        let (mut end, mut is_told) = (End::Told, false);
         let take_one = |left: usize| left.checked_sub(1);
         for &server in self.conf.used_servers() {
             let (order, fetch) = (Ordering::Relaxed, &context.left);
@@ -188,6 +195,7 @@ impl Netty {
                 Err(Lost::NoSocket) => End::NoSocket,
                 Err(Lost::TimedOut | Lost::Refused) => End::Unheard,
             };
+            is_told |= asked.as_ref().is_ok_and(Reply::is_told);
             if asked.is_ok_and(|reply| context.is_last_word(&reply)) {
                 break;
             }
@@ -195,6 +203,7 @@ impl Netty {
         context.under_way.fetch_sub(1, Ordering::Relaxed);
         let mut found = context.found.lock();
         found.packets.add(&packets);
+        found.is_untold |= !is_told;
         found.last = Some(end);
     }
 

@@ -1,0 +1,82 @@
+//! What all clients have in common.
+
+use super::scripted::{Act, Asked, Flow, Server, conf, reply};
+use super::*;
+use crate::wire::Rcode;
+
+const ALL: [Resolver; 6] = [
+    Resolver::Glibc,
+    Resolver::Musl,
+    Resolver::Go,
+    Resolver::Jvm,
+    Resolver::Netty,
+    Resolver::CAres,
+];
+
+fn client(resolver: Resolver, server: &Server) -> Client {
+    Client::new(resolver, Arc::new(conf(&[server.address])), 1)
+}
+
+fn send(asked: &Asked, code: Rcode) -> Act {
+    Act::Send(reply(&asked.packet, code, &[]))
+}
+
+/// Looks a name up with clients to whom a server that denied but a part of it is UnknownHost.
+async fn is_no_denial(resolvers: &[Resolver], script: fn(&Asked) -> Vec<Act>) {
+    for &resolver in resolvers {
+        let server = Server::start(script);
+        let found = client(resolver, &server).addresses("web").await;
+        assert_eq!(found.result, Err(Failure::UnknownHost), "{resolver:?}");
+        assert!(!found.is_denied, "{resolver:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn denials_of_all_names_are_a_denial() {
+    let _flow = Flow::start();
+    for code in [Rcode::NXDOMAIN, Rcode::NOERROR] {
+        for resolver in ALL {
+            let server = Server::start(move |asked| vec![send(asked, code)]);
+            let found = client(resolver, &server).addresses("web").await;
+            assert_eq!(found.result, Err(Failure::UnknownHost), "{resolver:?} {code}");
+            assert!(found.is_denied, "{resolver:?} {code}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_for_a_name_of_the_list_is_no_denial() {
+    use Resolver::{Glibc, Go, Jvm, Netty};
+    let _flow = Flow::start();
+    is_no_denial(&[Glibc, Jvm, Go, Netty], |asked| match &asked.name[..] {
+        "web.shop.svc.cluster.local." => vec![],
+        _ => vec![send(asked, Rcode::NXDOMAIN)],
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_one_family_is_no_denial() {
+    use Resolver::{CAres, Glibc, Jvm, Netty};
+    let _flow = Flow::start();
+    is_no_denial(&[Glibc, Jvm, Netty, CAres], |asked| match asked.rtype {
+        RecordType::A => vec![send(asked, Rcode::SERVFAIL)],
+        // The last to come, so that c-ares tells of it.
+        _ => {
+            let nodata = reply(&asked.packet, Rcode::NOERROR, &[]);
+            vec![Act::After(Duration::from_millis(400), nodata)]
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_for_records_of_other_types_is_no_denial() {
+    let _flow = Flow::start();
+    let name = Name::parse("1.0.0.10.in-addr.arpa").unwrap();
+    for resolver in [Resolver::Jvm, Resolver::Netty] {
+        let server = Server::start(|_| vec![]);
+        let found = client(resolver, &server).query(&name, RecordType::PTR).await;
+        assert_eq!((found.result, found.is_denied), (Err(Failure::UnknownHost), false));
+    }
+}
