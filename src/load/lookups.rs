@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! due ─► task, client ─► a tokio task: Client ─► Found ─► judged ─► Batch ─► Shard
-//!   └ too many under way: not begun                        (flushed by the driver)
+//!   └ too late, or too many under way: not begun           (flushed by the driver)
 //! ```
 //!
 //! A thread keeps the time and tells the driver of each lookup when it is due. Whatever makes that
@@ -18,16 +18,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::Error;
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, seed_of};
 use super::record::{Outcome, PacketCounts, Sample, Shard};
 use super::resolver::{Client, Failure, Found, Records, ResolvConf, Resolver};
 use super::run::{Course, Run};
 use super::truth::{Case, Judgement, Said, Sought, Verdict};
 use super::work::{Expect, Task};
 
-/// How long one lookup may take before it is given up as lost: longer than three silent servers
-/// take with the defaults. Only options far beyond (`timeout:30 attempts:5`) need more.
-pub const LOOKUP_MAX: Duration = Duration::from_secs(120);
+/// How long one lookup may take before it is given up as lost, without its packets: longer than
+/// three silent servers take with the defaults and nine search domains, each of whose names Go
+/// asks for 30 s. Only options far beyond (`timeout:30 attempts:5`) need more.
+pub const LOOKUP_MAX: Duration = Duration::from_secs(300);
+/// How late a lookup may begin. What the machine cannot make does not pile up for ever.
+pub const BEHIND_MAX: Duration = Duration::from_secs(1);
+/// Lookups that have ended and wait for their judgement; more keep their place among those under
+/// way until then.
+pub const JUDGED_LATER_MAX: u32 = 1 << 16;
 /// What `under_way_max` is cut to: more sockets than any system has.
 pub const UNDER_WAY_LIMIT: u32 = 1 << 20;
 /// How long records wait for the recorder, at most, while lookups are due.
@@ -69,6 +75,15 @@ struct Ended {
     not_begun: u64,
 }
 
+/// Places of lookups, whose permits come back when they end.
+#[derive(Clone)]
+struct Places {
+    under_way: Arc<Semaphore>,
+    under_way_max: u32,
+    /// For those that wait for their judgement.
+    judged_later: Arc<Semaphore>,
+}
+
 /// Where lookups write, and the driver reads.
 struct Batch {
     ended: Mutex<Ended>,
@@ -83,10 +98,17 @@ struct Batch {
 pub async fn drive(run: &Arc<Run>, arrivals: Arrivals, settings: &Settings) -> Result<(), Error> {
     let (sender, due) = mpsc::channel(DUE_MAX);
     let course = run.course.clone();
+    let seed = own_seed(run.seed, settings.first_client, arrivals.part());
     let keep_time = move || keep_time(arrivals, &course, &sender);
     let thread = std::thread::Builder::new().name("arrivals".to_owned()).spawn(keep_time);
     thread.map_err(|error| Error::System { what: "start a thread".to_owned(), error })?;
-    drive_at(run, due, settings).await
+    drive_at(run, due, settings, seed).await
+}
+
+/// The seed of one driver: no two kinds of client, nor two workers, ask the same names in the same
+/// order, as whoever is second would find all of them in the server's cache.
+fn own_seed(seed: u64, first_client: u32, part: usize) -> u64 {
+    seed_of(seed ^ u64::from(first_client) << 20, part)
 }
 
 /// Tells of each lookup when it is due. A thread of its own: the timers of tokio are late by a
@@ -123,13 +145,17 @@ impl Due for mpsc::Receiver<Duration> {
 }
 
 /// The same with any instants: tests choose theirs.
-async fn drive_at(run: &Arc<Run>, mut dues: impl Due, settings: &Settings) -> Result<(), Error> {
-    let seats = seats(settings, run.seed)?;
-    let under_way_max = settings.under_way_max.min(UNDER_WAY_LIMIT as usize) as u32;
-    let places = Arc::new(Semaphore::new(under_way_max as usize));
+async fn drive_at(
+    run: &Arc<Run>,
+    mut dues: impl Due,
+    settings: &Settings,
+    seed: u64,
+) -> Result<(), Error> {
+    let seats = seats(settings, seed)?;
+    let places = Places::new(settings.under_way_max);
     let shard = run.recorder.shard();
     let batch = Arc::new(Batch { ended: Mutex::default(), shard });
-    let mut dice = SmallRng::seed_from_u64(run.seed);
+    let mut dice = SmallRng::seed_from_u64(seed);
     let mut flushes = interval(FLUSH_EVERY);
     flushes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for turn in 0_u64.. {
@@ -147,12 +173,17 @@ async fn drive_at(run: &Arc<Run>, mut dues: impl Due, settings: &Settings) -> Re
             due = dues.next() => due,
         };
         let Some(due) = due else { break };
-        batch.shard.began_late(run.course.elapsed().saturating_sub(due));
+        let behind = run.course.elapsed().saturating_sub(due);
+        if behind > BEHIND_MAX {
+            batch.shard.not_begun(1);
+            continue;
+        }
+        batch.shard.began_late(behind);
         let seat = Arc::clone(&seats[dice.random_range(0..seats.len())]);
         let task = run.work.load().pick(&mut dice);
         begin(run, due, task, seat, &batch, &places);
     }
-    wait_for_all(&batch, &places, under_way_max).await;
+    places.wait_for_all(&batch).await;
     Ok(())
 }
 
@@ -163,7 +194,7 @@ fn seats(settings: &Settings, seed: u64) -> Result<Vec<Arc<Seat>>, Error> {
     }
     let seat = |number: usize| {
         let resolver = settings.resolvers[number % settings.resolvers.len()];
-        let seed = seed.wrapping_add(u64::from(settings.first_client)).wrapping_add(number as u64);
+        let seed = seed.wrapping_add(number as u64);
         let client = Client::new(resolver, Arc::clone(&settings.conf), seed);
         let number = settings.first_client.saturating_add(number as u32);
         Arc::new(Seat { client, resolver, number })
@@ -178,27 +209,53 @@ fn begin(
     task: Arc<Task>,
     seat: Arc<Seat>,
     batch: &Arc<Batch>,
-    places: &Arc<Semaphore>,
+    places: &Places,
 ) {
-    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+    let Ok(place) = Arc::clone(&places.under_way).try_acquire_owned() else {
         batch.shard.not_begun(1);
         return;
     };
     let lookup = Lookup { run: Arc::clone(run), due, task, seat };
     // `wait_for_all` waits for the place that comes back with its end.
-    tokio::spawn(lookup.end(Arc::clone(batch), place));
+    tokio::spawn(lookup.end(Arc::clone(batch), place, places.clone()));
 }
 
-/// Waits until all places are back, and writes down what ended.
-async fn wait_for_all(batch: &Batch, places: &Semaphore, count: u32) {
-    let until = Instant::now() + LOOKUP_MAX;
-    loop {
-        let step = until.min(Instant::now() + FLUSH_EVERY);
-        let all = timeout_at(step, places.acquire_many(count)).await;
-        batch.flush();
-        if all.is_ok() || Instant::now() >= until {
-            return;
+impl Places {
+    fn new(under_way_max: usize) -> Self {
+        let under_way_max = under_way_max.min(UNDER_WAY_LIMIT as usize) as u32;
+        Self {
+            under_way: Arc::new(Semaphore::new(under_way_max as usize)),
+            under_way_max,
+            judged_later: Arc::new(Semaphore::new(JUDGED_LATER_MAX as usize)),
         }
+    }
+
+    /// Gives a place back for one among those that wait for their judgement, if there is one.
+    fn after_lookup(&self, place: OwnedSemaphorePermit) -> OwnedSemaphorePermit {
+        Arc::clone(&self.judged_later).try_acquire_owned().unwrap_or(place)
+    }
+
+    /// Waits until all places are back, and writes down what ended.
+    async fn wait_for_all(&self, batch: &Batch) {
+        let until = Instant::now() + LOOKUP_MAX;
+        loop {
+            let step = until.min(Instant::now() + FLUSH_EVERY);
+            let all = timeout_at(step, self.all()).await;
+            batch.flush();
+            if all.is_ok() || Instant::now() >= until {
+                return;
+            }
+        }
+    }
+
+    /// Takes all places. In this order: a lookup changes from the first kind to the second.
+    async fn all(&self) {
+        let Self { under_way, under_way_max, judged_later } = self;
+        // Nobody closes them.
+        let _places = (
+            under_way.acquire_many(*under_way_max).await,
+            judged_later.acquire_many(JUDGED_LATER_MAX).await,
+        );
     }
 }
 
@@ -237,7 +294,7 @@ struct Lookup {
 
 impl Lookup {
     /// Asks, judges, and gives the place back.
-    async fn end(self, batch: Arc<Batch>, place: OwnedSemaphorePermit) {
+    async fn end(self, batch: Arc<Batch>, place: OwnedSemaphorePermit, places: Places) {
         let asked = Instant::now();
         let found = self.ask().await;
         let took = self.run.course.elapsed().saturating_sub(self.due);
@@ -245,6 +302,7 @@ impl Lookup {
             return batch.add(None, &found.packets);
         }
         // The place is for the lookup; whether it was right may be known later.
+        let place = places.after_lookup(place);
         let judgement = self.judge(&found, asked).await;
         batch.add(Some(self.sample(&found, took, judgement)), &found.packets);
         drop(place);
@@ -322,22 +380,25 @@ fn outcome(found: &Found, judgement: Option<&Judgement>, expect: Expect) -> Outc
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::time::SystemTime;
 
     use arc_swap::ArcSwap;
 
     use super::*;
+    use crate::cluster::object::{Change, Kind, Object, ObjectKey, Role, Service};
     use crate::load::record::Recorder;
-    use crate::load::resolver::scripted::{self, Act, Flow, Server};
+    use crate::load::resolver::scripted::{self, Act, Asked, Flow, Server};
     use crate::load::run::Course;
     use crate::load::target::{Target, Transport};
+    use crate::load::truth::Truth;
     use crate::load::work::{Class, Work};
     use crate::wire::{Name, Rcode, RecordType};
 
     fn run(server: &Server, rtype: RecordType) -> Arc<Run> {
         let task = Task {
-            host: "web.".into(),
-            name: Name::parse("web").unwrap(),
+            host: "web.shop.svc.d.".into(),
+            name: Name::parse("web.shop.svc.d").unwrap(),
             rtype,
             class: Class::Service,
             expect: Expect::Exists,
@@ -353,6 +414,24 @@ mod tests {
             timeout: Duration::from_secs(5),
             seed: 1,
         })
+    }
+
+    fn denied(asked: &Asked) -> Act {
+        Act::Send(scripted::reply(&asked.packet, Rcode::NXDOMAIN, &[]))
+    }
+
+    /// That of a cluster with the Service `web`, certain two seconds later.
+    fn truth() -> Truth {
+        let truth = Truth::told(Name::parse("d").unwrap(), Duration::ZERO, Duration::from_secs(2));
+        let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
+        let role = Role::ClusterIp([IpAddr::from([10, 96, 0, 1])].into_iter().collect());
+        let (ports, externals) = (Vec::new(), Box::default());
+        let service = Service { key, role, ports, has_selector: true, externals };
+        let objects = [Object::Namespace("shop".into()), Object::Service(service)];
+        truth.hear(Kind::OF_SERVICES.map(Change::ListBegin), Instant::now());
+        truth.hear(objects.map(Change::Apply), Instant::now());
+        truth.hear(Kind::OF_SERVICES.map(Change::ListEnd), Instant::now());
+        truth
     }
 
     fn settings(server: &Server, under_way_max: usize) -> Settings {
@@ -390,7 +469,7 @@ mod tests {
         let _flow = Flow::start();
         let server = Server::start(|_| vec![]);
         let run = run(&server, RecordType::A);
-        drive_at(&run, at(&run, &[0, 300, 300, 900]), &settings(&server, 10)).await.unwrap();
+        drive_at(&run, at(&run, &[0, 300, 300, 900]), &settings(&server, 10), 1).await.unwrap();
         let started = run.course.started;
         let mut first: Vec<(u16, u128)> = Vec::new();
         for asked in server.asked() {
@@ -409,8 +488,39 @@ mod tests {
         let _flow = Flow::start();
         let server = Server::start(|_| vec![]);
         let run = run(&server, RecordType::PTR);
-        drive_at(&run, at(&run, &[0, 10, 20, 30]), &settings(&server, 2)).await.unwrap();
+        drive_at(&run, at(&run, &[0, 10, 20, 30]), &settings(&server, 2), 1).await.unwrap();
         assert_eq!(server.asked().len(), 4, "two lookups, two attempts each");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_far_behind_is_not_begun() {
+        let _flow = Flow::start();
+        let server = Server::start(|it| vec![denied(it)]);
+        let run = run(&server, RecordType::PTR);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let dues = at(&run, &[0, 3_900, 4_500, 6_000]);
+        drive_at(&run, dues, &settings(&server, 10), 1).await.unwrap();
+        assert_eq!((server.asked().len(), run.recorder.snapshot().not_begun), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_judgement_holds_no_place() {
+        let _flow = Flow::start();
+        let server = Server::start(|it| vec![denied(it)]);
+        let run = Arc::into_inner(run(&server, RecordType::A)).unwrap();
+        let run = Arc::new(Run { truth: Some(Arc::new(truth())), ..run });
+        let dues = at(&run, &[1_000, 1_300, 1_600]);
+        drive_at(&run, dues, &settings(&server, 1), 1).await.unwrap();
+        let snapshot = run.recorder.snapshot();
+        assert_eq!((snapshot.not_begun, snapshot.truths().wrong_negative), (0, 3));
+    }
+
+    #[test]
+    fn drivers_have_dice_of_their_own() {
+        let drivers = [(0, 0), (20, 0), (40, 0), (0, 1), (20, 1), (0, 2)];
+        let seeds: std::collections::HashSet<u64> =
+            drivers.map(|(first_client, part)| own_seed(7, first_client, part)).into();
+        assert_eq!(seeds.len(), drivers.len());
     }
 
     #[tokio::test(start_paused = true)]
@@ -424,7 +534,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(500)).await;
             course.stop();
         });
-        drive_at(&run, at(&run, &[0, 100, 9_000]), &settings(&server, 10)).await.unwrap();
+        drive_at(&run, at(&run, &[0, 100, 9_000]), &settings(&server, 10), 1).await.unwrap();
         assert_eq!(server.asked().len(), 2);
         assert!(run.course.elapsed() < Duration::from_secs(2));
     }
@@ -434,7 +544,7 @@ mod tests {
         let server = Server::start(|_| vec![]);
         let none = Settings { clients: 0, ..settings(&server, 1) };
         let run = run(&server, RecordType::A);
-        assert!(drive_at(&run, at(&run, &[0]), &none).await.is_err());
+        assert!(drive_at(&run, at(&run, &[0]), &none, 1).await.is_err());
     }
 
     #[test]
