@@ -4,7 +4,7 @@
 //! no longer waited for. Whether a datagram fits, and what follows from it, is the resolver's.
 
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -148,8 +148,18 @@ impl Udp {
 }
 
 /// The address of IPv4 behind a mapped one.
-fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+pub fn plain(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => (v4, address.port()).into(),
+        // With its scope, without which nobody reaches a link-local one.
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// Whether both are one server. The kernel knows the scope of an address where it is not written.
+pub fn is_same(server: SocketAddr, from: SocketAddr) -> bool {
+    let of = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+    of(server) == of(from)
 }
 
 /// A datagram socket of its own, that does not block.
@@ -291,6 +301,21 @@ mod tests {
         udp.send_to(&question, server.address, &mut counts).await.unwrap();
         assert_eq!(udp.receive(&mut buffer, soon()).await, Event::TimedOut);
         assert_eq!((counts.sent, counts.unreachable, server.asked().len()), (2, 0, 2));
+    }
+
+    #[test]
+    fn servers_are_known_by_address_and_port() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (server, from, expected) in [
+            ("[::ffff:10.0.0.1]:53", "10.0.0.1:53", true),
+            ("[fe80::1%2]:53", "[fe80::1%3]:53", true),
+            ("10.0.0.1:53", "10.0.0.1:54", false),
+            ("10.0.0.1:53", "10.0.0.2:53", false),
+        ] {
+            assert_eq!(is_same(address(server), address(from)), expected, "{server}");
+        }
+        assert_eq!(plain(address("[::ffff:10.0.0.1]:53")), address("10.0.0.1:53"));
+        assert_eq!(plain(address("[fe80::1%2]:53")), address("[fe80::1%2]:53"));
     }
 
     #[tokio::test(start_paused = true)]

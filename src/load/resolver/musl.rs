@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::exchange::{Event, Udp, count_misfit, is_exhausted};
+use super::exchange::{Event, Udp, count_misfit, is_exhausted, is_same};
 use super::message::{Fit, Question, Reply};
 use super::search::Candidates;
 use super::{Failure, Found, Records, ResolvConf};
@@ -217,7 +217,7 @@ impl<'a> Call<'a> {
 
     /// Which question a datagram answers. musl looks at the id, and not at the question.
     fn fitting(&mut self, from: SocketAddr, message: &[u8]) -> Option<usize> {
-        let is_ours = self.conf.used_servers().contains(&from);
+        let is_ours = self.conf.used_servers().iter().any(|server| is_same(*server, from));
         let id = message.get(..2);
         let which = self.questions.iter().position(|it| id == it.octets().get(..2));
         match which {

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::{Event, Udp, count_misfit, is_exhausted};
+use super::exchange::{Event, Udp, count_misfit, is_exhausted, is_same};
 use super::message::{Fit, Question, Reply};
 use crate::load::record::PacketCounts;
 
@@ -32,6 +32,9 @@ use crate::load::record::PacketCounts;
 pub const UNDER_WAY_MAX: usize = 32_768;
 /// Most questions that wait to be written to a connection; whoever asks beyond waits.
 const QUEUE_MAX: usize = 1024;
+/// Questions without a reply in time that are remembered, so that late replies are told from
+/// others. Beyond, all are forgotten.
+const GIVEN_UP_MAX: usize = 4096;
 /// The reader looks at an idle socket so often; a socket without packets costs nothing else.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// Pause after an error of the socket, so that one that stays does not take all of a core.
@@ -70,6 +73,8 @@ pub enum Lost {
 #[derive(Default)]
 struct Table {
     waiting: Mutex<HashMap<u16, Waiting>>,
+    /// Whose reply is not waited for any more.
+    given_up: Mutex<HashMap<u16, (Question, SocketAddr)>>,
     /// What came for nobody, until somebody takes it.
     strays: Mutex<PacketCounts>,
 }
@@ -89,7 +94,10 @@ struct Place<'t> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.table.waiting.lock().remove(&self.id);
+        let left = self.table.waiting.lock().remove(&self.id);
+        if let Some(Waiting { question, server, .. }) = left {
+            self.table.give_up(question, server);
+        }
     }
 }
 
@@ -157,7 +165,14 @@ impl Shared {
     ) -> Result<Reply, Lost> {
         let (question, reply) = self.table.enter(question, server).ok_or(Lost::NoSocket)?;
         let _place = Place { table: &self.table, id: question.id() };
-        self.send(&question, server, counts).await?;
+        match timeout_at(until, self.send(&question, server, counts)).await {
+            Ok(sent) => sent?,
+            // The queue of a connection that is not made yet is full: nothing was sent.
+            Err(_) => {
+                counts.tcp_failed += u64::from(self.is_stream());
+                return Err(Lost::TimedOut);
+            }
+        }
         let came = match timeout_at(until, reply).await {
             Ok(Ok(came)) => came,
             // The reader ends with us alone.
@@ -243,12 +258,29 @@ impl Table {
         }
     }
 
+    fn give_up(&self, question: Question, server: SocketAddr) {
+        let mut given_up = self.given_up.lock();
+        if given_up.len() >= GIVEN_UP_MAX {
+            given_up.clear();
+        }
+        given_up.insert(question.id(), (question, server));
+    }
+
+    /// Whether a datagram answers a question that was given up. That is told once.
+    fn is_too_late(&self, from: SocketAddr, id: u16, datagram: &[u8]) -> bool {
+        let mut given_up = self.given_up.lock();
+        let is_late = given_up.get(&id).is_some_and(|(question, server)| {
+            is_same(*server, from) && question.fit(datagram) == Fit::Yes
+        });
+        is_late && given_up.remove(&id).is_some()
+    }
+
     /// Hands a datagram to whom it is for.
     fn take(&self, from: SocketAddr, datagram: &[u8]) {
         let id = datagram.first_chunk().copied().map(u16::from_be_bytes);
         let mut waiting = self.waiting.lock();
         let fit = match id.and_then(|id| waiting.get(&id)) {
-            Some(its) if its.server == from => its.question.fit(datagram),
+            Some(its) if is_same(its.server, from) => its.question.fit(datagram),
             _ if datagram.get(2).is_some_and(|flags| flags & 0x80 != 0) => Fit::Other,
             _ => Fit::Garbage,
         };
@@ -257,6 +289,9 @@ impl Table {
         match (its, Reply::new(datagram.to_vec())) {
             // Who does not wait any more has gone this instant.
             (Some(its), Some(reply)) => drop(its.reply.send(Ok(reply))),
+            _ if id.is_some_and(|id| self.is_too_late(from, id, datagram)) => {
+                self.strays.lock().too_late += 1;
+            }
             _ => count_misfit(fit, &mut self.strays.lock()),
         }
     }
@@ -379,6 +414,41 @@ mod tests {
             assert_eq!((strays.mismatched, strays.garbage), (1, 1));
             assert!(shared.table.waiting.lock().is_empty());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_behind_its_time_is_too_late() {
+        let _flow = Flow::start();
+        let server = Server::start(|asked| {
+            let reply = scripted::reply(&asked.packet, Rcode::NOERROR, &[]);
+            let late = Act::After(Duration::from_secs(6), reply);
+            vec![late.clone(), late]
+        });
+        for shared in [
+            Shared::connected(server.address).unwrap(),
+            Shared::unconnected(&[server.address]).unwrap(),
+        ] {
+            let mut counts = PacketCounts::default();
+            let asked = shared.ask(server.address, question("a"), soon(), &mut counts).await;
+            assert_eq!(asked, Err(Lost::TimedOut));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let strays = shared.strays();
+            assert_eq!((strays.too_late, strays.mismatched), (1, 1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_never_made_holds_nobody_longer() {
+        // Nobody takes from the queue, as while a connection is being made.
+        let (sender, _queue) = mpsc::channel(1);
+        sender.try_send(Vec::new()).unwrap();
+        let idle = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let shared = Shared::of(Way::Stream(sender), Arc::default(), idle);
+        let (mut counts, begun) = (PacketCounts::default(), Instant::now());
+        let server = "127.0.0.1:9".parse().unwrap();
+        let asked = shared.ask(server, question("a"), soon(), &mut counts).await;
+        assert_eq!((asked, begun.elapsed().as_secs()), (Err(Lost::TimedOut), 5));
+        assert_eq!((counts.sent, counts.lost, counts.tcp_failed), (0, 0, 1));
     }
 
     #[tokio::test(start_paused = true)]
