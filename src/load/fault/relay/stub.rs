@@ -1,9 +1,11 @@
 //! Answers that a relay makes by itself: those of a stub in place of an upstream, and those of a
 //! broken one.
 //!
-//! The stub knows every name: A and AAAA are addresses that follow from the name, for ever the
-//! same; a name with a label that begins with `missing` or `no-such` does not exist; all other
-//! types have no records. TTLs are [`TTL_S`].
+//! The stub knows every name below a few top-level domains ([`TOP`]): A and AAAA are addresses that
+//! follow from the name, for ever the same; a name with a label that begins with `missing` or
+//! `no-such` does not exist; all other types have no records. Nothing else exists, as with the real
+//! root: resolvers ask for `web-0` as written when the search list has failed, and an address for it
+//! would turn a server's silence into a wrong answer. TTLs are [`TTL_S`].
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,8 +13,11 @@ use crate::wire::query::Unanswerable;
 use crate::wire::reply::{Owner, Section, refuse, refuse_with_opt};
 use crate::wire::{Class, HEADER_LEN, NameRef, Query, Rcode, RecordType, Reply, UDP_MAX};
 
-/// Of all records, and of denials, in seconds: as external names mostly have.
-pub const TTL_S: u32 = 30;
+/// Of all records, and of denials, in seconds: short, so that caches do not outlive a fault, and
+/// what is asked while it lasts does reach it.
+pub const TTL_S: u32 = 2;
+/// Top-level domains that there are: those of names that runs ask for, and of RFC 2606.
+pub const TOP: [&[u8]; 6] = [b"com", b"example", b"io", b"net", b"org", b"test"];
 
 /// Where a label begins so, there is no such name.
 const MISSING: [&[u8]; 2] = [b"missing", b"no-such"];
@@ -42,16 +47,29 @@ pub(super) fn answer(packet: &[u8]) -> Vec<u8> {
             return reply.set_rcode(Rcode::REFUSED);
         }
         let (name, ttl_s) = (query.name(), TTL_S);
-        if name.labels().any(|label| MISSING.iter().any(|missing| label.starts_with(missing))) {
+        if !exists(name) {
             reply.set_rcode(Rcode::NXDOMAIN);
             return soa(query, reply);
         }
         match query.rtype {
+            // The root and top-level domains are no hosts.
+            _ if name.labels().count() < 2 => soa(query, reply),
             RecordType::A => reply.addresses(query.rtype, &address_v4(name).octets(), ttl_s, 0),
             RecordType::AAAA => reply.addresses(query.rtype, &address_v6(name).octets(), ttl_s, 0),
             _ => soa(query, reply),
         }
     })
+}
+
+/// Whether there is such a name; the root is one.
+fn exists(name: NameRef<'_>) -> bool {
+    let is_missing = |label: &[u8]| MISSING.iter().any(|missing| label.starts_with(missing));
+    has_zone(name) && !name.labels().any(is_missing)
+}
+
+/// Whether the top-level domain of a name is there, or none is needed.
+fn has_zone(name: NameRef<'_>) -> bool {
+    name.labels().last().is_none_or(|top| TOP.contains(&top))
 }
 
 /// Says that it failed.
@@ -90,13 +108,17 @@ fn reply(packet: &[u8], write: impl FnOnce(&Query<'_>, &mut Reply<'_>)) -> Vec<u
     out
 }
 
-/// The SOA of the top-level domain: a zone that every denial below it may name.
+/// The SOA of the top-level domain, a zone that every denial below it may name; of the root where
+/// there is no such domain.
 fn soa(query: &Query<'_>, reply: &mut Reply<'_>) {
     let labels: Vec<usize> = query.name().labels().map(|label| label.len() + 1).collect();
-    let above: usize = labels.iter().rev().skip(1).sum();
+    let zone_labels = usize::from(has_zone(query.name()));
+    let above: usize = labels.iter().rev().skip(zone_labels).sum();
     let numbers = SOA_NUMBERS.map(u32::to_be_bytes).concat();
     let rdata = [SOA_NAMES[0], SOA_NAMES[1], &numbers, &TTL_S.to_be_bytes()];
-    let owner = Owner::At(HEADER_LEN + above);
+    let root: &[u8] = &[0];
+    let is_root = above + 1 == query.name().octets().len();
+    let owner = if is_root { Owner::Name(&[], root) } else { Owner::At(HEADER_LEN + above) };
     reply.record(Section::Authority, owner, RecordType::SOA, TTL_S, &rdata);
 }
 
@@ -117,7 +139,8 @@ mod tests {
         let question = message::question(name, rtype, payload_bytes);
         let answer = answer(&question);
         assert!(message::read(&answer).is_some(), "{name}");
-        let section = &question[HEADER_LEN..HEADER_LEN + name.len() + 5];
+        let name_len = Name::parse(name).unwrap().octets().len();
+        let section = &question[HEADER_LEN..HEADER_LEN + name_len + 4];
         let read = Answer::from_response(&answer, section).unwrap();
         assert!(read.recursion_available);
         (answer, read)
@@ -144,6 +167,11 @@ mod tests {
             ("missing.", RecordType::A, Kind::NxDomain),
             ("www.example.org.", RecordType::MX, Kind::NoData),
             ("org.", RecordType::NS, Kind::NoData),
+            ("org.", RecordType::A, Kind::NoData),
+            (".", RecordType::NS, Kind::NoData),
+            ("web-0.", RecordType::A, Kind::NxDomain),
+            ("web.shop.", RecordType::AAAA, Kind::NxDomain),
+            ("web-0.web.shop.svc.", RecordType::A, Kind::NxDomain),
         ] {
             let (_, answer) = asked(name, rtype, Some(1232));
             assert_eq!((answer.kind(), answer.negative_ttl()), (kind, Some(TTL_S)), "{name}");
