@@ -73,7 +73,7 @@ impl Foreign {
     }
 
     pub(super) fn cont(&self) {
-        if self.stops.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if super::take_one(&self.stops) == Some(1) {
             // It may be gone: then nothing is left to do.
             let _ = self.signal(Signal::CONT);
         }
@@ -157,6 +157,7 @@ mod tests {
         sleeper.wait_until_stopped(true);
         process.cont();
         assert!(sleeper.is_stopped());
+        process.cont();
         process.cont();
         sleeper.wait_until_stopped(false);
     }

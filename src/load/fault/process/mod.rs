@@ -7,6 +7,7 @@
 //! ```
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -22,6 +23,12 @@ use started::Started;
 
 /// From the death of the server to its next start.
 pub const RESTART_AFTER: Duration = Duration::from_secs(2);
+
+/// Takes one away if there is any, and answers how many there were. A continuation without a stop,
+/// as a file of steps may say it, takes none.
+fn take_one(stops: &AtomicU32) -> Option<u32> {
+    stops.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |stops| stops.checked_sub(1)).ok()
+}
 
 /// The server under test.
 pub struct Server(Kind);

@@ -51,7 +51,7 @@ struct Life {
     pid: Mutex<Option<Pid>>,
     state: watch::Sender<State>,
     tail: Arc<Mutex<Tail>>,
-    /// Stops without their continuation.
+    /// Stops of this life without their continuation.
     stops: AtomicU32,
     /// We have sent what will end it: its death says nothing against it.
     is_meant: AtomicBool,
@@ -105,7 +105,7 @@ impl Started {
     }
 
     pub(super) fn cont(&self) {
-        if self.life.stops.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if super::take_one(&self.life.stops) == Some(1) {
             // It may have died meanwhile: then nothing is left to do.
             let _ = self.life.signal(Signal::CONT);
         }
@@ -171,6 +171,8 @@ impl Life {
         command.stdout(writer.try_clone().map_err(fail)?).stderr(writer);
         let child = command.spawn().map_err(fail)?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        // Nobody has stopped this one, whatever was done to the one before.
+        self.stops.store(0, Ordering::Relaxed);
         *self.pid.lock() = pid;
         self.is_meant.store(false, Ordering::Release);
         self.state.send_modify(|state| {
@@ -317,6 +319,26 @@ mod tests {
         started(&server, 2).await;
         assert_ne!(server.pid(), Some(first));
         assert!(server.ended().unwrap().contains("signal: 9"));
+    }
+
+    #[tokio::test]
+    async fn stops_end_with_the_life_that_they_stopped() {
+        let server = Started::start("sleep 1000", Output::Kept).unwrap();
+        server.cont();
+        server.stop().unwrap();
+        server.end_with(Signal::KILL).unwrap();
+        ended(&server, 1).await;
+        server.life.at_once.notify_one();
+        started(&server, 2).await;
+        server.stop().unwrap();
+        assert_eq!(server.life.stops.load(Ordering::Relaxed), 1);
+        server.cont();
+        server.cont();
+        assert_eq!(server.life.stops.load(Ordering::Relaxed), 0);
+        let stat = format!("/proc/{}/stat", server.pid().unwrap());
+        while std::fs::read_to_string(&stat).unwrap().contains(") T") {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
