@@ -1,11 +1,14 @@
 //! Any command of the shell as a fault. One that lasts is run twice: `MAINSTAY_FAULT` is `begin`,
 //! and then `end`.
 
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, copy, sink};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -14,7 +17,10 @@ pub const VARIABLE: &str = "MAINSTAY_FAULT";
 
 /// Longest time of what undoes a fault.
 const END_MAX: Duration = Duration::from_secs(60);
-/// Octets of its standard error that are read, for the error text.
+/// Longest wait for its last words after its end: what it leaves in the background holds its
+/// standard error open.
+const SAID_MAX: Duration = Duration::from_millis(500);
+/// Octets of its standard error that are kept, for the error text.
 const SAID_BYTES_MAX: usize = 4096;
 
 /// Which half.
@@ -80,9 +86,26 @@ impl Running {
 
     /// Waits for its end. What it leaves in the background goes on.
     async fn ended(&mut self) -> Result<(), String> {
-        let said = self.child.stderr.take();
-        let (status, said) = tokio::join!(self.child.wait(), said_last(said));
+        let (mut from, mut said) = (self.child.stderr.take(), Vec::new());
+        let status = {
+            let mut reading = pin!(read(from.as_mut(), &mut said).fuse());
+            let status = loop {
+                tokio::select! {
+                    status = self.child.wait() => break status,
+                    () = &mut reading => {}
+                }
+            };
+            if !reading.is_terminated() {
+                let _ = timeout(SAID_MAX, reading).await;
+            }
+            status
+        };
+        let said = last_line(&said);
         self.group = None;
+        if let Some(mut from) = from {
+            // Nobody waits for it: it ends with whoever writes there, whom a closed pipe would kill.
+            tokio::spawn(async move { copy(&mut from, &mut sink()).await });
+        }
         match status {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(format!("the command ended with {status}{said}")),
@@ -98,17 +121,20 @@ impl Drop for Running {
     }
 }
 
-/// The last line of what a command says, as the end of an error text.
-async fn said_last(from: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut from) = from else { return String::new() };
-    let mut said = Vec::new();
+/// Reads what a command says, and keeps the end of it.
+async fn read(from: Option<impl AsyncRead + Unpin>, said: &mut Vec<u8>) {
+    let Some(mut from) = from else { return };
     let mut chunk = [0; 512];
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
         said.extend_from_slice(&chunk[..count]);
         let surplus = said.len().saturating_sub(SAID_BYTES_MAX);
         said.drain(..surplus);
     }
-    let said = String::from_utf8_lossy(&said);
+}
+
+/// The last line of what a command said, as the end of an error text.
+fn last_line(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
     let last = said.lines().rev().find(|line| !line.trim().is_empty());
     last.map(|line| format!(": {}", line.trim())).unwrap_or_default()
 }
@@ -134,6 +160,24 @@ mod tests {
         assert_eq!(error.unwrap_err(), expected);
         let error = run("exit 3", Half::Begin).await.unwrap_err();
         assert_eq!(error, "the command ended with exit status: 3");
+    }
+
+    #[tokio::test]
+    async fn what_a_command_leaves_behind_holds_nobody_up_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (go, log) = (folder.path().join("go"), folder.path().join("log"));
+        let shell = format!(
+            "(until [ -e '{}' ]; do sleep 0.01; done; echo late >&2; echo on > '{}') & \
+             echo said >&2; exit 3",
+            go.display(),
+            log.display()
+        );
+        let error = run(&shell, Half::Begin).await.unwrap_err();
+        assert_eq!(error, "the command ended with exit status: 3: said");
+        std::fs::write(&go, "").unwrap();
+        while std::fs::read_to_string(&log).unwrap_or_default() != "on\n" {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
