@@ -11,6 +11,11 @@ use tokio::time::Instant;
 
 /// How long a flow lives after its last packet (`nf_conntrack_udp_timeout`).
 pub const UDP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for one that was answered once and is older than [`STREAM_AFTER`], whether or not it
+/// is answered still (`nf_conntrack_udp_timeout_stream`).
+pub const UDP_STREAM_TIMEOUT: Duration = Duration::from_secs(120);
+/// When a flow that was answered counts as a stream (nf_conntrack_proto_udp.c).
+const STREAM_AFTER: Duration = Duration::from_secs(2);
 /// Flows at a time (`nf_conntrack_max` of a small node). Beyond, packets of new flows are dropped.
 pub const FLOWS_MAX: usize = 65_536;
 
@@ -50,7 +55,10 @@ pub(super) struct Flows {
 /// One client socket.
 struct Flow {
     backend: SocketAddr,
-    used_at: Instant,
+    begun_at: Instant,
+    /// Unless there is another packet.
+    ends_at: Instant,
+    is_replied: bool,
 }
 
 impl Flows {
@@ -84,21 +92,28 @@ impl Flows {
 
     /// Where a packet of a client goes. It refreshes its flow, or begins one.
     pub(super) fn route(&mut self, client: SocketAddr, now: Instant) -> Route {
-        if let Some(backend) = self.pinned(client, now) {
-            return Route::To(backend);
+        if let Some(flow) = self.pinned(client, now) {
+            flow.use_at(now);
+            return Route::To(flow.backend);
         }
         self.flows.remove(&client);
         let Some(backend) = self.choose() else { return Route::Nowhere };
         if !self.has_room(now) {
             return Route::Full;
         }
-        self.flows.insert(client, Flow { backend, used_at: now });
+        self.flows.insert(client, Flow::new(backend, now));
         Route::To(backend)
     }
 
-    /// Notes that an answer went to a client.
-    pub(super) fn refresh(&mut self, client: SocketAddr, now: Instant) {
-        self.pinned(client, now);
+    /// Notes that a server answers a client. `false` if the flow is not there any more or is with
+    /// another server: then the answer has the address of its server, and no client takes it.
+    pub(super) fn answered(&mut self, client: SocketAddr, by: SocketAddr, now: Instant) -> bool {
+        let Some(flow) = self.pinned(client, now).filter(|flow| flow.backend == by) else {
+            return false;
+        };
+        flow.use_at(now);
+        flow.is_replied = true;
+        true
     }
 
     /// A server by chance.
@@ -109,14 +124,13 @@ impl Flows {
         }
     }
 
-    /// The server of a living flow, which is refreshed.
-    fn pinned(&mut self, client: SocketAddr, now: Instant) -> Option<SocketAddr> {
+    /// The living flow of a client.
+    fn pinned(&mut self, client: SocketAddr, now: Instant) -> Option<&mut Flow> {
         let backend = self.flows.get(&client).filter(|flow| flow.is_alive(now))?.backend;
         if self.is_cleaned(backend, now) {
             return None;
         }
-        self.flows.get_mut(&client)?.used_at = now;
-        Some(backend)
+        self.flows.get_mut(&client)
     }
 
     /// Whether the flows of a server are deleted.
@@ -133,8 +147,7 @@ impl Flows {
             return false;
         }
         self.clean(now);
-        let oldest = self.flows.values().map(|flow| flow.used_at).min();
-        self.full_until = oldest.map(|used_at| used_at + UDP_TIMEOUT);
+        self.full_until = self.flows.values().map(|flow| flow.ends_at).min();
         self.flows.len() < FLOWS_MAX
     }
 
@@ -159,8 +172,19 @@ impl Cleanup {
 }
 
 impl Flow {
+    /// A flow that a client begins.
+    fn new(backend: SocketAddr, now: Instant) -> Self {
+        Self { backend, begun_at: now, ends_at: now + UDP_TIMEOUT, is_replied: false }
+    }
+
+    /// Lets it live on from a packet.
+    fn use_at(&mut self, now: Instant) {
+        let is_stream = self.is_replied && now > self.begun_at + STREAM_AFTER;
+        self.ends_at = now + if is_stream { UDP_STREAM_TIMEOUT } else { UDP_TIMEOUT };
+    }
+
     fn is_alive(&self, now: Instant) -> bool {
-        now < self.used_at + UDP_TIMEOUT
+        now < self.ends_at
     }
 }
 
@@ -259,16 +283,49 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_that_was_answered_lives_longer_after_two_seconds() {
+        let start = Instant::now();
+        let mut flows = flows(Cleanup::Never, &[A], start);
+        for number in [1, 2, 3] {
+            flows.route(client(number), start);
+        }
+        assert!(flows.answered(client(1), A, start + seconds(1)));
+        assert!(flows.answered(client(2), A, start + seconds(1)));
+        // The packet makes it a stream; without one it ends as any other.
+        flows.route(client(1), start + seconds(20));
+        flows.route(client(3), start + seconds(20));
+        flows.remove(A, start + seconds(20));
+        flows.add(B, start + seconds(20));
+        assert_eq!(flows.route(client(2), start + seconds(31)), Route::To(B));
+        assert_eq!(flows.route(client(3), start + seconds(50)), Route::To(B), "never answered");
+        assert_eq!(flows.route(client(1), start + seconds(139)), Route::To(A));
+        assert_eq!(flows.route(client(1), start + seconds(258)), Route::To(A));
+        assert_eq!(flows.route(client(1), start + seconds(378)), Route::To(B));
+    }
+
+    #[test]
     fn answers_refresh_a_flow_too() {
         let start = Instant::now();
         let mut flows = flows(Cleanup::Never, &[A], start);
         flows.route(client(1), start);
         flows.remove(A, start);
         flows.add(B, start);
-        flows.refresh(client(1), start + seconds(20));
+        assert!(flows.answered(client(1), A, start + seconds(20)));
         assert_eq!(flows.route(client(1), start + seconds(45)), Route::To(A));
-        flows.refresh(client(1), start + seconds(80));
-        assert_eq!(flows.route(client(1), start + seconds(81)), Route::To(B));
+    }
+
+    #[test]
+    fn a_server_that_a_flow_has_left_answers_nobody() {
+        let start = Instant::now();
+        let mut flows = flows(Cleanup::After(Duration::ZERO), &[A], start);
+        flows.route(client(1), start);
+        flows.add(B, start);
+        flows.remove(A, start);
+        assert!(!flows.answered(client(1), A, start), "the flow is deleted");
+        assert_eq!(flows.route(client(1), start), Route::To(B));
+        assert!(!flows.answered(client(1), A, start));
+        assert!(flows.answered(client(1), B, start));
+        assert!(!flows.answered(client(2), B, start), "there never was a flow");
     }
 
     #[test]

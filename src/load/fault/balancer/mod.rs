@@ -5,8 +5,10 @@
 //! one UDP port stays with a server that is gone, because each retry refreshes its entry.
 //!
 //! * UDP: a flow is a client address and port. It is pinned to a server by chance, for
-//!   [`UDP_TIMEOUT`] after its last packet in either direction.
+//!   [`UDP_TIMEOUT`] after its last packet in either direction, and for [`UDP_STREAM_TIMEOUT`]
+//!   once it was answered and is more than 2 s old.
 //! * A server that is removed gets no new flows. Those that it has stay for the [`Cleanup`] lag.
+//! * What a server says to a flow that has left it is dropped.
 //! * A server whose process is gone is silence: no refusal reaches a client.
 //! * Without servers, new flows are silence.
 //! * TCP: a connection is pinned as it begins, and stays when its server is removed.
@@ -30,7 +32,7 @@ use crate::wire::{HEADER_LEN, TCP_MAX};
 
 mod flows;
 
-pub use flows::{Cleanup, FLOWS_MAX, UDP_TIMEOUT};
+pub use flows::{Cleanup, FLOWS_MAX, UDP_STREAM_TIMEOUT, UDP_TIMEOUT};
 use flows::{Flows, Route};
 
 /// Servers that one balancer ever has.
@@ -65,6 +67,8 @@ pub struct Counters {
     pub packets: AtomicU64,
     /// Packets that were sent back to clients.
     pub answers: AtomicU64,
+    /// Answers of servers that their flow has left.
+    pub strays: AtomicU64,
     /// Packets that were no DNS.
     pub garbage: AtomicU64,
     /// Packets and connections for which there was no server.
@@ -153,7 +157,8 @@ impl Balancer {
         }
         let lines: Arc<[Line]> = lines.into();
         for number in 0..LINES {
-            let task = take_answers(Arc::clone(&lines), number, Arc::clone(&self.shared));
+            let from = (backend, Arc::clone(&lines), number);
+            let task = take_answers(from, Arc::clone(&self.shared));
             self.tasks.lock().push(tokio::spawn(task).abort_handle());
         }
         self.shared.lines.write().insert(backend, lines);
@@ -200,11 +205,17 @@ async fn take_packets(shared: Arc<Shared>) {
     }
 }
 
-async fn take_answers(lines: Arc<[Line]>, number: usize, shared: Arc<Shared>) {
+async fn take_answers(
+    (backend, lines, number): (SocketAddr, Arc<[Line]>, usize),
+    shared: Arc<Shared>,
+) {
     let mut buffer = vec![0; TCP_MAX];
     loop {
         let Some((client, length)) = lines[number].answer(&mut buffer).await else { continue };
-        shared.flows.lock().refresh(client, Instant::now());
+        if !shared.flows.lock().answered(client, backend, Instant::now()) {
+            count(&shared.counters.strays);
+            continue;
+        }
         if shared.socket.send_to(&buffer[..length], client).await.is_ok() {
             count(&shared.counters.answers);
         }
