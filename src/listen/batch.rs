@@ -240,18 +240,22 @@ impl Batch {
 
     fn send_from(&mut self, socket: &UdpSocket, first: usize) -> usize {
         let headers = &mut self.sending[first..self.queued];
-        let count = if self.is_plain { 1 } else { headers.len() };
-        if self.is_plain {
-            // SAFETY: `queue` pointed the header at one slot's reply, peer and control.
-            let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &headers[0].msg_hdr, 0) };
-            return usize::from(sent >= 0);
+        if !self.is_plain {
+            let count = headers.len() as libc::c_uint;
+            // SAFETY: `queue` pointed each of these headers at one slot's reply, peer and control,
+            // with their true lengths; the slots live as long as `self`.
+            let sent =
+                unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
+            // Whoever only sends has not met the lack of batches in `receive`.
+            self.is_plain =
+                sent < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS);
+            if !self.is_plain {
+                return usize::try_from(sent).unwrap_or(0);
+            }
         }
-        // SAFETY: `queue` pointed each of these headers at one slot's reply, peer and control, with
-        // their true lengths; the slots live as long as `self`.
-        let sent = unsafe {
-            libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as libc::c_uint, 0)
-        };
-        usize::try_from(sent).unwrap_or(0)
+        // SAFETY: `queue` pointed the header at one slot's reply, peer and control.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &headers[0].msg_hdr, 0) };
+        usize::from(sent >= 0)
     }
 }
 
@@ -389,100 +393,4 @@ fn to_storage(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn pair(address: &str) -> (UdpSocket, UdpSocket) {
-        let server = UdpSocket::bind(address).unwrap();
-        tell_destination(&server).unwrap();
-        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        (server, client)
-    }
-
-    /// Upper-cases every packet of one batch.
-    fn shout(batch: &mut Batch, server: &UdpSocket) -> usize {
-        let count = batch.receive(server).unwrap();
-        for index in 0..count {
-            let (packet, reply) = batch.slot(index);
-            let len = packet.len();
-            reply[..len].copy_from_slice(&packet.to_ascii_uppercase());
-            batch.queue(index, len);
-        }
-        assert_eq!(batch.send(server), 0);
-        count
-    }
-
-    #[test]
-    fn every_packet_of_many_batches_gets_its_own_reply() {
-        for is_plain in [false, true] {
-            let (server, client) = pair("127.0.0.1:0");
-            client.connect(server.local_addr().unwrap()).unwrap();
-            let mut batch = Batch { is_plain, ..Batch::new() };
-            for round in 0..5 {
-                for n in 0..100 {
-                    client.send(format!("packet {round} {n}").as_bytes()).unwrap();
-                }
-                let mut left = 100;
-                while left > 0 {
-                    left -= shout(&mut batch, &server);
-                }
-                for n in 0..100 {
-                    let mut reply = [0; 64];
-                    let len = client.recv(&mut reply).unwrap();
-                    assert_eq!(reply[..len], *format!("PACKET {round} {n}").as_bytes());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_reply_leaves_from_the_address_that_was_asked() {
-        let (server, client) = pair("0.0.0.0:0");
-        let port = server.local_addr().unwrap().port();
-        let mut batch = Batch::new();
-        // The client takes replies from 127.0.0.5 only.
-        client.connect(("127.0.0.5", port)).unwrap();
-        client.send(b"batched").unwrap();
-        shout(&mut batch, &server);
-        let mut reply = [0; 64];
-        assert_eq!(client.recv(&mut reply).unwrap(), 7);
-        client.send(b"later").unwrap();
-        assert_eq!(batch.receive(&server).unwrap(), 1);
-        assert_eq!(batch.client(0), Some(IpAddr::from([127, 0, 0, 1])));
-        batch.envelope(0).send(&server, b"later!").unwrap();
-        assert_eq!(client.recv(&mut reply).unwrap(), 6);
-    }
-
-    #[test]
-    fn an_oversized_packet_is_cut_and_harms_nobody() {
-        let (server, client) = pair("127.0.0.1:0");
-        client.connect(server.local_addr().unwrap()).unwrap();
-        client.send(&[b'x'; 9000]).unwrap();
-        let mut batch = Batch::new();
-        assert_eq!(batch.receive(&server).unwrap(), 1);
-        assert_eq!(batch.slot(0).0.len(), REQUEST_MAX);
-    }
-
-    #[test]
-    fn one_who_asks_learns_which_datagram_was_refused() {
-        let (server, client) = pair("127.0.0.1:0");
-        client.connect(server.local_addr().unwrap()).unwrap();
-        keep_refused(&client).unwrap();
-        let (mut batch, mut room) = (Batch::new(), [0; 64]);
-        assert_eq!(refused(&client, &mut room).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        drop(server);
-        for (index, text) in ["first", "second"].iter().enumerate() {
-            batch.slot(index).1[..text.len()].copy_from_slice(text.as_bytes());
-            batch.queue(index, text.len());
-        }
-        assert_eq!(batch.send_some(&client, 2).unwrap(), 0);
-        assert_eq!(batch.send_some(&client, 0).unwrap(), 1, "ICMP comes before the second");
-        let len = refused(&client, &mut room).unwrap();
-        assert_eq!(&room[..len], b"first");
-        assert_eq!(batch.send_some(&client, 1).unwrap(), 1, "the second is still queued");
-        batch.clear();
-        assert_eq!(batch.send_some(&client, 0).unwrap(), 0);
-    }
-}
+mod tests;

@@ -1,0 +1,158 @@
+//! Batches over sockets on loopback.
+
+use super::*;
+use std::time::Duration;
+
+fn pair(address: &str) -> (UdpSocket, UdpSocket) {
+    let server = UdpSocket::bind(address).unwrap();
+    tell_destination(&server).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    (server, client)
+}
+
+/// Upper-cases every packet of one batch.
+fn shout(batch: &mut Batch, server: &UdpSocket) -> usize {
+    let count = batch.receive(server).unwrap();
+    for index in 0..count {
+        let (packet, reply) = batch.slot(index);
+        let len = packet.len();
+        reply[..len].copy_from_slice(&packet.to_ascii_uppercase());
+        batch.queue(index, len);
+    }
+    assert_eq!(batch.send(server), 0);
+    count
+}
+
+#[test]
+fn every_packet_of_many_batches_gets_its_own_reply() {
+    for is_plain in [false, true] {
+        let (server, client) = pair("127.0.0.1:0");
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let mut batch = Batch { is_plain, ..Batch::new() };
+        for round in 0..5 {
+            for n in 0..100 {
+                client.send(format!("packet {round} {n}").as_bytes()).unwrap();
+            }
+            let mut left = 100;
+            while left > 0 {
+                left -= shout(&mut batch, &server);
+            }
+            for n in 0..100 {
+                let mut reply = [0; 64];
+                let len = client.recv(&mut reply).unwrap();
+                assert_eq!(reply[..len], *format!("PACKET {round} {n}").as_bytes());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reply_leaves_from_the_address_that_was_asked() {
+    let (server, client) = pair("0.0.0.0:0");
+    let port = server.local_addr().unwrap().port();
+    let mut batch = Batch::new();
+    // The client takes replies from 127.0.0.5 only.
+    client.connect(("127.0.0.5", port)).unwrap();
+    client.send(b"batched").unwrap();
+    shout(&mut batch, &server);
+    let mut reply = [0; 64];
+    assert_eq!(client.recv(&mut reply).unwrap(), 7);
+    client.send(b"later").unwrap();
+    assert_eq!(batch.receive(&server).unwrap(), 1);
+    assert_eq!(batch.client(0), Some(IpAddr::from([127, 0, 0, 1])));
+    batch.envelope(0).send(&server, b"later!").unwrap();
+    assert_eq!(client.recv(&mut reply).unwrap(), 6);
+}
+
+#[test]
+fn an_oversized_packet_is_cut_and_harms_nobody() {
+    let (server, client) = pair("127.0.0.1:0");
+    client.connect(server.local_addr().unwrap()).unwrap();
+    client.send(&[b'x'; 9000]).unwrap();
+    let mut batch = Batch::new();
+    assert_eq!(batch.receive(&server).unwrap(), 1);
+    assert_eq!(batch.slot(0).0.len(), REQUEST_MAX);
+}
+
+#[test]
+fn one_who_asks_learns_which_datagram_was_refused() {
+    let (server, client) = pair("127.0.0.1:0");
+    client.connect(server.local_addr().unwrap()).unwrap();
+    keep_refused(&client).unwrap();
+    let (mut batch, mut room) = (Batch::new(), [0; 64]);
+    assert_eq!(refused(&client, &mut room).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    drop(server);
+    for (index, text) in ["first", "second"].iter().enumerate() {
+        batch.slot(index).1[..text.len()].copy_from_slice(text.as_bytes());
+        batch.queue(index, text.len());
+    }
+    assert_eq!(batch.send_some(&client, 2).unwrap(), 0);
+    assert_eq!(batch.send_some(&client, 0).unwrap(), 1, "ICMP comes before the second");
+    let len = refused(&client, &mut room).unwrap();
+    assert_eq!(&room[..len], b"first");
+    assert_eq!(batch.send_some(&client, 1).unwrap(), 1, "the second is still queued");
+    batch.clear();
+    assert_eq!(batch.send_some(&client, 0).unwrap(), 0);
+}
+
+/// Makes the kernel refuse batches to this thread from now on, as some sandboxes do. `false` where
+/// that cannot be had.
+fn refuse_batches() -> bool {
+    let word_at = |offset| libc::sock_filter {
+        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+        jt: 0,
+        jf: 0,
+        k: offset,
+    };
+    let unless = |number: libc::c_long, skip| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: skip,
+        k: number as u32,
+    };
+    let answer =
+        |k| libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k };
+    let enosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    let mut filter = [
+        word_at(0),
+        unless(libc::SYS_sendmmsg, 1),
+        answer(enosys),
+        unless(libc::SYS_recvmmsg, 1),
+        answer(enosys),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: prctl takes numbers and one pointer to a program, which lives until it returns.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    }
+}
+
+#[test]
+fn without_batches_one_who_only_sends_sends_one_by_one() {
+    let (server, client) = pair("127.0.0.1:0");
+    server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.connect(server.local_addr().unwrap()).unwrap();
+    let sender = std::thread::spawn(move || {
+        assert!(refuse_batches(), "a thread may always give rights up");
+        let mut batch = Batch::new();
+        for (index, text) in ["first", "second"].iter().enumerate() {
+            batch.slot(index).1[..text.len()].copy_from_slice(text.as_bytes());
+            batch.queue(index, text.len());
+        }
+        assert_eq!(batch.send_some(&client, 0).unwrap(), 1);
+        assert_eq!(batch.send_some(&client, 1).unwrap(), 1);
+        batch.clear();
+        batch.queue(0, 5);
+        assert_eq!(batch.send(&client), 0);
+        client
+    });
+    let mut room = [0; 64];
+    for text in ["first", "second", "first"] {
+        let len = server.recv(&mut room).unwrap();
+        assert_eq!(&room[..len], text.as_bytes());
+    }
+    sender.join().unwrap();
+}
