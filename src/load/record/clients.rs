@@ -3,7 +3,12 @@
 //!
 //! Lookups arrive as they end. A failure that ends late, after a lookup that was due later has
 //! succeeded, is no outage until its own end: the successes of the last seconds are remembered for
-//! that, one in [`GRAIN`], so an outage may be told longer than it was by so much.
+//! that, one in [`GRAIN`], so an outage may be told longer than it was by so much. Likewise the
+//! failures that no success has followed are remembered for a success that ends late.
+//!
+//! A client is stuck when its last [`STUCK_FAILURES`] lookups failed and none that was due later
+//! succeeded. Failures of names that need an upstream count only for clients that ask no others:
+//! while an upstream is away they fail by turns with names of the cluster, which do not.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -27,6 +32,11 @@ const SUCCESSES_MAX: usize = 64;
 /// See [`SUCCESSES_MAX`].
 const SUCCESS_AGE_MAX: Duration = Duration::from_secs(10);
 
+/// From so many failures in a row on a client is stuck: one is any lost datagram.
+const STUCK_FAILURES: u32 = 2;
+/// Spans of failures of a client that are remembered; when full, neighbours become one.
+const SPANS_MAX: usize = 64;
+
 /// All clients.
 #[derive(Debug)]
 pub struct Clients {
@@ -46,6 +56,7 @@ struct Stripe {
 struct Client {
     all: Course,
     by_class: Vec<(Class, Course)>,
+    is_stuck: bool,
 }
 
 impl Default for Clients {
@@ -65,9 +76,9 @@ impl Clients {
             return;
         }
         let client = stripe.clients.entry(key).or_default();
-        let was_stuck = client.all.is_stuck;
+        let was_stuck = client.is_stuck;
         client.record(sample);
-        match (was_stuck, client.all.is_stuck) {
+        match (was_stuck, client.is_stuck) {
             (false, true) => stripe.stuck += 1,
             (true, false) => stripe.stuck -= 1,
             _ => {}
@@ -92,7 +103,8 @@ impl Clients {
     pub fn each(&self, ended: Duration, mut tell: impl FnMut(Resolver, Option<Class>, Standing)) {
         for stripe in &self.stripes {
             for ((resolver, _), client) in &stripe.lock().clients {
-                tell(*resolver, None, client.all.standing(ended));
+                let all = client.all.standing(ended);
+                tell(*resolver, None, Standing { is_stuck: client.is_stuck, ..all });
                 for (class, course) in &client.by_class {
                     tell(*resolver, Some(*class), course.standing(ended));
                 }
@@ -110,7 +122,22 @@ impl Client {
             self.by_class.len() - 1
         });
         self.by_class[index].1.record(sample);
+        self.is_stuck = self.would_be_stuck();
     }
+
+    /// What makes it stuck: the failures that count, since the last success of any name.
+    fn would_be_stuck(&self) -> bool {
+        let has_others = self.by_class.iter().any(|(class, _)| !needs_upstream(*class));
+        let counting =
+            self.by_class.iter().filter(|(class, _)| !has_others || !needs_upstream(*class));
+        let failures = counting.map(|(_, course)| course.failures_after(self.all.last_success));
+        failures.sum::<u32>() >= STUCK_FAILURES
+    }
+}
+
+/// Whether such names fail with an upstream, whatever the cluster is like.
+fn needs_upstream(class: Class) -> bool {
+    matches!(class, Class::Foreign | Class::ExternalName | Class::Random)
 }
 
 /// How a client stands at the end.
@@ -118,29 +145,32 @@ impl Client {
 pub struct Standing {
     /// The longest time from a failure to the next success.
     pub longest_outage: Duration,
-    /// The last lookup failed.
+    /// Its last lookups failed: see the head of this file.
     pub is_stuck: bool,
 }
 
 /// The lookups of one client.
 #[derive(Debug, Default)]
 struct Course {
-    last_due: Duration,
-    /// Whether the lookup that was due last failed.
-    is_stuck: bool,
+    /// When the last success was due, if there was one.
+    last_success: Option<Duration>,
     longest: Duration,
-    /// When the first and the last failure were due that no success has followed.
-    open: Option<(Duration, Duration)>,
+    /// The failures that no success has followed, by when they were due.
+    open: Vec<Span>,
     /// Successes of late: when they were due, and when they ended.
     successes: VecDeque<(Duration, Duration)>,
 }
 
+/// Failures that were due one soon after the other.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: Duration,
+    last: Duration,
+    failures: u32,
+}
+
 impl Course {
     fn record(&mut self, sample: &Sample) {
-        if sample.due >= self.last_due {
-            self.last_due = sample.due;
-            self.is_stuck = sample.outcome.is_failure();
-        }
         let ended = sample.due + sample.took;
         if sample.outcome.is_failure() {
             self.fail(sample.due, ended);
@@ -155,20 +185,48 @@ impl Course {
             Some(success) => {
                 self.longest = self.longest.max(success.min(ended).saturating_sub(due))
             }
-            None => {
-                let (first, last) = self.open.unwrap_or((due, due));
-                self.open = Some((first.min(due), last.max(due)));
+            None => self.open(due),
+        }
+    }
+
+    /// Remembers a failure that waits for a success.
+    fn open(&mut self, due: Duration) {
+        let index = self.open.partition_point(|span| span.first <= due);
+        let before = index.checked_sub(1).map(|before| &mut self.open[before]);
+        match before.filter(|span| due <= span.last.max(span.first + GRAIN)) {
+            Some(span) => {
+                span.last = span.last.max(due);
+                span.failures = span.failures.saturating_add(1);
             }
+            None => self.open.insert(index, Span { first: due, last: due, failures: 1 }),
+        }
+        if self.open.len() > SPANS_MAX {
+            self.open = self.open.chunks(2).map(Span::joined).collect();
         }
     }
 
     fn succeed(&mut self, due: Duration, ended: Duration) {
-        if let Some((first, last)) = self.open.filter(|(first, _)| *first <= due) {
+        self.last_success = self.last_success.max(Some(due));
+        if let Some(first) = self.open.first().map(|span| span.first).filter(|first| *first <= due)
+        {
             self.longest = self.longest.max(ended.saturating_sub(first));
-            // A failure that was due after this success still waits for one.
-            self.open = (last > due).then_some((last, last));
+            // Failures that were due after this success still wait for one.
+            self.open.retain(|span| span.last > due);
+            if let Some(span) = self.open.first_mut().filter(|span| span.first <= due) {
+                *span = Span { first: due, last: span.last, failures: 1 };
+            }
         }
         self.remember(due, ended);
+    }
+
+    /// How many lookups failed that were due after that.
+    fn failures_after(&self, success: Option<Duration>) -> u32 {
+        let later = self.open.iter().rev().take_while(|span| Some(span.last) > success);
+        later.fold(0, |failures, span| match Some(span.first) > success {
+            true => failures.saturating_add(span.failures),
+            // At least its last one.
+            false => failures.saturating_add(1),
+        })
     }
 
     fn remember(&mut self, due: Duration, ended: Duration) {
@@ -184,8 +242,19 @@ impl Course {
     }
 
     fn standing(&self, ended: Duration) -> Standing {
-        let open = self.open.map_or(Duration::ZERO, |(first, _)| ended.saturating_sub(first));
-        Standing { longest_outage: self.longest.max(open), is_stuck: self.is_stuck }
+        let first = self.open.first();
+        let open = first.map_or(Duration::ZERO, |span| ended.saturating_sub(span.first));
+        let is_stuck = self.failures_after(self.last_success) >= STUCK_FAILURES;
+        Standing { longest_outage: self.longest.max(open), is_stuck }
+    }
+}
+
+impl Span {
+    /// Neighbours as one.
+    fn joined(spans: &[Self]) -> Self {
+        let last = spans[spans.len() - 1].last;
+        let failures = spans.iter().map(|span| span.failures).fold(0, u32::saturating_add);
+        Self { first: spans[0].first, last, failures }
     }
 }
 
@@ -235,7 +304,8 @@ mod tests {
 
     #[test]
     fn an_outage_without_an_end_lasts_to_the_end_of_the_run() {
-        assert_eq!(standing(&[(0, 1, OK), (10_000, 5, FAILED)]), (50_000, true));
+        let lookups = [(0, 1, OK), (10_000, 5, FAILED), (20_000, 5, FAILED)];
+        assert_eq!(standing(&lookups), (50_000, true));
     }
 
     #[test]
@@ -245,13 +315,65 @@ mod tests {
         let (outage, is_stuck) = standing(&late);
         assert!(!is_stuck);
         assert_eq!(outage, 105, "from 9.9 s to the success that ended at 10.005 s");
-        assert!(standing(&[(10_000, 5, FAILED), (9_000, 3_000, OK)]).1);
+        assert!(standing(&[(10_000, 5, FAILED), (11_000, 5, FAILED), (9_000, 9_000, OK)]).1);
+    }
+
+    #[test]
+    fn one_failure_at_the_end_sticks_nobody() {
+        assert!(!standing(&[(0, 1, OK), (59_000, 5, FAILED)]).1);
+        let between = [(1000, 5, FAILED), (2000, 5, OK), (3000, 5, FAILED)];
+        assert!(!standing(&between).1);
+        assert!(standing(&[(59_000, 5, FAILED), (59_001, 5, FAILED)]).1, "however near");
+    }
+
+    #[test]
+    fn a_late_success_ends_only_the_failures_before_it() {
+        let lookups = [
+            (10_000, 5, FAILED),
+            (13_000, 5, FAILED),
+            (20_000, 5, FAILED),
+            (12_000, 9_000, OK),
+            (60_000, 5, OK),
+        ];
+        assert_eq!(standing(&lookups), (47_005, false), "from 13 s to the end of the success");
+    }
+
+    #[test]
+    fn a_long_outage_is_remembered_in_few_spans() {
+        let mut course = Course::default();
+        for at in 0..10_000 {
+            course.record(&sample(0, at * 200, 5, FAILED));
+        }
+        assert!(course.open.len() <= SPANS_MAX);
+        assert_eq!(course.failures_after(None), 10_000);
+        course.record(&sample(0, 1_000_000, 1_500_000, OK));
+        let outage = course.standing(ms(4_000_000)).longest_outage;
+        assert!(outage >= ms(2_999_800) && outage <= ms(3_000_000), "{outage:?}");
+    }
+
+    #[test]
+    fn foreign_names_stick_nobody_who_asks_others_too() {
+        let of = |class, due, outcome| Sample { class, ..sample(0, due, 1, outcome) };
+        let stuck = |lookups: &[Sample]| {
+            let clients = Clients::default();
+            lookups.iter().for_each(|sample| clients.record(sample));
+            clients.counts().1 == 1
+        };
+        use Class::{Foreign, Headless, Service};
+        let foreign = [of(Foreign, 1000, FAILED), of(Foreign, 2000, FAILED)];
+        assert!(stuck(&foreign), "who asks nothing else is");
+        let with_others = [of(Service, 0, OK), foreign[0], foreign[1]];
+        assert!(!stuck(&with_others));
+        let others = [foreign[0], of(Service, 2000, FAILED), of(Headless, 3000, FAILED)];
+        assert!(stuck(&others));
+        let any_success = [others[0], others[1], others[2], of(Foreign, 4000, OK)];
+        assert!(!stuck(&any_success), "it gets answers");
     }
 
     #[test]
     fn a_success_that_was_due_between_two_failures_ends_only_the_first() {
         let lookups = [(10_000, 100, FAILED), (14_000, 100, FAILED), (12_000, 3_000, OK)];
-        assert_eq!(standing(&lookups), (46_000, true));
+        assert_eq!(standing(&lookups), (46_000, false));
     }
 
     #[test]
@@ -272,9 +394,10 @@ mod tests {
         let clients = Clients::default();
         for client in 0..CLIENTS_MAX as u32 + 10 {
             clients.record(&sample(client, 0, 1, FAILED));
+            clients.record(&sample(client, 1, 1, FAILED));
         }
         assert_eq!(clients.counts(), (CLIENTS_MAX as u64, CLIENTS_MAX as u64));
-        assert_eq!(clients.refused(), 10);
+        assert_eq!(clients.refused(), 20);
         clients.record(&sample(0, 5, 1, OK));
         assert_eq!(clients.counts().1, CLIENTS_MAX as u64 - 1);
     }
@@ -283,6 +406,7 @@ mod tests {
     fn each_class_has_its_own_outages() {
         let clients = Clients::default();
         clients.record(&sample(1, 1000, 1, FAILED));
+        clients.record(&sample(1, 1500, 1, FAILED));
         clients.record(&Sample { class: Class::Foreign, ..sample(1, 2000, 1, OK) });
         let mut told = Vec::new();
         clients.each(ms(10_000), |_, class, standing| told.push((class, standing.is_stuck)));

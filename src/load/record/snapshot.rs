@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub packets: PacketCounts,
     /// When the last failure ended.
     pub last_failure: Option<Duration>,
-    /// Clients whose last lookup failed.
+    /// Clients whose last lookups failed, two or more: [`super::clients`].
     pub stuck_clients: u64,
     /// Clients that looked up anything.
     pub clients: u64,

@@ -222,17 +222,18 @@ fn a_snapshot_tells_how_the_run_stands() {
     let shard = recorder.shard();
     let before = recorder.snapshot();
     shard.lookups(&[sample(0, 10, Outcome::Ok), sample(10, 20, Outcome::UnknownHost)]);
+    shard.lookups(&[sample(15, 10, Outcome::UnknownHost)]);
     shard.lookups(&[Sample { resolver: Resolver::Jvm, ..sample(0, 10, Outcome::Ok) }]);
     shard.packets(&PacketCounts { sent: 6, ..PacketCounts::default() });
     shard.not_begun(4);
     let snapshot = recorder.snapshot();
-    assert_eq!(snapshot.outcomes.all(), 3);
+    assert_eq!(snapshot.outcomes.all(), 4);
     assert_eq!(snapshot.groups.len(), 2);
     assert_eq!((snapshot.clients, snapshot.stuck_clients), (2, 1));
     assert_eq!(snapshot.last_failure, Some(Duration::from_millis(30)));
     assert_eq!((snapshot.packets.sent, snapshot.not_begun), (6, 4));
-    assert_eq!(snapshot.latencies.since(&before.latencies).count(), 3);
-    assert_eq!(snapshot.groups[0].by_bound.iter().sum::<u64>(), 2);
+    assert_eq!(snapshot.latencies.since(&before.latencies).count(), 4);
+    assert_eq!(snapshot.groups[0].by_bound.iter().sum::<u64>(), 3);
 }
 
 #[test]

@@ -109,7 +109,8 @@ fn packets(page: &mut Page, snapshot: &Snapshot) {
 fn clients(page: &mut Page, snapshot: &Snapshot) {
     page.family("mainstay_load_clients", "gauge", "Clients that looked up anything");
     page.sample("", &[], snapshot.clients as f64);
-    page.family("mainstay_load_stuck_clients", "gauge", "Clients whose last lookup failed");
+    let text = "Clients whose last two lookups or more failed, but for names that need an upstream";
+    page.family("mainstay_load_stuck_clients", "gauge", text);
     page.sample("", &[], snapshot.stuck_clients as f64);
     let text = "Lookups of clients that are too many to be followed";
     page.family("mainstay_load_clients_refused", "counter", text);

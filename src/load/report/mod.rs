@@ -183,7 +183,9 @@ pub struct Recovery {
     pub last_unknown_host_s: Option<f64>,
     /// The longest time of one client from a failure to its next success, or the end.
     pub longest_outage_s: f64,
-    /// Clients whose last lookup failed.
+    /// Clients that were stuck at the end: of each the last two lookups or more failed, and none
+    /// that was due later succeeded. Failures of foreign, ExternalName and random names, which need
+    /// an upstream, count only for clients that look up nothing else.
     pub stuck_clients: u64,
     /// Clients that looked up anything.
     pub clients: u64,
@@ -258,7 +260,9 @@ pub struct Generator {
     pub begun_per_s: f64,
     /// CPU time of this process, in cores.
     pub cores: f64,
-    /// `client saturated: …` and why; then do not blame the server.
+    /// `client saturated: …` and why; then do not blame the server. Said when over 0.1 % of the
+    /// lookups were never begun, or over 1 % began late and either the p99 of that is over 5 ms or
+    /// some were never begun.
     pub saturated: Option<String>,
 }
 

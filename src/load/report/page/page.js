@@ -25,7 +25,7 @@ function verdict() {
     story.push(seen ? `The last failure was ${seen.text}, ${time(last)} into the run.` : `The last failure was ${time(last)} into the run.`);
   }
   const stuck = TOTAL.recovery.stuck_clients;
-  if (stuck) story.push(`${plural(stuck, "client")} of ${count(TOTAL.recovery.clients)} still could not look anything up at the end.`);
+  if (stuck) story.push(`${plural(stuck, "client")} of ${count(TOTAL.recovery.clients)} had no success any more: the last two lookups or more failed.`);
   else if (failed) story.push("No client was stuck at the end.");
   const missed = REPORT.slo.filter((goal) => !goal.is_met).length;
   if (REPORT.slo.length) story.push(missed ? `${count(missed)} of ${plural(REPORT.slo.length, "goal")} missed.` : `${REPORT.slo.length === 1 ? "The goal was" : `All ${count(REPORT.slo.length)} goals were`} met.`);
