@@ -29,6 +29,8 @@ pub(super) struct Cell {
     pub last_due: Duration,
     /// See `last_due`.
     pub last_end: Duration,
+    /// When the last one of those began that began late.
+    pub last_late_begin: Duration,
     pub pending: Pending,
 }
 
@@ -43,6 +45,7 @@ impl Default for Cell {
             not_begun: 0,
             last_due: Duration::ZERO,
             last_end: Duration::ZERO,
+            last_late_begin: Duration::ZERO,
             pending: Pending::default(),
         }
     }
@@ -62,9 +65,12 @@ impl Cell {
         self.pending.record(sample.due, ended, |outcomes| outcomes.count(sample.outcome));
     }
 
-    /// Notes how much later than due a lookup began.
-    pub fn began_late(&mut self, by: Duration) {
-        self.late += u64::from(by > LATE);
+    /// Notes how much later than due a lookup began, which is at `now`.
+    pub fn began_late(&mut self, by: Duration, now: impl Fn() -> Duration) {
+        if by > LATE {
+            self.late += 1;
+            self.last_late_begin = self.last_late_begin.max(now());
+        }
         histogram::record(&mut self.lateness, by.as_micros() as u64);
     }
 

@@ -24,6 +24,7 @@ struct Sums {
     begun: Begun,
     last_due: Duration,
     last_end: Duration,
+    last_late_begin: Duration,
 }
 
 impl Sums {
@@ -62,7 +63,8 @@ impl Recorder {
         self.clients.each(self.lasted(&sums), |resolver, class, standing| {
             tell(&mut report, resolver, class, standing);
         });
-        sums.begun.span = self.due_span(&sums, ended);
+        // One that fell behind took longer to begin than they took to become due.
+        sums.begun.span = self.due_span(&sums, ended).max(sums.last_late_begin);
         sums.begun.lookups = report.total.lookups;
         report.generator = generator::judge(&sums.begun, self.cpu.cores());
         report
@@ -82,6 +84,7 @@ impl Recorder {
             sums.begun.not_begun += cell.not_begun;
             sums.last_due = sums.last_due.max(cell.last_due);
             sums.last_end = sums.last_end.max(cell.last_end);
+            sums.last_late_begin = sums.last_late_begin.max(cell.last_late_begin);
         }
         sums
     }

@@ -215,7 +215,7 @@ impl Shard {
 
     /// Notes how much later than due a lookup began. The generator's own fault.
     pub fn began_late(&self, by: Duration) {
-        self.cell.lock().began_late(by);
+        self.cell.lock().began_late(by, || self.recorder.course.elapsed());
     }
 
     /// Counts lookups that were due and could not be begun: too many are under way.

@@ -158,6 +158,20 @@ fn rates_count_over_the_time_in_which_lookups_were_due() {
     assert_eq!(run("interrupted").begun_per_s, 10.0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_falls_behind_has_a_lower_rate() {
+    let recorder = recorder(Some(Duration::from_secs(10)));
+    let samples: Vec<_> = (0..1000).map(|at| sample(at * 10, 5000, Outcome::Ok)).collect();
+    let shard = recorder.shard();
+    shard.lookups(&samples);
+    assert_eq!(report(&recorder).generator.begun_per_s, 100.0);
+    tokio::time::advance(Duration::from_secs(20)).await;
+    shard.began_late(Duration::ZERO);
+    assert_eq!(report(&recorder).generator.begun_per_s, 100.0);
+    shard.began_late(Duration::from_secs(10));
+    assert_eq!(report(&recorder).generator.begun_per_s, 50.0);
+}
+
 #[test]
 fn nothing_at_all_is_a_report_too() {
     let report = report(&recorder(Some(Duration::from_secs(1))));
