@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 use super::shown::{Paint, Table, line, ms};
-use super::{Group, Report, Slot, histogram};
+use super::{Group, Report, Slot, histogram, slo};
 
 mod intervals;
 
@@ -19,7 +19,7 @@ use intervals::{newcombe, order_statistics, spread};
 const CAVEAT: &str = "\
 Lookups that wait in the same queue are not independent of each other, which makes intervals of
 outcomes too narrow; those of percentiles allow for it by their spread over the run. Repeat runs
-before you believe a small difference.
+before you believe a small difference. Recovery, outages and stuck clients are one figure per run.
 ";
 
 /// What a row says of the second report.
@@ -37,7 +37,7 @@ pub enum Verdict {
 pub struct Row {
     /// `p99`, `unknown_host`, …, after the kind of client where there are several.
     pub what: String,
-    /// `ms`, `%` or `/s`.
+    /// `ms`, `s`, `%`, `/s`, or nothing for a count.
     pub unit: &'static str,
     /// In the first report.
     pub before: f64,
@@ -64,6 +64,9 @@ pub struct Comparison {
 /// A histogram of one of them is broken.
 pub fn compare(before: &Report, after: &Report) -> Result<Comparison, String> {
     let mut rows = vec![rate(before, after)];
+    if before.total.lookups > 0 && after.total.lookups > 0 {
+        rows.extend(outages(before, after));
+    }
     of_group(&mut rows, "", (&before.total, before), (&after.total, after))?;
     if before.by_resolver.len() > 1 {
         for (name, group) in &before.by_resolver {
@@ -129,6 +132,28 @@ fn of_group(
     let failed = (before.0.outcomes.failed(), after.0.outcomes.failed());
     rows.push(proportion(format!("{prefix}failed"), (failed.0, all.0), (failed.1, all.1), false));
     Ok(())
+}
+
+/// Runs whose lengths differ by more than this part are not the same.
+const DURATION_PART: f64 = 0.05;
+
+/// How outages ended: figures that a run has one of. Without repetitions nobody knows their chance,
+/// so any difference is told, with itself as its interval; runs without faults have no recovery.
+fn outages(before: &Report, after: &Report) -> Vec<Row> {
+    let seconds = |unit: &'static str, what: &str, before: f64, after: f64| {
+        let difference = after - before;
+        let difference = (difference, difference);
+        let verdict = verdict(difference, false);
+        Row { what: what.to_owned(), unit, before, after, difference, verdict }
+    };
+    let (one, other) = (&before.total.recovery, &after.total.recovery);
+    let mut rows = Vec::new();
+    if let (Some(one), Some(other)) = (slo::recovery(before), slo::recovery(after)) {
+        rows.push(seconds("s", "recovery", one, other));
+    }
+    rows.push(seconds("s", "longest outage", one.longest_outage_s, other.longest_outage_s));
+    rows.push(seconds("", "stuck clients", one.stuck_clients as f64, other.stuck_clients as f64));
+    rows
 }
 
 /// Percentiles with the same of each slot, where it has it.
@@ -213,6 +238,13 @@ fn plans(before: &Report, after: &Report) -> Vec<String> {
     note("clients", one.clients.to_string(), other.clients.to_string());
     note("transport", one.transport.clone(), other.transport.clone());
     note("slow from", ms(one.slow_ms), ms(other.slow_ms));
+    let staleness = |ms_max: Option<f64>| ms_max.map_or("none known".to_owned(), ms);
+    note("truth up to the age of", staleness(one.staleness_ms), staleness(other.staleness_ms));
+    // Runs end when their last lookup does: a second more or less is no other plan.
+    let (long, longer) = (before.duration_s, after.duration_s);
+    if (long - longer).abs() > 1.0_f64.max(DURATION_PART * long.max(longer)) {
+        note("duration", format!("{long:.1} s"), format!("{longer:.1} s"));
+    }
     note("workers", before.workers.to_string(), after.workers.to_string());
     note("end", before.ended.clone(), after.ended.clone());
     let faults = |report: &Report| {
@@ -260,9 +292,9 @@ impl Row {
         };
         vec![
             self.what.clone(),
-            format!("{:.3} {unit}", self.before),
-            format!("{:.3} {unit}", self.after),
-            format!("{low:+.3} … {high:+.3} {unit}"),
+            format!("{:.3} {unit}", self.before).trim_end().to_owned(),
+            format!("{:.3} {unit}", self.after).trim_end().to_owned(),
+            format!("{low:+.3} … {high:+.3} {unit}").trim_end().to_owned(),
             verdict.to_owned(),
         ]
     }
@@ -352,6 +384,41 @@ mod tests {
         assert!(text.contains("no difference seen") && text.contains("p999"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&comparison.json()).unwrap();
         assert_eq!(json["rows"][1]["verdict"], "no-difference-seen");
+    }
+
+    #[test]
+    fn how_outages_ended_is_compared() {
+        let (before, mut after) = (sample::report(), sample::report());
+        after.faults[0].last_failure_after_s = Some(12.5);
+        after.total.recovery.longest_outage_s = 1.25;
+        after.total.recovery.stuck_clients = 0;
+        let comparison = compare(&before, &after).unwrap();
+        for (what, difference, verdict) in [
+            ("recovery", 10.0, Verdict::Worse),
+            ("longest outage", -1.0, Verdict::Better),
+            ("stuck clients", -1.0, Verdict::Better),
+        ] {
+            let row = row(&comparison, what);
+            assert_eq!(
+                (row.difference, row.verdict),
+                ((difference, difference), verdict),
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_length_or_staleness_is_another_plan() {
+        let mut other = sample::report();
+        (other.duration_s, other.plan.staleness_ms) = (60.0, None);
+        let differences = compare(&sample::report(), &other).unwrap().differences_of_plan;
+        assert_eq!(
+            differences,
+            ["truth up to the age of: 1.00 s, then none known", "duration: 30.0 s, then 60.0 s"]
+        );
+        other = sample::report();
+        other.duration_s = 30.9;
+        assert!(compare(&sample::report(), &other).unwrap().differences_of_plan.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::super::Error;
+use super::super::record::COMPLETE;
 use super::{FaultMark, Report, json};
 
 /// One test case.
@@ -69,6 +70,9 @@ fn whole(report: &Report) -> Option<String> {
     let recovery = &report.total.recovery;
     if report.total.lookups == 0 {
         return Some("no lookup ended".to_owned());
+    }
+    if report.ended != COMPLETE {
+        return Some(format!("the run did not come to its end: {}", report.ended));
     }
     (recovery.failed > 0).then(|| {
         let last = recovery.last_failure_s.unwrap_or_default();
@@ -134,6 +138,13 @@ mod tests {
         assert!(text(&sample::with(0)).contains("tests=\"2\" failures=\"0\""));
         let empty = text(&Report::default());
         assert!(empty.contains("no lookup ended"), "nothing is no success: {empty}");
+    }
+
+    #[test]
+    fn a_run_that_did_not_come_to_its_end_is_a_failure() {
+        let ended = "interrupted".to_owned();
+        let text = text(&Report { ended, ..sample::with(0) });
+        assert!(text.contains("did not come to its end: interrupted"), "{text}");
     }
 
     #[test]

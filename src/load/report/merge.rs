@@ -15,17 +15,23 @@ use super::{
 /// start together, each by its own clock.
 const SAME_FAULT_S: f64 = 1.0;
 
-/// Merges the reports of workers.
+/// Merges the reports of workers. One that is broken is left out, and the end of the run says so.
 ///
 /// # Errors
-/// There is none, or one of them is broken.
+/// There is none.
 pub fn merge(reports: Vec<Report>) -> Result<Report, String> {
     let mut reports = reports.into_iter();
     let mut sum = reports.next().ok_or("no report to merge")?;
     sum.workers = sum.workers.max(1);
     for report in reports {
-        add(&mut sum, &report).map_err(|why| format!("worker {}: {why}", sum.workers))?;
-        sum.workers = sum.workers.saturating_add(report.workers.max(1));
+        let before = sum.clone();
+        match add(&mut sum, &report) {
+            Ok(()) => sum.workers = sum.workers.saturating_add(report.workers.max(1)),
+            Err(why) => {
+                sum = before;
+                sum.ended = format!("without the report of a worker, which is broken: {why}");
+            }
+        }
     }
     sum.schema = SCHEMA.to_owned();
     Ok(sum)
@@ -311,12 +317,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_broken_reports_are_refused() {
+    fn nothing_is_refused_and_a_broken_report_is_left_out() {
         assert_eq!(merge(Vec::new()).unwrap_err(), "no report to merge");
         let mut broken = sample::report();
         broken.total.latency.histogram = "HIST".to_owned();
-        let error = merge(vec![sample::report(), broken]).unwrap_err();
-        assert!(error.starts_with("worker 1: no histogram"), "{error}");
+        let merged = merge(vec![sample::report(), broken, sample::report()]).unwrap();
+        assert_eq!((merged.workers, merged.total.lookups), (2, 2000));
+        assert!(merged.ended.contains("which is broken: no histogram"), "{}", merged.ended);
     }
 
     #[test]

@@ -6,13 +6,15 @@
 //! value  = time | count | percent | number         5ms, 0, 0.1%, 2.5
 //! ```
 //!
-//! What could not be measured is not met: a run that says nothing is no proof.
+//! What could not be measured is not met: a run that says nothing is no proof, and neither is one
+//! that did not come to its end.
 
 mod measure;
 mod parse;
 
 use super::{Goal, Group, Report};
-pub use measure::Metric;
+use crate::load::record::COMPLETE;
+pub use measure::{METRICS, Metric};
 
 /// Most goals of a run.
 pub const GOALS_MAX: usize = 100;
@@ -74,9 +76,14 @@ pub fn parse(text: &str) -> Result<Vec<Objective>, String> {
     }
 }
 
-/// Judges a run.
+/// Judges a run. Where it did not come to its end, that is a goal of its own, which was missed.
 pub fn evaluate(goals: &[Objective], report: &Report) -> Vec<Goal> {
-    goals.iter().map(|goal| goal.judge(report)).collect()
+    let mut judged: Vec<Goal> = goals.iter().map(|goal| goal.judge(report)).collect();
+    if !goals.is_empty() && report.ended != COMPLETE {
+        let (goal, seen) = ("run complete".to_owned(), report.ended.clone());
+        judged.push(Goal { goal, seen, is_met: false });
+    }
+    judged
 }
 
 impl Objective {
@@ -126,6 +133,14 @@ impl Objective {
         } else {
             ""
         }
+    }
+}
+
+/// How long a run took to recover, in seconds, where that is known.
+pub(super) fn recovery(report: &Report) -> Option<f64> {
+    match Metric::Recovery.measure(report, &report.total) {
+        Ok(measure::Seen::Seconds(seconds)) => Some(seconds),
+        _ => None,
     }
 }
 

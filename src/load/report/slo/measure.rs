@@ -176,13 +176,14 @@ fn not_begun(report: &Report) -> Result<Seen, String> {
     Ok(Seen::Count { count, of })
 }
 
-/// From the last fault that lookups failed after to the last of these; without faults, from the
-/// first failure to the last. A fault that could not be done proves nothing.
+/// The longest time from a fault to the last failure before the next one, over all faults; without
+/// faults, from the first failure to the last. A fault that could not be done proves nothing.
 fn recovery(report: &Report) -> Result<Seen, String> {
     if let Some(fault) = report.faults.iter().find(|fault| fault.error.is_some()) {
         return Err(format!("{} could not be done", fault.what));
     }
-    let of_faults = report.faults.iter().rev().find_map(|fault| fault.last_failure_after_s);
+    let of_faults =
+        report.faults.iter().filter_map(|fault| fault.last_failure_after_s).reduce(f64::max);
     let recovery = &report.total.recovery;
     let span =
         recovery.last_failure_s.zip(recovery.first_failure_s).map(|(last, first)| last - first);

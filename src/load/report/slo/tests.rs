@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Truths, sample};
+use super::super::{FaultMark, Truths, sample};
 use super::*;
 
 fn judged(goals: &str, report: &Report) -> Vec<(String, bool)> {
@@ -83,6 +83,28 @@ fn recovery_without_faults_is_the_time_of_failures() {
     assert!(is_met("recovery=2.5s", &report));
     assert!(is_met("recovery=0", &Report { faults: Vec::new(), ..sample::with(0) }));
     assert!(is_met("recovery=0", &sample::with(0)));
+}
+
+#[test]
+fn recovery_is_that_of_the_worst_fault() {
+    let mut report = sample::report();
+    let quick =
+        FaultMark { at_s: 20.0, last_failure_after_s: Some(0.5), ..report.faults[0].clone() };
+    report.faults.extend([quick, FaultMark { at_s: 25.0, ..FaultMark::default() }]);
+    assert!(is_met("recovery=2.5s", &report));
+}
+
+#[test]
+fn a_run_that_did_not_come_to_its_end_meets_no_goals() {
+    let goals = parse("failed=0").unwrap();
+    let whole = evaluate(&goals, &sample::with(0));
+    assert_eq!((whole.len(), whole[0].is_met), (1, true));
+    let ended = "without worker 3, which vanished".to_owned();
+    let part = evaluate(&goals, &Report { ended, ..sample::with(0) });
+    assert!(part[0].is_met && !part[1].is_met);
+    assert_eq!(part[1].seen, "without worker 3, which vanished");
+    let ended = "interrupted".to_owned();
+    assert!(evaluate(&[], &Report { ended, ..sample::with(0) }).is_empty());
 }
 
 #[test]
