@@ -37,10 +37,12 @@ Faults, each with @WHEN or @FROM..UNTIL:
 
 Goals of --slo, comma-separated, with < <= = >= >:
   p50 p90 p99 p999 max mean (5ms), ok unknown_host try_again slow wrong failed lost
-  wrong_negative stale stuck_clients late (0 or 0.1%), recovery longest_outage fresh_after (2s),
-  rate (5000), amplification (2.5)
+  wrong_negative wrong_positive stale stuck_clients late not_begun (0 or 0.1%),
+  recovery longest_outage fresh_after (2s), rate (5000), amplification (2.5);
+  of one kind of name or client: service.failed=0, glibc.p99<5ms
 
-Exit status: 0 all goals met, 1 a goal was missed, 2 the run could not be made.";
+Exit status: 0 all goals met, 1 a goal was missed or the run did not come to its end with goals,
+2 the run could not be made or not be told.";
 
 /// What else than a run.
 #[derive(Subcommand, Debug, Clone)]
@@ -87,7 +89,8 @@ pub struct RunArguments {
     #[arg(long, value_name = "NAME", help_heading = "What", requires = "kubeconfig")]
     pub context: Option<String>,
     /// Names of the objects in these files or folders
-    #[arg(long, value_name = "PATH", help_heading = "What", conflicts_with = "kubeconfig")]
+    #[arg(long, value_name = "PATH", help_heading = "What")]
+    #[arg(conflicts_with_all = ["kubeconfig", "cluster"])]
     pub manifests: Vec<PathBuf>,
     /// Domain of the cluster
     #[arg(long, value_name = "DOMAIN", help_heading = "What", default_value = "cluster.local")]
@@ -109,7 +112,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "KIND,…", help_heading = "How", value_delimiter = ',')]
     #[arg(default_value = "packet")]
     pub resolver: Vec<Resolver>,
-    /// Clients (processes with a resolver, or sockets), shared among the resolvers
+    /// Clients (processes with a resolver, or sockets) of this worker, shared among the resolvers
     #[arg(long, value_name = "NUMBER", help_heading = "How", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub clients: u32,
@@ -136,7 +139,8 @@ pub struct RunArguments {
     #[arg(long, value_name = "TIME", help_heading = "How", default_value = "1s")]
     pub staleness: String,
 
-    /// What to do meanwhile, such as kill9@10s or delay-upstream:800ms@5s..15s; may be repeated
+    /// What to do meanwhile, such as kill9@10s or delay-upstream:800ms@5s..15s; may be repeated.
+    /// Of several workers, number 0 does it
     #[arg(long, value_name = "FAULT", help_heading = "Faults")]
     pub fault: Vec<String>,
     /// Process of the server, for faults
@@ -177,7 +181,7 @@ pub struct RunArguments {
 
     /// Run for ever at this low rate, with metrics on :9253 unless --metrics says where
     #[arg(long, value_name = "RATE", help_heading = "Places")]
-    #[arg(conflicts_with_all = ["rate", "profile"])]
+    #[arg(conflicts_with_all = ["rate", "profile", "duration"])]
     pub canary: Option<f64>,
     /// Workers of an Indexed Job that start together and whose reports become one
     #[arg(long, value_name = "NUMBER", help_heading = "Places", default_value_t = 1)]
@@ -268,4 +272,37 @@ pub fn run(words: &str) -> RunArguments {
     }
     let words = ["load"].into_iter().chain(words.split_whitespace());
     *<Line as clap::Parser>::try_parse_from(words).expect("a command line that is right").load.run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_all_goals() {
+        for (name, _) in super::super::report::slo::METRICS {
+            let is_named = AFTER_HELP.split(|it: char| !it.is_alphanumeric() && it != '_');
+            assert!(is_named.into_iter().any(|word| word == *name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        use clap::Parser;
+        #[derive(Parser, Debug)]
+        struct Line {
+            #[command(flatten)]
+            _run: RunArguments,
+        }
+        for (words, other) in [
+            ("--canary 5 --duration 60s", "--duration"),
+            ("--cluster --manifests x.yaml", "--manifests"),
+            ("--kubeconfig x --manifests x.yaml", "--manifests"),
+        ] {
+            let words = ["load"].into_iter().chain(words.split_whitespace());
+            let error = Line::try_parse_from(words).unwrap_err().to_string();
+            assert!(error.contains("cannot be used with") && error.contains(other), "{error}");
+        }
+        assert!(Line::try_parse_from(["load", "--canary", "5"]).is_ok());
+    }
 }
