@@ -61,6 +61,7 @@ pub struct RunArguments {
 
     /// Lookups per second; short for --profile constant:RATE
     #[arg(long, value_name = "RATE", help_heading = "When", conflicts_with = "profile")]
+    #[arg(allow_negative_numbers = true)] // They are refused with a better text.
     pub rate: Option<f64>,
     /// constant:RATE, poisson:RATE, ramp:FROM..TO/TIME, step:RATE,RATE,…/TIME
     /// \[default: poisson:100\]
@@ -181,7 +182,7 @@ pub struct RunArguments {
 
     /// Run for ever at this low rate, with metrics on :9253 unless --metrics says where
     #[arg(long, value_name = "RATE", help_heading = "Places")]
-    #[arg(conflicts_with_all = ["rate", "profile", "duration"])]
+    #[arg(conflicts_with_all = ["rate", "profile", "duration"], allow_negative_numbers = true)]
     pub canary: Option<f64>,
     /// Workers of an Indexed Job that start together and whose reports become one
     #[arg(long, value_name = "NUMBER", help_heading = "Places", default_value_t = 1)]

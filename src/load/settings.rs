@@ -65,6 +65,7 @@ impl Settings {
         };
         let goals = arguments.slo.as_deref().map(slo::parse).transpose();
         let faults = arguments.fault.iter().map(|text| Fault::parse(text));
+        let recipe = recipe(arguments)?;
         let conf = conf(arguments)?;
         let transport = arguments.transport;
         Ok(Self {
@@ -75,8 +76,8 @@ impl Settings {
             staleness: time("--staleness", &arguments.staleness)?,
             target: target(&conf, transport)?,
             conf: Arc::new(conf),
-            recipe: recipe(arguments)?,
-            source: source(arguments),
+            recipe,
+            source: source(arguments)?,
             faults: faults.collect::<Result<_, _>>()?,
             goals: goals.map_err(Error::Config)?.unwrap_or_default(),
             canary,
@@ -119,7 +120,12 @@ fn positive(option: &str, text: &str) -> Result<Duration, Error> {
 fn conf(arguments: &RunArguments) -> Result<ResolvConf, Error> {
     let servers = arguments.servers.clone();
     match &arguments.resolv_conf {
-        None => ResolvConf::of_pod(&arguments.namespace, &arguments.cluster_domain, servers),
+        None => {
+            let namespace = &arguments.namespace;
+            let conf = ResolvConf::of_pod(namespace, &arguments.cluster_domain, servers);
+            // The domain has been read before.
+            conf.map_err(|why| Error::Config(format!("--namespace {namespace:?}: {why}")))
+        }
         Some(path) if servers.is_empty() => ResolvConf::read(path),
         Some(path) => Ok(ResolvConf::read(path)?.with_servers(servers)),
     }
@@ -161,13 +167,19 @@ fn popularity(arguments: &RunArguments) -> Result<Popularity, Error> {
     }
 }
 
-fn source(arguments: &RunArguments) -> Option<Source> {
+fn source(arguments: &RunArguments) -> Result<Option<Source>, Error> {
     if let Some(path) = &arguments.kubeconfig {
         let (path, context) = (path.clone(), arguments.context.clone());
-        return Some(Source::Kubeconfig { path, context });
+        return Ok(Some(Source::Kubeconfig { path, context }));
     }
-    match arguments.manifests.is_empty() {
+    // A server waits for files that are not there yet; here somebody has mistyped them.
+    for path in &arguments.manifests {
+        let remedy = "name files or folders of objects with --manifests";
+        let missing = |error| Error::File { path: path.clone(), error, remedy };
+        path.metadata().map_err(missing)?;
+    }
+    Ok(match arguments.manifests.is_empty() {
         false => Some(Source::Manifests(arguments.manifests.clone())),
         true => arguments.cluster.then_some(Source::InCluster),
-    }
+    })
 }
