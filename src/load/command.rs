@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::Error;
 use super::arguments::{CompareArguments, LoadArguments, LoadCommand, RunArguments};
@@ -39,6 +39,8 @@ pub const MISSED: u8 = 1;
 pub const NOT_MADE: u8 = 2;
 /// From the end of the preparations to the first lookup of a worker that is alone.
 const START_IN: Duration = Duration::from_millis(50);
+/// How long what undoes a fault may take when the run was left by a second Ctrl-C.
+const UNDO_MAX: Duration = Duration::from_secs(1);
 /// How often a run for ever looks whether the cluster has other names.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
 
@@ -96,21 +98,20 @@ async fn load(arguments: &RunArguments) -> Result<u8, Error> {
     let names = Names::gather(arguments, &settings).await?;
     let is_owned = arguments.yes_i_own_this_server;
     settings.target.check(settings.peak_rate(), is_owned, &names.addresses())?;
-    let stage = Stage::open(&stage::Setting::of(arguments)).await?;
-    stage.check(&settings.faults, settings.duration)?;
-    if let Some(server) = stage.server().filter(|server| server.is_ours()) {
-        awake::wait(server, settings.target.servers[0]).await?;
-    }
-
-    let start = match settings.workers.clone() {
-        Some(workers) => Some(coordinator::join(workers).await?),
-        None => None,
+    let mut signals = Signals::listen()?;
+    let (stage, start) = tokio::select! {
+        ready = make_ready(arguments, &settings) => ready?,
+        // What was started for it ends as it is dropped.
+        () = signals.next() => {
+            return Err(Error::Config("interrupted before the first lookup".to_owned()));
+        }
     };
     let at = start.as_ref().map_or_else(|| Instant::now() + START_IN, |start| start.at);
     let run = Arc::new(prepare(arguments, &settings, &names, Course::new(at, settings.duration)));
     let pages = pages(arguments, &settings, &run)?;
     let delivery = start.map(|start| start.delivery);
-    let ended = drive(arguments, &settings, &names, &stage, &run, delivery.as_ref()).await?;
+    let others = (delivery.as_ref(), signals);
+    let ended = drive(arguments, &settings, &names, &stage, &run, others).await?;
     drop(pages);
 
     let mut report = run.recorder.report(plan(arguments, &settings, &names), "load", ended);
@@ -123,6 +124,23 @@ async fn load(arguments: &RunArguments) -> Result<u8, Error> {
     report.slo = slo::evaluate(&settings.goals, &report);
     tell(arguments, &report)?;
     Ok(if report.slo.iter().all(|goal| goal.is_met) { 0 } else { MISSED })
+}
+
+/// Starts servers and relays, and waits for them and for the other workers.
+async fn make_ready(
+    arguments: &RunArguments,
+    settings: &Settings,
+) -> Result<(Stage, Option<coordinator::Start>), Error> {
+    let stage = Stage::open(&stage::Setting::of(arguments)).await?;
+    stage.check(&settings.faults, settings.duration)?;
+    if let Some(server) = stage.server().filter(|server| server.is_ours()) {
+        awake::wait(server, settings.target.servers[0]).await?;
+    }
+    let start = match settings.workers.clone() {
+        Some(workers) => Some(coordinator::join(workers).await?),
+        None => None,
+    };
+    Ok((stage, start))
 }
 
 fn merged(reports: Vec<Report>) -> Report {
@@ -167,14 +185,14 @@ fn pages(
     address.map(|address| canary::serve(address, Arc::new(text))).transpose()
 }
 
-/// Runs until all lookups have ended, and tells meanwhile. Answers how it ended.
+/// Runs until all lookups have ended, and tells meanwhile. Others may end it. Answers how it ended.
 async fn drive(
     arguments: &RunArguments,
     settings: &Settings,
     names: &Names,
     stage: &Stage,
     run: &Arc<Run>,
-    delivery: Option<&coordinator::Delivery>,
+    (delivery, mut signals): (Option<&coordinator::Delivery>, Signals),
 ) -> Result<&'static str, Error> {
     let drivers = drivers(arguments, settings);
     let mut driving = std::pin::pin!(drivers.drive(run));
@@ -184,18 +202,17 @@ async fn drive(
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renewing = interval(RENEW_EVERY);
     renewing.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut is_playing, mut is_called_off) = (true, false);
-    let mut signals = Signals::listen()?;
+    let (mut is_playing, mut is_called_off, mut is_left) = (true, false, false);
     let mut ended = COMPLETE;
     let result = loop {
         tokio::select! {
             driven = &mut driving => break driven.map(|()| ended),
             () = &mut playing, if is_playing => is_playing = false,
             () = signals.next() => {
-                let is_second = ended == INTERRUPTED;
+                is_left = ended == INTERRUPTED;
                 ended = INTERRUPTED;
                 run.course.stop();
-                if is_second {
+                if is_left {
                     break Ok(ended);
                 }
                 live.end();
@@ -213,7 +230,13 @@ async fn drive(
     run.course.stop();
     live.end();
     if is_playing {
-        playing.await;
+        tokio::select! {
+            biased;
+            () = &mut playing => {}
+            // What is not undone by then is as it is dropped, without waiting for it.
+            () = sleep(UNDO_MAX), if is_left => {}
+            () = signals.next() => {}
+        }
     }
     result
 }
