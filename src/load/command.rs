@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::Error;
 use super::arguments::{CompareArguments, LoadArguments, LoadCommand, RunArguments};
@@ -41,6 +41,8 @@ pub const NOT_MADE: u8 = 2;
 const START_IN: Duration = Duration::from_millis(50);
 /// How long what undoes a fault may take when the run was left by a second Ctrl-C.
 const UNDO_MAX: Duration = Duration::from_secs(1);
+/// How much later than worker 0 the others may begin, and end.
+const APART_MAX: Duration = Duration::from_millis(200);
 /// How often a run for ever looks whether the cluster has other names.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
 
@@ -195,7 +197,13 @@ async fn drive(
     (delivery, mut signals): (Option<&coordinator::Delivery>, Signals),
 ) -> Result<&'static str, Error> {
     let drivers = drivers(arguments, settings);
-    let mut driving = std::pin::pin!(drivers.drive(run));
+    let mut driving = std::pin::pin!(async {
+        drivers.drive(run).await?;
+        if delivery.is_some() {
+            others_too(&run.course).await;
+        }
+        Ok(())
+    });
     let mut playing = std::pin::pin!(stage.play(&settings.faults, &run.course, &run.recorder));
     let mut live = Live::on_stderr(arguments.quiet);
     let mut seconds = interval(Duration::from_secs(1));
@@ -220,7 +228,10 @@ async fn drive(
             }
             () = called_off(delivery), if !is_called_off => {
                 is_called_off = true;
-                ended = INTERRUPTED;
+                // Else only what is under way is left.
+                if run.course.duration.is_none_or(|duration| run.course.elapsed() < duration) {
+                    ended = INTERRUPTED;
+                }
                 run.course.stop();
             }
             _ = seconds.tick() => live.tell(run.recorder.snapshot()),
@@ -249,6 +260,15 @@ async fn called_off(delivery: Option<&coordinator::Delivery>) {
     match delivery {
         Some(delivery) => delivery.called_off().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until no lookups of other workers are due: asking for their reports ends their runs.
+async fn others_too(course: &Course) {
+    let Some(duration) = course.duration else { return };
+    tokio::select! {
+        () = sleep_until(course.started + duration + APART_MAX) => {}
+        () = course.stopped() => {}
     }
 }
 
