@@ -1,4 +1,4 @@
-//! Waits until a server that was just started answers, whatever it says.
+//! Waits until a server that was just started answers, whatever it says; before that, nobody may.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -15,16 +15,37 @@ const AWAKE_MAX: Duration = Duration::from_secs(60);
 /// Between two questions.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
+/// Sees to it that nobody answers yet: else another server would be measured, and faults would do
+/// nothing to it.
+///
+/// # Errors
+/// Somebody does.
+pub async fn nobody(address: SocketAddr) -> Result<(), Error> {
+    match answers(address).await {
+        false => Ok(()),
+        true => Err(Error::Config(format!(
+            "--server-command: {address} answers before the server is started; end what listens \
+             there, or leave the option out"
+        ))),
+    }
+}
+
 /// Asks for the name servers of the root until there is an answer.
 ///
 /// # Errors
-/// There is none in time, or the server has ended for good.
+/// There is none in time, or the server has ended.
 pub async fn wait(server: &Server, address: SocketAddr) -> Result<(), Error> {
     let asking = async {
-        while !answers(address).await {
-            server.alive().await.map_err(Error::Config)?;
+        loop {
+            let is_awake = answers(address).await;
+            // A server that ends before its first answer would do so again: its words say why.
+            if let Some(why) = server.ended() {
+                return Err(Error::Config(format!("--server-command: {why}")));
+            }
+            if is_awake {
+                return Ok(());
+            }
         }
-        Ok(())
     };
     timeout(AWAKE_MAX, asking).await.unwrap_or_else(|_| {
         Err(Error::Config(format!(

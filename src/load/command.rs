@@ -133,6 +133,9 @@ async fn make_ready(
     arguments: &RunArguments,
     settings: &Settings,
 ) -> Result<(Stage, Option<coordinator::Start>), Error> {
+    if arguments.server_command.is_some() {
+        awake::nobody(settings.target.servers[0]).await?;
+    }
     let stage = Stage::open(&stage::Setting::of(arguments)).await?;
     stage.check(&settings.faults, settings.duration)?;
     if let Some(server) = stage.server().filter(|server| server.is_ours()) {
