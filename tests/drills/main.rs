@@ -33,6 +33,8 @@ use process::Process;
 const NAME: &str = "drills";
 /// Names the folder for the reports of all drills at full length.
 const WRITE: &str = "DRILLS_WRITE";
+/// Names the Mainstay to measure, where that is not the one just built.
+const MAINSTAY: &str = "DRILLS_MAINSTAY";
 /// Names the drills to run, with commas between.
 const CHOSEN: &str = "DRILLS";
 /// Those that a test runs, and the part of their length: one of the process, one of the cluster.
@@ -86,14 +88,19 @@ fn all(coredns: &Path, plane: &ControlPlane, folder: &Path) {
     let chosen = std::env::var(CHOSEN).ok();
     for drill in mainstay::load::drill::file::Drill::built_in() {
         if chosen.as_ref().is_none_or(|names| names.split(',').any(|name| name == drill.name)) {
-            println!("{}", run(&drill.name, 1.0, coredns, plane, folder));
+            let output = run(&drill.name, 1.0, coredns, plane, folder);
+            let table = output.find("### ").map_or(&*output, |begin| &output[begin..]);
+            std::fs::write(folder.join(format!("{}.md", drill.name)), table).unwrap();
+            println!("{output}");
         }
     }
 }
 
 /// Runs a drill on both servers; answers what it printed.
 fn run(drill: &str, scale: f64, coredns: &Path, plane: &ControlPlane, folder: &Path) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+    let mainstay = std::env::var_os(MAINSTAY);
+    let mainstay = mainstay.unwrap_or_else(|| env!("CARGO_BIN_EXE_mainstay").into());
+    let mut command = Command::new(mainstay);
     command
         .args(["load", "drill", drill, "--scale", &scale.to_string()])
         .arg("--peer")

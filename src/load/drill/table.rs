@@ -93,11 +93,9 @@ pub fn notes(drill: &Drill, report: &Report, site: &Site) -> Vec<String> {
             notes.push(format!("{} was not done: {error}", fault.what));
         }
     }
-    let first = report.faults.iter().map(|fault| fault.at_s).find(|at| *at > 0.0);
-    let early = report.total.recovery.first_failure_s.filter(|at| first.is_some_and(|it| *at < it));
-    if let Some(at) = early {
-        notes.push(format!("lookups failed before anything was done, at {at:.1} s"));
-    }
+    let after: u64 = report.faults.iter().map(|fault| fault.failed).sum();
+    let early = report.total.recovery.failed.saturating_sub(after);
+    notes.extend((early > 0).then(|| format!("{early} lookups failed before anything was done")));
     notes.extend(report.generator.saturated.clone());
     notes
         .extend((report.ended != super::COMPLETE).then(|| format!("the run was {}", report.ended)));
