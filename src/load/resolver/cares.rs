@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -75,6 +76,8 @@ struct Ended {
     result: Result<Reply, Error>,
     packets: PacketCounts,
     is_cached: bool,
+    /// For how long the reply had been kept.
+    age: Duration,
     /// Keeps the socket from being closed before the next question uses it.
     _socket: Option<Arc<Shared>>,
 }
@@ -104,12 +107,15 @@ impl CAres {
         };
         let mut packets = self.channel.strays();
         let (mut failure, mut held) = (Failure::UnknownHost, Vec::new());
-        let mut is_all_denied = true;
+        let (mut is_all_denied, mut age) = (true, Duration::ZERO);
+        let mut is_cached = !names.is_empty();
         for name in names {
             let ended = self.both(&name).await;
             ended.iter().for_each(|one| packets.add(&one.packets));
+            is_cached &= ended.iter().all(|one| one.is_cached);
+            age = age.max(oldest(&ended));
             if let Some(found) = found(&ended, &packets) {
-                return found;
+                return Found { is_cached, ..found };
             }
             is_all_denied &= ended.iter().all(Ended::is_told);
             failure = self.failure(&ended);
@@ -119,7 +125,8 @@ impl CAres {
             held = ended;
         }
         drop(held);
-        Found::of(Err(failure), packets).denied_if(is_all_denied)
+        let failed = Found::of(Err(failure), packets).denied_if(is_all_denied);
+        Found { is_cached, age, ..failed }
     }
 
     /// Records of an absolute name.
@@ -132,8 +139,8 @@ impl CAres {
             },
             Err(error) => Err(error.failure()),
         };
-        let is_cached = ended.is_cached;
-        Found { is_cached, ..Found::of(result, ended.packets) }
+        let (is_cached, age) = (ended.is_cached, ended.age);
+        Found { is_cached, age, ..Found::of(result, ended.packets) }
     }
 
     /// A and AAAA of a name, in the order in which they end. With an address of IPv4, AAAA is not
@@ -186,12 +193,17 @@ impl Drop for CAres {
     }
 }
 
+/// How old the oldest of the replies is.
+fn oldest(ended: &[Ended]) -> Duration {
+    ended.iter().map(|one| one.age).max().unwrap_or_default()
+}
+
 /// The addresses, if there are any.
 fn found(ended: &[Ended], packets: &PacketCounts) -> Option<Found> {
     let replies = || ended.iter().filter_map(|one| one.result.as_ref().ok());
     let addresses: BTreeSet<_> = replies().flat_map(Reply::addresses).collect();
     (!addresses.is_empty()).then(|| Found {
-        is_cached: ended.iter().all(|one| one.is_cached),
+        age: oldest(ended),
         is_cut: replies().any(Reply::is_truncated),
         ..Found::of(Ok(Records::Addresses(addresses)), *packets)
     })

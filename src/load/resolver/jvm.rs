@@ -8,7 +8,6 @@
 //! As java.net.InetAddress of JDK 17 without a SecurityManager. All failures are
 //! UnknownHostException.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::glibc::Glibc;
+use super::kept::Kept as Names;
 use super::{Failure, Found, Records, ResolvConf};
 use crate::load::record::PacketCounts;
 use crate::wire::{Name, RecordType};
@@ -24,13 +24,11 @@ use crate::wire::{Name, RecordType};
 pub const KEPT: Duration = Duration::from_secs(30);
 /// How long a failure is kept (`networkaddress.cache.negative.ttl`).
 pub const FAILURE_KEPT: Duration = Duration::from_secs(10);
-/// Most names in the cache. The JVM has no limit; beyond, names are looked up each time.
-pub const NAMES_MAX: usize = 65_536;
 
 /// One process.
 pub struct Jvm {
     libc: Glibc,
-    names: Mutex<HashMap<String, Arc<Slot>>>,
+    names: Mutex<Names<String, Arc<Slot>>>,
 }
 
 /// The place of a name. Held while the name is looked up: the lock is what is simulated.
@@ -41,6 +39,9 @@ struct Kept {
     result: Result<Records, Failure>,
     is_denied: bool,
     is_cut: bool,
+    /// When it was asked for: it was true then, if at all.
+    asked: Instant,
+    /// When it came: it is kept from there on.
     at: Instant,
 }
 
@@ -57,12 +58,13 @@ impl Jvm {
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_fresh()) {
             return kept.found();
         }
+        let asked = Instant::now();
         let found = self.look_up(host).await;
         let (result, at) = (found.result.clone(), Instant::now());
         let Found { is_denied, is_cut, .. } = found;
         // It is not the JVM who has no socket, but we.
         let is_its = result != Err(Failure::NoSocket);
-        *kept = is_its.then_some(Kept { result, is_denied, is_cut, at });
+        *kept = is_its.then_some(Kept { result, is_denied, is_cut, asked, at });
         found
     }
 
@@ -81,15 +83,8 @@ impl Jvm {
         if let Some(slot) = names.get(host) {
             return Some(Arc::clone(slot));
         }
-        if names.len() >= NAMES_MAX {
-            names.retain(|_, slot| is_needed(slot));
-        }
-        if names.len() >= NAMES_MAX {
-            return None;
-        }
-        let slot = Arc::default();
-        names.insert(host.to_owned(), Arc::clone(&slot));
-        Some(slot)
+        let slot: Arc<Slot> = Arc::default();
+        names.insert(host.to_owned(), Arc::clone(&slot), is_needed).then_some(slot)
     }
 }
 
@@ -104,7 +99,7 @@ impl Kept {
             result: self.result.clone(),
             packets: PacketCounts::default(),
             is_cached: true,
-            age: self.at.elapsed(),
+            age: self.asked.elapsed(),
             is_denied: self.is_denied,
             is_cut: self.is_cut,
         }
@@ -129,7 +124,7 @@ fn thrown(found: Found) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::resolver::scripted::{Flow, Server};
+    use crate::load::resolver::scripted::{self, Act, Flow, Server};
     use crate::wire::Rcode;
 
     fn client(server: &Server) -> Jvm {
@@ -161,6 +156,25 @@ mod tests {
         }
         tokio::time::sleep(FAILURE_KEPT).await;
         assert!(!client.addresses("web.").await.is_cached);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_age_of_an_answer_counts_from_its_question() {
+        let _flow = Flow::start();
+        // AAAA comes with the second attempt, 5 s later.
+        let mut turn = 0;
+        let server = Server::start(move |asked| {
+            turn += 1;
+            let reply = scripted::reply(&asked.packet, Rcode::NOERROR, &["10.0.0.1"]);
+            if turn == 2 { vec![] } else { vec![Act::Send(reply)] }
+        });
+        let (client, begun) = (client(&server), Instant::now());
+        assert!(!client.addresses("web.").await.is_cached);
+        assert!(begun.elapsed() >= Duration::from_secs(5));
+        assert!(client.addresses("web.").await.age >= Duration::from_secs(5));
+        // Kept from the end on.
+        tokio::time::sleep(KEPT - Duration::from_secs(1)).await;
+        assert!(client.addresses("web.").await.is_cached);
     }
 
     #[tokio::test(start_paused = true)]

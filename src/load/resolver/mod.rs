@@ -23,6 +23,7 @@ pub mod search;
 pub mod message;
 
 pub mod exchange;
+pub mod kept;
 pub mod shared;
 
 pub mod glibc;

@@ -12,7 +12,7 @@
 //! It asks for AAAA where the host has an IPv6 address that is not link-local; this always does.
 //! Aliases are not followed: servers of clusters send their addresses along.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +21,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::kept::Kept as Names;
 use super::message::{Question, Reply};
 use super::search::{Candidates, Order};
 use super::shared::{Lost, Shared};
@@ -34,21 +35,20 @@ const PAYLOAD_BYTES: u16 = 4096;
 const QUESTIONS_MAX: usize = 16;
 /// `attempts` of a resolv.conf that does not say: nobody writes the default of the libcs.
 const ATTEMPTS_UNSAID: u8 = 2;
-/// Most names in the cache. Netty has no limit; beyond, names are looked up each time.
-pub const NAMES_MAX: usize = 65_536;
 
 /// One process.
 pub struct Netty {
     conf: Arc<ResolvConf>,
     socket: Mutex<Option<Arc<Shared>>>,
-    names: Mutex<HashMap<Name, Kept>>,
+    names: Mutex<Names<Name, Kept>>,
 }
 
 /// Addresses of a name, until the first of their TTLs ends.
 struct Kept {
     addresses: BTreeSet<IpAddr>,
     is_cut: bool,
-    at: Instant,
+    /// When they were asked for: they were true then, if at all.
+    asked: Instant,
     until: Instant,
 }
 
@@ -105,12 +105,15 @@ impl Netty {
         let mut packets = socket.strays();
         let mut is_all_denied = true;
         for name in self.in_order(candidates) {
+            let asked = Instant::now();
             let gathered = self.resolve(&name, &socket).await;
             packets.add(&gathered.packets);
             // Silence leaves names of the search list unasked.
             is_all_denied &= !gathered.is_untold && gathered.last != Some(End::Unheard);
             match gathered.last {
-                _ if !gathered.addresses.is_empty() => return self.keep(name, gathered, packets),
+                _ if !gathered.addresses.is_empty() => {
+                    return self.keep(name, gathered, asked, packets);
+                }
                 Some(End::NoSocket) => return Found::of(Err(Failure::NoSocket), packets),
                 Some(End::Unheard) => break,
                 Some(End::Told) | None => {}
@@ -225,25 +228,18 @@ impl Netty {
         let kept = asked.find_map(|name| names.get(name).filter(|kept| kept.is_fresh()))?;
         Some(Found {
             is_cached: true,
-            age: kept.at.elapsed(),
+            age: kept.asked.elapsed(),
             is_cut: kept.is_cut,
             ..Found::of(Ok(Records::Addresses(kept.addresses.clone())), PacketCounts::default())
         })
     }
 
-    fn keep(&self, name: Name, gathered: Gathered, packets: PacketCounts) -> Found {
+    fn keep(&self, name: Name, gathered: Gathered, asked: Instant, packets: PacketCounts) -> Found {
         let Gathered { addresses, ttl_s, is_cut, .. } = gathered;
-        let at = Instant::now();
         let ttl = Duration::from_secs(ttl_s.unwrap_or(0).into());
-        if let Some(until) = at.checked_add(ttl).filter(|_| !ttl.is_zero()) {
-            let mut names = self.names.lock();
-            if names.len() >= NAMES_MAX {
-                names.retain(|_, kept| kept.is_fresh());
-            }
-            if names.len() < NAMES_MAX {
-                let addresses = addresses.clone();
-                names.insert(name, Kept { addresses, is_cut, at, until });
-            }
+        if let Some(until) = Instant::now().checked_add(ttl).filter(|_| !ttl.is_zero()) {
+            let kept = Kept { addresses: addresses.clone(), is_cut, asked, until };
+            self.names.lock().insert(name, kept, Kept::is_fresh);
         }
         Found { is_cut, ..Found::of(Ok(Records::Addresses(addresses)), packets) }
     }

@@ -80,3 +80,44 @@ async fn silence_for_records_of_other_types_is_no_denial() {
         assert_eq!((found.result, found.is_denied), (Err(Failure::UnknownHost), false));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_as_old_as_its_question() {
+    let _flow = Flow::start();
+    for (resolver, took_s) in [(Resolver::Netty, 5), (Resolver::CAres, 2)] {
+        // Nothing comes for AAAA: the lookup ends long after the reply for A.
+        let server = Server::start(|asked| match asked.rtype {
+            RecordType::A => vec![Act::Send(reply(&asked.packet, Rcode::NOERROR, &["10.0.0.1"]))],
+            _ => vec![],
+        });
+        let client = client(resolver, &server);
+        assert!(client.addresses("web.").await.result.is_ok());
+        let found = client.addresses("web.").await;
+        assert!(found.result.is_ok() && found.age.as_secs() >= took_s, "{resolver:?}");
+        // c-ares asks for AAAA again.
+        assert_eq!(found.is_cached, resolver == Resolver::Netty);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denial_that_c_ares_has_kept_is_old() {
+    let _flow = Flow::start();
+    let server = Server::start(|asked| {
+        let mut message = reply(&asked.packet, Rcode::NXDOMAIN, &[]);
+        message[9] = 1;
+        // SOA: both names the root, TTL and minimum 30 s.
+        message.extend_from_slice(&[0xC0, 12, 0, 6, 0, 1, 0, 0, 0, 30, 0, 22]);
+        message.extend_from_slice(&[0; 2 + 16]);
+        message.extend_from_slice(&30_u32.to_be_bytes());
+        vec![Act::Send(message)]
+    });
+    let client = client(Resolver::CAres, &server);
+    let found = client.addresses("web.").await;
+    assert!(found.is_denied && !found.is_cached && found.age.is_zero());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let found = client.addresses("web.").await;
+    assert!(found.is_denied && found.is_cached && found.age.as_secs() >= 20);
+    let found = client.query(&Name::parse("web").unwrap(), RecordType::A).await;
+    assert!(found.is_denied && found.is_cached && found.age.as_secs() >= 20);
+    assert_eq!(server.log().len(), 2);
+}

@@ -8,7 +8,6 @@
 //!
 //! As ares_process.c and ares_qcache.c of c-ares 1.34.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::time::Instant;
 use super::servers::Servers;
 use super::{Ended, Flavour};
 use crate::load::record::PacketCounts;
+use crate::load::resolver::kept::Kept as Replies;
 use crate::load::resolver::message::{Question, Reply};
 use crate::load::resolver::shared::{Lost, Shared};
 use crate::load::resolver::{Failure, ResolvConf};
@@ -32,8 +32,6 @@ const TRIES: u8 = 3;
 const ATTEMPTS_UNSAID: u8 = 2;
 /// Longest time that a reply is kept, in seconds.
 const KEPT_S_MAX: u32 = 3600;
-/// Most replies that are kept. c-ares has no limit; beyond, names are asked each time.
-pub const REPLIES_MAX: usize = 65_536;
 /// Questions that fail together are all counted before one of them is sent again.
 const TOGETHER: Duration = Duration::from_millis(1);
 
@@ -42,7 +40,7 @@ pub struct Channel {
     conf: Arc<ResolvConf>,
     flavour: Flavour,
     servers: Servers,
-    kept: Mutex<HashMap<(Name, RecordType), Kept>>,
+    kept: Mutex<Replies<(Name, RecordType), Kept>>,
     /// Packets of probes and strays, which no lookup has counted yet.
     unclaimed: Mutex<PacketCounts>,
 }
@@ -50,6 +48,8 @@ pub struct Channel {
 /// A reply, until its TTLs end.
 struct Kept {
     reply: Reply,
+    /// When it was asked for: it was true then, if at all.
+    asked: Instant,
     until: Instant,
 }
 
@@ -70,6 +70,7 @@ pub enum Error {
 struct Try<'q> {
     name: &'q Name,
     rtype: RecordType,
+    begun: Instant,
     /// How often it failed.
     count: usize,
     is_tcp: bool,
@@ -103,20 +104,21 @@ impl Channel {
         rtype: RecordType,
         is_enough: &AtomicBool,
     ) -> Ended {
-        if let Some(reply) = self.kept(name, rtype) {
-            let packets = PacketCounts::default();
-            return Ended { result: told(reply), packets, is_cached: true, _socket: None };
+        if let Some((reply, age)) = self.kept(name, rtype) {
+            let (result, packets) = (told(reply), PacketCounts::default());
+            return Ended { result, packets, is_cached: true, age, _socket: None };
         }
         let mut under_way = self.first(name, rtype);
         let result = self.try_all(&mut under_way, is_enough).await;
         let Try { packets, socket, .. } = under_way;
-        Ended { result, packets, is_cached: false, _socket: socket }
+        Ended { result, packets, is_cached: false, age: Duration::ZERO, _socket: socket }
     }
 
     fn first<'q>(&self, name: &'q Name, rtype: RecordType) -> Try<'q> {
         Try {
             name,
             rtype,
+            begun: Instant::now(),
             count: 0,
             is_tcp: self.conf.use_vc && self.flavour.hears_use_vc,
             has_edns: self.flavour.has_edns,
@@ -215,25 +217,26 @@ impl Channel {
         self.flavour.tries.unwrap_or(from_conf).into()
     }
 
-    fn kept(&self, name: &Name, rtype: RecordType) -> Option<Reply> {
+    /// A reply that is kept, and for how long it has been there.
+    fn kept(&self, name: &Name, rtype: RecordType) -> Option<(Reply, Duration)> {
         let kept = self.kept.lock();
-        let kept = kept.get(&(name.clone(), rtype))?;
-        (Instant::now() < kept.until).then(|| kept.reply.clone())
+        let kept = kept.get(&(name.clone(), rtype)).filter(|kept| kept.is_fresh())?;
+        Some((kept.reply.clone(), kept.asked.elapsed()))
     }
 
     fn keep(&self, under_way: &Try<'_>, reply: &Reply) {
         let ttl_s = kept_s(reply).filter(|ttl_s| *ttl_s > 0 && self.flavour.has_cache);
         let Some(ttl_s) = ttl_s else { return };
-        let now = Instant::now();
-        let mut kept = self.kept.lock();
-        if kept.len() >= REPLIES_MAX {
-            kept.retain(|_, kept| now < kept.until);
-        }
-        if kept.len() < REPLIES_MAX {
-            let until = now + Duration::from_secs(ttl_s.into());
-            let key = (under_way.name.clone(), under_way.rtype);
-            kept.insert(key, Kept { reply: reply.clone(), until });
-        }
+        let until = Instant::now() + Duration::from_secs(ttl_s.into());
+        let kept = Kept { reply: reply.clone(), asked: under_way.begun, until };
+        let key = (under_way.name.clone(), under_way.rtype);
+        self.kept.lock().insert(key, kept, Kept::is_fresh);
+    }
+}
+
+impl Kept {
+    fn is_fresh(&self) -> bool {
+        Instant::now() < self.until
     }
 }
 
