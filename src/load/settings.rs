@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::place::canary::Canary;
 use super::place::coordinator;
 use super::report::slo::{self, Objective};
-use super::resolver::ResolvConf;
+use super::resolver::{ResolvConf, SERVERS_MAX};
 use super::target::{Target, Transport};
 use super::work::Recipe;
 use super::work::mix::{self, Mix};
@@ -139,6 +139,12 @@ fn target(conf: &ResolvConf, transport: Transport) -> Result<Target, Error> {
              --resolv-conf"
                 .to_owned(),
         ));
+    }
+    if conf.servers.len() > SERVERS_MAX {
+        return Err(Error::Config(format!(
+            "{} servers to ask; resolvers use {SERVERS_MAX}, leave out the others",
+            conf.servers.len()
+        )));
     }
     Ok(Target { servers, transport })
 }

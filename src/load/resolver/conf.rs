@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use super::exchange::plain;
 use crate::load::Error;
 use crate::wire::Name;
 
@@ -23,10 +24,10 @@ pub struct ResolvConf {
     pub search: Vec<Name>,
     /// Names with fewer dots go through the search list first. Default 1; Kubernetes writes 5.
     pub ndots: u8,
-    /// `timeout`, `attempts`: seconds per try and tries per server. Default 5 and 2.
-    pub timeout_s: u8,
-    /// See `timeout_s`.
-    pub attempts: u8,
+    /// `timeout`: seconds per try, where it is written. See [`ResolvConf::timeout_s`].
+    pub timeout_s: Option<u8>,
+    /// `attempts`: tries per server, where it is written. See [`ResolvConf::attempts`].
+    pub attempts: Option<u8>,
     /// Another server first each time.
     pub rotate: bool,
     /// A, then AAAA.
@@ -54,6 +55,10 @@ pub const ATTEMPTS_MAX: u8 = 5;
 /// `ndots` is cut to that (glibc's RES_MAXNDOTS).
 pub const NDOTS_MAX: u8 = 15;
 
+/// `timeout` of the libcs and Go where none is written. Others have their own.
+const TIMEOUT_S_DEFAULT: u8 = 5;
+/// `attempts`, likewise.
+const ATTEMPTS_DEFAULT: u8 = 2;
 /// The port of `nameserver` lines that name none.
 const PORT: u16 = 53;
 /// What a line can begin with and mean something.
@@ -66,8 +71,8 @@ impl Default for ResolvConf {
             servers: Vec::new(),
             search: Vec::new(),
             ndots: 1,
-            timeout_s: 5,
-            attempts: 2,
+            timeout_s: None,
+            attempts: None,
             rotate: false,
             single_request: false,
             single_request_reopen: false,
@@ -93,7 +98,7 @@ impl ResolvConf {
             name(format!("svc.{domain}"))?,
             name(domain.to_owned())?,
         ];
-        Ok(Self { servers, search, ndots: 5, ..Self::default() })
+        Ok(Self { search, ndots: 5, ..Self::default() }.with_servers(servers))
     }
 
     /// Reads a file. Blocks.
@@ -126,7 +131,18 @@ impl ResolvConf {
     /// The same, asking these servers.
     #[must_use]
     pub fn with_servers(self, servers: Vec<SocketAddr>) -> Self {
-        Self { servers, ..self }
+        // As replies come from them.
+        Self { servers: servers.into_iter().map(plain).collect(), ..self }
+    }
+
+    /// Seconds per try, of the libcs and Go.
+    pub fn timeout_s(&self) -> u8 {
+        self.timeout_s.unwrap_or(TIMEOUT_S_DEFAULT)
+    }
+
+    /// Tries per server, of the libcs and Go.
+    pub fn attempts(&self) -> u8 {
+        self.attempts.unwrap_or(ATTEMPTS_DEFAULT)
     }
 
     /// The servers that are used.
@@ -154,9 +170,14 @@ impl ResolvConf {
         let address = word.and_then(address).ok_or_else(|| {
             format!("{:?} is no address; write it as nameserver 10.96.0.10", word.unwrap_or(""))
         })?;
-        self.servers.push(address);
-        // The libcs skip what is beyond.
-        self.servers.truncate(SERVERS_MAX);
+        if self.servers.len() < SERVERS_MAX {
+            self.servers.push(plain(address));
+        } else {
+            // As the libcs do, which say nothing.
+            tracing::warn!(
+                "nameserver {address} is not asked: resolvers use {SERVERS_MAX} of them"
+            );
+        }
         Ok(())
     }
 
@@ -181,8 +202,8 @@ impl ResolvConf {
     fn option(&mut self, word: &str) -> Result<(), String> {
         match word.split_once(':') {
             Some(("ndots", value)) => self.ndots = number(word, value, NDOTS_MAX)?,
-            Some(("timeout", value)) => self.timeout_s = number(word, value, TIMEOUT_S_MAX)?,
-            Some(("attempts", value)) => self.attempts = number(word, value, ATTEMPTS_MAX)?,
+            Some(("timeout", value)) => self.timeout_s = Some(number(word, value, TIMEOUT_S_MAX)?),
+            Some(("attempts", value)) => self.attempts = Some(number(word, value, ATTEMPTS_MAX)?),
             _ => self.flag(word)?,
         }
         Ok(())
@@ -269,10 +290,27 @@ mod tests {
             "options ndots:99 timeout:300 attempts:9 rotate use-vc single-request\n\
              nameserver 10.0.0.1\nnameserver ::1\nnameserver [10.0.0.3]:5353\nnameserver 10.0.0.4",
         );
-        assert_eq!((conf.ndots, conf.timeout_s, conf.attempts), (15, 30, 5));
+        assert_eq!((conf.ndots, conf.timeout_s(), conf.attempts()), (15, 30, 5));
         assert!(conf.rotate && conf.use_vc && conf.single_request && !conf.single_request_reopen);
         let servers: Vec<String> = conf.servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["10.0.0.1:53", "[::1]:53", "10.0.0.3:5353"]);
+    }
+
+    #[test]
+    fn written_defaults_are_told_from_none() {
+        let (written, none) = (parse("options timeout:5 attempts:2"), parse(""));
+        assert_eq!((written.timeout_s, written.attempts), (Some(5), Some(2)));
+        assert_eq!((none.timeout_s, none.attempts), (None, None));
+        assert_eq!((none.timeout_s(), none.attempts()), (5, 2));
+    }
+
+    #[test]
+    fn servers_are_as_their_replies_come() {
+        let mapped: SocketAddr = "[::ffff:10.0.0.1]:53".parse().unwrap();
+        let of_pod = ResolvConf::of_pod("shop", "cluster.local", vec![mapped]).unwrap();
+        let plain = ["10.0.0.1:53".parse().unwrap()];
+        assert_eq!(of_pod.servers, plain);
+        assert_eq!(parse("nameserver ::ffff:10.0.0.1").servers, plain);
     }
 
     #[test]

@@ -111,14 +111,14 @@ impl Go {
         asked.into_iter().collect::<FuturesUnordered<_>>().collect().await
     }
 
-    /// Asks all servers in turn, `attempts` times.
+    /// Asks all servers in turn, `attempts` times, at least once (net/dnsconfig_unix.go).
     async fn try_name(&self, name: &Name, rtype: RecordType) -> Tried {
         let servers = self.conf.used_servers();
         let step = usize::from(self.conf.rotate);
         let offset = self.turn.fetch_add(step, Ordering::Relaxed);
         let mut counts = PacketCounts::default();
         let mut last = Error::Other;
-        for _ in 0..self.conf.attempts {
+        for _ in 0..self.conf.attempts().max(1) {
             for at in 0..servers.len() {
                 let server = servers[(offset.wrapping_add(at)) % servers.len()];
                 match self.exchange(server, name, rtype, &mut counts).await {
@@ -152,7 +152,7 @@ impl Go {
 
     fn until(&self) -> Instant {
         // Less than a second is a second: Go 1.26 net/dnsconfig_unix.go.
-        Instant::now() + Duration::from_secs(self.conf.timeout_s.max(1).into())
+        Instant::now() + Duration::from_secs(self.conf.timeout_s().max(1).into())
     }
 }
 

@@ -136,8 +136,8 @@ impl<'a> Call<'a> {
 
     /// Asks until each question has its answer or time is up. Of a datagram, `octets_max` are read.
     async fn run(mut self, octets_max: usize) -> Vec<Option<Reply>> {
-        let timeout = Duration::from_secs(self.conf.timeout_s.into());
-        let interval = timeout / u32::from(self.conf.attempts.max(1));
+        let timeout = Duration::from_secs(self.conf.timeout_s().into());
+        let interval = timeout / u32::from(self.conf.attempts().max(1));
         let begun = Instant::now();
         let mut buffer = Vec::new();
         let mut due = begun;

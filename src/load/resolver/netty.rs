@@ -33,8 +33,10 @@ use crate::wire::{Name, Rcode, RecordType};
 const PAYLOAD_BYTES: u16 = 4096;
 /// Most questions per candidate where resolv.conf does not say.
 const QUESTIONS_MAX: usize = 16;
-/// `attempts` of a resolv.conf that does not say: nobody writes the default of the libcs.
-const ATTEMPTS_UNSAID: u8 = 2;
+/// The time-out where resolv.conf does not say, in seconds.
+const TIMEOUT_S: u8 = 5;
+/// What stands for no time-out at all, which `timeout:0` means: more than a lookup may take.
+const FOREVER: Duration = Duration::from_secs(3600);
 
 /// One process.
 pub struct Netty {
@@ -211,14 +213,16 @@ impl Netty {
     }
 
     fn questions_max(&self) -> usize {
-        match self.conf.attempts {
-            ATTEMPTS_UNSAID => QUESTIONS_MAX,
-            attempts => attempts.into(),
-        }
+        // `attempts:0` makes every lookup fail, and nothing is asked.
+        self.conf.attempts.map_or(QUESTIONS_MAX, usize::from)
     }
 
     fn until(&self) -> Instant {
-        Instant::now() + Duration::from_secs(self.conf.timeout_s.into())
+        let patience = match self.conf.timeout_s.unwrap_or(TIMEOUT_S) {
+            0 => FOREVER,
+            timeout_s => Duration::from_secs(timeout_s.into()),
+        };
+        Instant::now() + patience
     }
 
     /// What is kept for the host as written, or below any search domain.

@@ -121,3 +121,26 @@ async fn a_denial_that_c_ares_has_kept_is_old() {
     assert!(found.is_denied && found.is_cached && found.age.as_secs() >= 20);
     assert_eq!(server.log().len(), 2);
 }
+
+/// How many packets the first question of a lookup costs while nobody answers, and for how long.
+async fn patience(resolver: Resolver, options: &str) -> (u64, u64) {
+    let server = Server::start(|_| vec![]);
+    let conf = ResolvConf::parse(options, "f").unwrap().with_servers(vec![server.address]);
+    let begun = tokio::time::Instant::now();
+    let client = Client::new(resolver, Arc::new(conf), 1);
+    let found = client.query(&Name::parse("web").unwrap(), RecordType::PTR).await;
+    (found.packets.sent, begun.elapsed().as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_that_are_written_count_though_they_are_defaults_elsewhere() {
+    use Resolver::{CAres, Glibc, Go, Netty};
+    let _flow = Flow::start();
+    assert_eq!(patience(Go, "options attempts:0").await, (1, 5));
+    assert_eq!(patience(Glibc, "options attempts:0").await, (0, 0));
+    assert_eq!(patience(Netty, "options attempts:0").await, (0, 0));
+    assert_eq!(patience(CAres, "options attempts:0 timeout:0").await.0, 3);
+    assert_eq!(patience(CAres, "options attempts:2").await.0, 2);
+    assert_eq!(patience(CAres, "options timeout:5 attempts:1").await, (1, 5));
+    assert_eq!(patience(CAres, "options attempts:1").await, (1, 2));
+}

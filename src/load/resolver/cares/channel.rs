@@ -28,8 +28,6 @@ use crate::wire::{HEADER_LEN, Name, Rcode, RecordType, u32_at, walk};
 const PAYLOAD_BYTES: u16 = 1232;
 /// Tries per server where resolv.conf does not say.
 const TRIES: u8 = 3;
-/// `attempts` of a resolv.conf that does not say: nobody writes the default of the libcs.
-const ATTEMPTS_UNSAID: u8 = 2;
 /// Longest time that a reply is kept, in seconds.
 const KEPT_S_MAX: u32 = 3600;
 /// Questions that fail together are all counted before one of them is sent again.
@@ -210,10 +208,8 @@ impl Channel {
     }
 
     fn tries(&self) -> usize {
-        let from_conf = match self.conf.attempts {
-            ATTEMPTS_UNSAID => TRIES,
-            attempts => attempts,
-        };
+        // What is 0 counts as not written (ares_sysconfig_files.c).
+        let from_conf = self.conf.attempts.filter(|attempts| *attempts > 0).unwrap_or(TRIES);
         self.flavour.tries.unwrap_or(from_conf).into()
     }
 

@@ -20,8 +20,6 @@ use crate::load::resolver::shared::Shared;
 
 /// The time-out where resolv.conf does not say.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// `timeout` of a resolv.conf that does not say, in seconds: nobody writes that of the libcs.
-const TIMEOUT_S_UNSAID: u8 = 5;
 /// Bounds of a time-out before it doubles.
 const PATIENCE_MIN: Duration = Duration::from_millis(250);
 /// See [`PATIENCE_MIN`].
@@ -73,10 +71,9 @@ struct Average {
 impl Servers {
     /// Those of resolv.conf, of which nothing is known.
     pub fn new(conf: &ResolvConf, seed: u64) -> Self {
-        let timeout = match conf.timeout_s {
-            TIMEOUT_S_UNSAID => TIMEOUT,
-            timeout_s => Duration::from_secs(timeout_s.into()),
-        };
+        // What is 0 counts as not written (ares_sysconfig_files.c).
+        let written = conf.timeout_s.filter(|timeout_s| *timeout_s > 0);
+        let timeout = written.map_or(TIMEOUT, |it| Duration::from_secs(it.into()));
         let all = conf.used_servers().iter().copied().map(Server::new).collect();
         let random = Mutex::new(StdRng::seed_from_u64(seed));
         Self { all: Mutex::new(all), random, timeout }

@@ -133,7 +133,7 @@ impl<'a> Send<'a> {
     /// Asks until a server answers; begins with the server of this number.
     pub async fn run(mut self, first: usize) -> Result<Answers, Why> {
         let count = self.conf.used_servers().len();
-        for _ in 0..self.conf.attempts {
+        for _ in 0..self.conf.attempts() {
             if self.conf.use_vc {
                 break;
             }
@@ -246,7 +246,7 @@ impl<'a> Send<'a> {
 
     /// How long this server may take: the later ones share what the first one had.
     fn patience(&self, number: usize) -> Duration {
-        let doubled = u64::from(self.conf.timeout_s) << number;
+        let doubled = u64::from(self.conf.timeout_s()) << number;
         let share = if number == 0 { 1 } else { self.conf.used_servers().len() as u64 };
         Duration::from_secs((doubled / share).max(1))
     }
