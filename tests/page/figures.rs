@@ -49,6 +49,7 @@ pub fn busy() -> Report {
             fault("stop@10s..13s", 10.0, Some(13.0), 1200),
             fault("kill9@20s", 20.0, None, 330),
         ],
+        unjudged: Default::default(),
         generator: Generator {
             late: 3,
             lateness: Latency { p99: 0.2, max: 2.5, ..Latency::default() },

@@ -56,6 +56,7 @@ impl Recorder {
             packets: sums.packets,
             timeline: self.timeline.lock().report(),
             faults: self.failures.lock().marks(&self.faults.lock()),
+            unjudged: Default::default(),
             generator: Generator::default(),
             slo: Vec::new(),
             workers: 1,

@@ -49,6 +49,7 @@ fn add(sum: &mut Report, other: &Report) -> Result<(), String> {
     groups(&mut sum.by_class, &other.by_class)?;
     groups(&mut sum.by_resolver, &other.by_resolver)?;
     sum.packets.add(&other.packets);
+    sum.unjudged.add(&other.unjudged);
     timeline(&mut sum.timeline, &other.timeline);
     faults(&mut sum.faults, &other.faults);
     generator(&mut sum.generator, &other.generator)?;
@@ -223,7 +224,7 @@ fn saturated(one: Option<String>, other: Option<&str>) -> Option<String> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Outcomes, json, sample};
+    use super::super::{Outcomes, Unjudged, json, sample};
     use super::*;
 
     fn timeline_of(slot_s: f64, due: &[u64]) -> Timeline {
@@ -303,14 +304,19 @@ mod tests {
         let mut early = sample::with(3);
         early.total.recovery.first_failure_s = Some(4.0);
         early.generator.saturated = Some("client saturated: late".to_owned());
+        early.unjudged = Unjudged { blind: 2, overflowed: u64::MAX, ..Unjudged::default() };
         let mut late = sample::with(0);
         late.ended = "interrupted".to_owned();
+        late.unjudged = Unjudged { blind: 3, overflowed: 1, unknown: 1, ..Unjudged::default() };
         late.generator.saturated = Some("client saturated: busy".to_owned());
         let merged = merge(vec![early, late, sample::with(7)]).unwrap();
         let recovery = merged.total.recovery;
         assert_eq!((recovery.first_failure_s, recovery.last_failure_s), (Some(4.0), Some(12.5)));
         assert_eq!(recovery.stuck_clients, 1);
         assert_eq!(merged.ended, "interrupted");
+        let unjudged =
+            Unjudged { blind: 5, overflowed: u64::MAX, unknown: 1, ..Unjudged::default() };
+        assert_eq!(merged.unjudged, unjudged);
         let saturated = merged.generator.saturated.unwrap();
         assert_eq!(saturated, "client saturated: late; another worker: busy");
         assert_eq!(merged.workers, 3);

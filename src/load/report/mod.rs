@@ -59,6 +59,8 @@ pub struct Report {
     pub timeline: Timeline,
     /// What was done meanwhile.
     pub faults: Vec<FaultMark>,
+    /// Answers of which truth knows less than it should.
+    pub unjudged: Unjudged,
     /// How the generator itself did.
     pub generator: Generator,
     /// The goals, and whether they were met.
@@ -141,6 +143,23 @@ pub struct Truths {
     pub wrong_positive: u64,
     /// No answer.
     pub lost: u64,
+}
+
+/// Answers within the cluster that were not judged, by reason. Where there are many, no `wrong`
+/// answers say little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unjudged {
+    /// The cluster was not known yet.
+    pub unknown: u64,
+    /// What is right depends on more than the objects.
+    pub uncovered: u64,
+    /// Seemed wrong, but not enough is known of that time.
+    pub forgotten: u64,
+    /// Seemed wrong, but no watch was open.
+    pub blind: u64,
+    /// Judged, but too early to be sure, because too many seemed wrong at once.
+    pub overflowed: u64,
 }
 
 /// Percentiles, in milliseconds; zeros where there was nothing.

@@ -70,6 +70,7 @@ pub fn with(failed: u64) -> Report {
             failed,
             ..FaultMark::default()
         }],
+        unjudged: Default::default(),
         generator: generator::judge(&begun, 0.25),
         slo: Vec::new(),
         workers: 1,

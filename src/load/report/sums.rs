@@ -1,8 +1,8 @@
 //! Counting and adding of what a report counts.
 
 use super::super::record::{Outcome, PacketCounts};
-use super::super::truth::Verdict;
-use super::{Outcomes, Truths};
+use super::super::truth::{Skips, Verdict};
+use super::{Outcomes, Truths, Unjudged};
 
 impl Outcomes {
     /// Counts one lookup.
@@ -47,6 +47,38 @@ impl Outcomes {
             ("slow", &mut self.slow),
             ("wrong", &mut self.wrong),
         ]
+    }
+}
+
+impl Unjudged {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        for ((_, count), (_, other)) in self.each_mut().into_iter().zip(other.each()) {
+            *count = count.saturating_add(other);
+        }
+    }
+
+    /// By name.
+    pub fn each(&self) -> [(&'static str, u64); 5] {
+        let mut copy = *self;
+        copy.each_mut().map(|(name, count)| (name, *count))
+    }
+
+    fn each_mut(&mut self) -> [(&'static str, &mut u64); 5] {
+        [
+            ("unknown", &mut self.unknown),
+            ("uncovered", &mut self.uncovered),
+            ("forgotten", &mut self.forgotten),
+            ("blind", &mut self.blind),
+            ("overflowed", &mut self.overflowed),
+        ]
+    }
+}
+
+impl From<Skips> for Unjudged {
+    fn from(skips: Skips) -> Self {
+        let Skips { unknown, uncovered, forgotten, blind, overflowed, .. } = skips;
+        Self { unknown, uncovered, forgotten, blind, overflowed }
     }
 }
 

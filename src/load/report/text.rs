@@ -190,6 +190,10 @@ fn rest(report: &Report) -> String {
         }
         text.push('\n');
     }
+    let unjudged = report.unjudged.each();
+    if unjudged.iter().any(|(_, number)| *number > 0) {
+        text.push_str(&format!("  not judged {}\n", counts(&unjudged)));
+    }
     text.push_str(&format!("  packets    {}\n", counts(&report.packets.each())));
     let it = &report.generator;
     text.push_str(&format!(
@@ -225,7 +229,7 @@ fn goals(report: &Report, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Goal, Truths, sample};
+    use super::super::{Goal, Truths, Unjudged, sample};
     use super::*;
 
     fn first_line(report: &Report) -> String {
@@ -258,6 +262,7 @@ mod tests {
             |goal: &str, is_met| Goal { goal: goal.to_owned(), seen: "7".to_owned(), is_met };
         report.slo = vec![goal("p99<5ms", true), goal("unknown_host=0", false)];
         report.by_class.insert("foreign".to_owned(), sample::group(&[2000], 0));
+        report.unjudged = Unjudged { unknown: 3, blind: 1200, ..Unjudged::default() };
         report.faults[0].error = Some("no such\nprocess".to_owned());
         let text = summary(&report, Paint::PLAIN);
         for part in [
@@ -269,6 +274,7 @@ mod tests {
             "p99.9",
             "COULD NOT BE DONE: no such process",
             "truth      993 ok, 7 wrong negative; a change was seen after 0.250 s at most",
+            "not judged 3 unknown, 1,200 blind\n",
             "packets    2,000 sent, 1,990 answered, 10 lost",
             "client     33.3 of 33.3 lookups/s begun",
             "  met     p99<5ms         seen 7\n",
@@ -287,7 +293,7 @@ mod tests {
         report.total.truth = Truths::default();
         report.faults.clear();
         let text = summary(&report, Paint::PLAIN);
-        for part in ["truth", "failures", "fault"] {
+        for part in ["truth", "not judged", "failures", "fault"] {
             assert!(!text.contains(part), "{part}\n{text}");
         }
     }

@@ -19,7 +19,9 @@
 //! and `ns.dns`, addresses under names of ports, SRV records of endpoints, and what stands behind
 //! an ExternalName (but for no answer at all). Nor is an answer that is not true as far as we know
 //! while we know too little: before the first full lists and `staleness` after them, and positive
-//! answers while no watch is open. Each is counted ([`Skips`]).
+//! answers while no watch is open. A denial of that time waits until the watches are open again, for
+//! [`BLIND_MAX`] at most: it is wrong if the name is still there, else nobody knows. Each that is
+//! not judged is counted ([`Skips`]).
 
 mod expected;
 mod follow;
@@ -41,7 +43,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub use follow::Running;
 pub use history::{HISTORY, VERSION_OCTETS_MAX, VERSIONS_MAX};
@@ -58,6 +60,11 @@ use crate::wire::Name;
 
 /// Largest bound of staleness: the rest of [`HISTORY`] tells stale from wrong.
 pub const STALENESS_MAX: Duration = Duration::from_secs(60);
+
+/// Longest wait for a watch, to know whether a denial was wrong: as long as changes are remembered.
+pub const BLIND_MAX: Duration = HISTORY;
+/// How often it is looked whether a watch is open again.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What an answer said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +121,8 @@ pub struct Skips {
     pub forgotten: u64,
     /// The same, while no watch was open.
     pub blind: u64,
+    /// Judged at once though that was not final, because too many waited ([`RETRIALS_MAX`]).
+    pub overflowed: u64,
     /// Versions that were forgotten before their time; `forgotten` may be a consequence.
     pub versions_overflowed: u64,
     /// Changes whose first answer was not told, because too many names changed.
@@ -127,6 +136,8 @@ pub struct Truth {
     shown: Mutex<Shown>,
     staleness: Duration,
     early: Duration,
+    /// An API server vouches for the objects, and not a file that anybody can write.
+    is_live: bool,
     synced: watch::Sender<bool>,
     counts: Counts,
 }
@@ -138,6 +149,7 @@ struct Counts {
     uncovered: AtomicU64,
     forgotten: AtomicU64,
     blind: AtomicU64,
+    overflowed: AtomicU64,
 }
 
 impl Truth {
@@ -149,6 +161,7 @@ impl Truth {
             shown: Mutex::default(),
             staleness,
             early,
+            is_live: true,
             synced: watch::Sender::new(false),
             counts: Counts::default(),
         }
@@ -197,7 +210,24 @@ impl Truth {
             return judgement;
         }
         sleep_until(case.answered + self.early).await;
-        self.judge_case(case)
+        loop {
+            if let Some(judgement) = self.settle(case, Instant::now()) {
+                return judgement;
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// The judgement on a case that is older than [`Truth::early`]; `None` while it may have to do
+    /// with a change that a closed watch keeps from us.
+    fn settle(&self, case: &Case, now: Instant) -> Option<Option<Judgement>> {
+        let judgement = self.judge_case(case);
+        let is_denial = judgement.is_some_and(|it| it.verdict == Verdict::WrongNegative);
+        let from = case.asked.checked_sub(self.staleness).unwrap_or(case.asked);
+        if !is_denial || !self.model.read().misses(from, self.early, now) {
+            return Some(judgement);
+        }
+        (now >= case.answered + BLIND_MAX).then(|| count(&self.counts.blind))
     }
 
     /// Whether a judgement stays, whatever is heard of later. One that does not is to be made
@@ -239,9 +269,11 @@ impl Truth {
         self.model.read().objects()
     }
 
-    /// The addresses of Services and of endpoints, ready or not.
+    /// The addresses that are the cluster's for sure: of Services, and of endpoints that are Pods,
+    /// ready or not. None where the objects come from files. Endpoints of a Service without selector
+    /// are whatever its owner wrote there, such as a resolver elsewhere.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.model.read().addresses()
+        if self.is_live { self.model.read().own_addresses() } else { BTreeSet::new() }
     }
 
     /// Counts what has changed: when it has grown, [`Truth::objects`] are others.
@@ -256,9 +288,15 @@ impl Truth {
             uncovered: self.counts.uncovered.load(Relaxed),
             forgotten: self.counts.forgotten.load(Relaxed),
             blind: self.counts.blind.load(Relaxed),
+            overflowed: self.counts.overflowed.load(Relaxed),
             versions_overflowed: self.model.read().overflowed(),
             changes_overflowed: self.shown.lock().overflowed,
         }
+    }
+
+    /// Counts a case that had to wait and could not.
+    fn count_overflow(&self) {
+        self.counts.overflowed.fetch_add(1, Relaxed);
     }
 
     /// Takes changes in that were heard of at `now`, which never goes back.
@@ -274,24 +312,36 @@ impl Truth {
     fn tend(&self, is_open: bool, now: Instant) {
         let mut model = self.model.write();
         model.age(now);
-        if !is_open {
-            model.miss(now);
-        }
+        model.watch(is_open, now);
     }
 
     fn verdict(&self, model: &Model, answer: &Answer<'_>, past: &Past<'_>) -> Option<Verdict> {
         match answer.weigh(past) {
-            // Without a watch, what is denied is judged by what was last known: an API server that
-            // is away changes nothing. But a record that we do not know of may be a new one.
+            // Without a watch, a record that we do not know of may be a new one, and a name that is
+            // denied may be gone: the first list or watch that comes tells.
             Weighed::Sure(Verdict::Stale | Verdict::WrongPositive)
                 if model.was_blind(answer.from) =>
             {
                 count(&self.counts.blind)
             }
+            Weighed::Sure(Verdict::WrongNegative) => {
+                match self.is_denied_wrongly(model, answer, past) {
+                    true => Some(Verdict::WrongNegative),
+                    false => count(&self.counts.blind),
+                }
+            }
             Weighed::Sure(verdict) => Some(verdict),
             Weighed::Uncovered => count(&self.counts.uncovered),
             Weighed::Forgotten => count(&self.counts.forgotten),
         }
+    }
+
+    /// Whether a denial is wrong by what was heard after the watches were closed, too: what was
+    /// heard then may have happened before.
+    fn is_denied_wrongly(&self, model: &Model, answer: &Answer<'_>, past: &Past<'_>) -> bool {
+        let missed = model.missed_until(answer.from);
+        let to = missed.map_or(answer.to, |until| answer.to.max(until + self.early));
+        Answer { to, ..*answer }.weigh(past) == Weighed::Sure(Verdict::WrongNegative)
     }
 
     /// When the change came that this answer is the first to show.

@@ -12,6 +12,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -40,6 +41,8 @@ pub(super) struct Model {
     synced: Option<Instant>,
     /// Until when changes may have come that were not heard of.
     blind: Option<Instant>,
+    /// No watch is open.
+    is_closed: bool,
     /// Counts changes of what is there.
     generation: u64,
 }
@@ -94,6 +97,7 @@ impl Model {
             aging: Aging::new(versions_max, VERSION_OCTETS_MAX),
             synced: None,
             blind: None,
+            is_closed: false,
             generation: 0,
         }
     }
@@ -111,9 +115,25 @@ impl Model {
         is_listing || self.blind.is_some_and(|until| until >= from)
     }
 
-    /// Notes that no watch was open until `now`.
-    pub(super) fn miss(&mut self, now: Instant) {
-        self.blind = Some(now);
+    /// Until when changes since `from` were not heard of, if that was so.
+    pub(super) fn missed_until(&self, from: Instant) -> Option<Instant> {
+        self.blind.filter(|until| *until >= from)
+    }
+
+    /// Whether changes since `from` may still be on their way, because we do not listen, or did not
+    /// until less than `early` ago.
+    pub(super) fn misses(&self, from: Instant, early: Duration, now: Instant) -> bool {
+        let is_listing = self.lists.values().any(|list| list.seen.is_some());
+        let is_late = || self.missed_until(from).is_some_and(|until| until + early > now);
+        self.is_closed || is_listing || is_late()
+    }
+
+    /// Notes whether the watches are open.
+    pub(super) fn watch(&mut self, is_open: bool, now: Instant) {
+        self.is_closed = !is_open;
+        if self.is_closed {
+            self.blind = Some(now);
+        }
     }
 
     /// Counts changes.
@@ -126,9 +146,18 @@ impl Model {
         self.aging.overflowed
     }
 
-    /// The addresses of Services and endpoints.
-    pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.addresses.present().collect()
+    /// The addresses of Services, and of the endpoints of those that select Pods.
+    pub(super) fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        let selects_pods = |known: &Known| {
+            let service = known.service.as_deref();
+            matches!(service, Some(Object::Service(service)) if service.has_selector)
+        };
+        let own = |known: &Known| {
+            let slices = known.slices.iter().filter(|_| selects_pods(known)).map(|(_, it)| it);
+            let objects = known.service.iter().chain(slices);
+            objects.flat_map(|object| addresses_of(object)).collect::<Vec<_>>()
+        };
+        self.services.values().flat_map(own).collect()
     }
 
     /// All objects that are there.

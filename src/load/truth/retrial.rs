@@ -8,7 +8,8 @@ use super::question::Sought;
 use super::{Judgement, Said, Truth};
 use crate::wire::Name;
 
-/// Most answers that wait; further ones are judged at once.
+/// Most answers that wait; further ones are judged at once, and counted
+/// ([`super::Skips::overflowed`]).
 pub const RETRIALS_MAX: usize = 1 << 16;
 
 /// One answer to be judged.
@@ -32,12 +33,11 @@ pub struct Case {
 pub struct Retrial<T> {
     waiting: VecDeque<(Case, T)>,
     room: usize,
-    overflowed: u64,
 }
 
 impl<T> Default for Retrial<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), room: RETRIALS_MAX, overflowed: 0 }
+        Self { waiting: VecDeque::new(), room: RETRIALS_MAX }
     }
 }
 
@@ -52,7 +52,7 @@ impl<T> Retrial<T> {
             return Some((carried, judgement));
         }
         if self.waiting.len() == self.room {
-            self.overflowed += 1;
+            truth.count_overflow();
             return Some((carried, judgement));
         }
         self.waiting.push_back((case, carried));
@@ -66,8 +66,10 @@ impl<T> Retrial<T> {
         if case.answered + truth.early() > now {
             return None;
         }
-        let (case, carried) = self.waiting.pop_front()?;
-        Some((carried, truth.judge_case(&case)))
+        // Those behind it are of the same time without a watch, or later.
+        let judgement = truth.settle(case, now)?;
+        let (_, carried) = self.waiting.pop_front()?;
+        Some((carried, judgement))
     }
 
     /// When [`Retrial::due`] has something next.
@@ -84,9 +86,12 @@ impl<T> Retrial<T> {
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
+}
 
-    /// How many were judged at once, for want of room.
-    pub fn overflowed(&self) -> u64 {
-        self.overflowed
+#[cfg(test)]
+impl<T> Retrial<T> {
+    /// One with less room.
+    pub(super) fn with_room(room: usize) -> Self {
+        Self { room, ..Self::default() }
     }
 }

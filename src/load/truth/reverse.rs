@@ -55,12 +55,6 @@ impl Addresses {
         self.0.get(address).into_iter().flatten().map(|owner| &owner.key)
     }
 
-    /// The addresses that somebody has.
-    pub(super) fn present(&self) -> impl Iterator<Item = IpAddr> {
-        let is_there = |owners: &Vec<Owner>| owners.iter().any(|owner| owner.gone.is_none());
-        self.0.iter().filter(move |(_, owners)| is_there(owners)).map(|(address, _)| *address)
-    }
-
     /// How many addresses are known.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

@@ -370,6 +370,74 @@ fn a_retrial_keeps_what_seems_wrong_until_it_is_sure() {
     assert!(retrial.is_empty());
 }
 
+#[test]
+fn a_denial_without_a_watch_waits_for_one() {
+    for (is_gone, expected, blind) in [(true, None, 1), (false, Some(Verdict::WrongNegative), 0)] {
+        let world = World::new();
+        world.hear(2000, [cluster_ip("web", "10.96.0.1")]);
+        world.truth.tend(false, world.at(5000));
+        let mut retrial = Retrial::default();
+        assert_eq!(retrial.judge(&world.truth, case(&world, 5100, Said::NxDomain), ()), None);
+        world.truth.tend(false, world.at(8900));
+        assert_eq!(retrial.due(&world.truth, world.at(8950)), None);
+        world.hear(9000, [Change::ListBegin(Kind::Service)]);
+        if !is_gone {
+            world.hear(9000, [Change::Keep(Kind::Service, key("web"))]);
+        }
+        world.hear(9000, [Change::ListEnd(Kind::Service)]);
+        world.truth.tend(true, world.at(9050));
+        if !is_gone {
+            assert_eq!(retrial.due(&world.truth, world.at(9249)), None, "we may be behind");
+        }
+        let judged = retrial.due(&world.truth, world.at(9250));
+        assert_eq!(judged.map(|((), it)| it.map(|it| it.verdict)), Some(expected));
+        assert_eq!(world.truth.skips().blind, blind);
+    }
+}
+
+#[test]
+fn a_denial_whose_watch_never_comes_is_not_judged() {
+    let world = World::new();
+    world.hear(2000, [cluster_ip("web", "10.96.0.1")]);
+    let mut retrial = Retrial::default();
+    world.truth.tend(false, world.at(5000));
+    assert_eq!(retrial.judge(&world.truth, case(&world, 5100, Said::NxDomain), ()), None);
+    let given_up = world.at(5100) + BLIND_MAX;
+    world.truth.tend(false, given_up);
+    assert_eq!(retrial.due(&world.truth, given_up - EARLY), None);
+    assert_eq!(retrial.due(&world.truth, given_up), Some(((), None)));
+    assert_eq!((retrial.len(), world.truth.skips().blind), (0, 1));
+}
+
+#[test]
+fn only_addresses_that_the_cluster_gave_are_its_own() {
+    let world = World::new();
+    world.hear(2000, [cluster_ip("web", "10.96.0.1"), slice("web", "10.0.0.1 !10.0.0.2")]);
+    let foreign = Service {
+        key: key("ext"),
+        role: Role::ClusterIp(list("10.96.0.9").collect()),
+        ports: Vec::new(),
+        has_selector: false,
+        externals: Box::default(),
+    };
+    let orphan = slice("orphan", "10.7.7.7");
+    world.hear(2000, [Change::Apply(Object::Service(foreign)), slice("ext", "8.8.8.8"), orphan]);
+    let own: Vec<String> = world.truth.addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(own, ["10.0.0.1", "10.0.0.2", "10.96.0.1", "10.96.0.9"]);
+}
+
+#[test]
+fn what_finds_no_room_to_wait_is_judged_at_once_and_counted() {
+    let world = World::new();
+    world.hear(2000, [cluster_ip("web", "10.96.0.1")]);
+    let mut retrial = Retrial::with_room(1);
+    let wrong = || case(&world, 5000, addresses("10.96.0.2"));
+    assert_eq!(retrial.judge(&world.truth, wrong(), 1), None);
+    let judged = retrial.judge(&world.truth, wrong(), 2).map(|(n, it)| (n, it.unwrap().verdict));
+    assert_eq!(judged, Some((2, Verdict::WrongPositive)));
+    assert_eq!(world.truth.skips(), Skips { overflowed: 1, ..Skips::default() });
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_can_wait_gets_the_final_judgement() {
     let world = World::new();

@@ -189,7 +189,7 @@ proptest! {
         }
         list(&mut model, &Objects::new(), start);
         prop_assert_eq!(model.objects().len(), 0);
-        prop_assert_eq!(model.addresses().len(), 0);
+        prop_assert_eq!(model.own_addresses().len(), 0);
         model.age(start + HISTORY);
         prop_assert_eq!(model.remembered(), [0; 4]);
     }
