@@ -190,17 +190,25 @@ impl<N: Notes> Desk<N> {
         *counter += 1;
     }
 
-    /// Ends the question that ICMP quotes, if it is under way. It is counted once, as unreachable
-    /// and not as lost too.
+    /// Ends the question that ICMP quotes. It is counted once, as unreachable and not as lost too;
+    /// a refusal that fits nothing under way says nothing.
     fn refuse(&mut self, socket: usize, quoted: &[u8], now: Duration) {
-        self.counts.unreachable += 1;
-        let Some(id) = quoted.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
-        let asked = self.under_way[socket].asked(id);
-        if asked.is_some_and(|asked| question::may_be_quoted(quoted, &asked.task))
-            && let Some(asked) = self.under_way[socket].end(id)
-        {
+        let Some(id) = self.refused(socket, quoted) else { return };
+        if let Some(asked) = self.under_way[socket].end(id) {
+            self.counts.unreachable += 1;
             self.end_unanswered(socket, asked, now, 1);
         }
+    }
+
+    /// Which question ICMP quotes. It need not quote more than the ports (RFC 792): then it is the
+    /// only one under way, or nobody knows which, and those that were refused time out.
+    fn refused(&self, socket: usize, quoted: &[u8]) -> Option<u16> {
+        let under_way = &self.under_way[socket];
+        let Some(id) = quoted.first_chunk().map(|id| u16::from_be_bytes(*id)) else {
+            return under_way.only();
+        };
+        let asked = under_way.asked(id)?;
+        question::may_be_quoted(quoted, &asked.task).then_some(id)
     }
 
     fn take_back(&mut self, socket: usize, id: u16, now: Duration) {

@@ -206,6 +206,9 @@ pub fn by_truth(judgement: Judgement, gist: Gist) -> Outcome {
     match (judgement.verdict, gist) {
         (_, Gist::Nothing) | (Verdict::Lost, _) => Outcome::TryAgain,
         (Verdict::Ok, _) => Outcome::Ok,
+        // The name is not there. No application tells that from one without records, so this harms
+        // none; the verdict is counted among the untrue ones nevertheless.
+        (Verdict::WrongPositive, Gist::NoData) => Outcome::Ok,
         // The application hears the same, whether the denial was true once or never.
         (_, Gist::NxDomain | Gist::NoData) => Outcome::UnknownHost,
         _ => Outcome::Wrong,
@@ -331,6 +334,7 @@ mod tests {
         assert_eq!(by(Verdict::WrongNegative, Gist::NxDomain), Outcome::UnknownHost);
         assert_eq!(by(Verdict::WrongNegative, Gist::NoData), Outcome::UnknownHost);
         assert_eq!(by(Verdict::WrongPositive, Gist::Records), Outcome::Wrong);
+        assert_eq!(by(Verdict::WrongPositive, Gist::NoData), Outcome::Ok);
         assert_eq!(by(Verdict::Stale, Gist::Records), Outcome::Wrong);
         assert_eq!(by(Verdict::Stale, Gist::NxDomain), Outcome::UnknownHost);
         assert_eq!(by(Verdict::Lost, Gist::Nothing), Outcome::TryAgain);

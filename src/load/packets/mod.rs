@@ -49,9 +49,24 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether one driver can have as many sockets.
+    ///
+    /// # Errors
+    /// More than [`SOCKETS_MAX`].
+    fn check(&self) -> Result<(), Error> {
+        if self.sockets <= SOCKETS_MAX {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "--clients: {} sockets for one thread that sends packets; give at most {SOCKETS_MAX} \
+             for each of --threads",
+            self.sockets
+        )))
+    }
+
     /// How many sockets there are.
     fn count(&self) -> usize {
-        self.sockets.clamp(1, SOCKETS_MAX)
+        self.sockets.max(1)
     }
 }
 
@@ -89,7 +104,7 @@ impl Notes for Shard {
 /// Blocks its thread.
 ///
 /// # Errors
-/// Sockets that cannot be opened.
+/// Sockets that cannot be opened, or too many of them.
 pub fn drive(run: &Arc<Run>, arrivals: Arrivals, settings: &Settings) -> Result<(), Error> {
     drive_noting(run, arrivals, settings, run.recorder.shard()).map(drop)
 }
@@ -107,6 +122,7 @@ pub fn drive_noting<N: Notes>(
     let server = *run.target.servers.first().ok_or_else(|| {
         Error::Config("no server to ask; name one, such as 127.0.0.1:5353".to_owned())
     })?;
+    settings.check()?;
     let desk = desk::Desk::new(run, settings, notes);
     let fails = |error| Error::System { what: format!("cannot open a socket to {server}"), error };
     match run.target.transport {

@@ -123,6 +123,12 @@ impl UnderWay {
         self.flights.get(usize::from(self.by_id[usize::from(id)]))?.asked.as_ref()
     }
 
+    /// The id of the question under way, if there is no other.
+    pub fn only(&self) -> Option<u16> {
+        let oldest = self.flights.get(usize::from(self.oldest))?;
+        (self.oldest == self.newest).then_some(oldest.id)
+    }
+
     /// Takes a question out.
     pub fn end(&mut self, id: u16) -> Option<Asked> {
         let place = std::mem::replace(&mut self.by_id[usize::from(id)], NONE);

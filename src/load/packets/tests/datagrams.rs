@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::{SOCKETS_MAX, Settings, drive_noting};
 use super::servers::{Server, nobody, right};
-use super::{Seen, setup};
-use crate::load::arrivals::Profile;
+use super::{Seen, Shared, setup};
+use crate::load::arrivals::{Arrivals, Profile};
 use crate::load::record::Outcome;
 use crate::load::target::Transport::Udp;
 
@@ -175,4 +176,14 @@ fn a_closed_port_fails_each_lookup_once_and_the_run_goes_on() {
     // ICMP tells which question was refused; where it is sent seldom, time-outs tell the others.
     seen.check();
     assert_eq!(seen.with(Outcome::TryAgain) as u64, seen.counts.unreachable + seen.counts.lost);
+}
+
+#[test]
+fn more_sockets_than_a_driver_can_have_are_refused() {
+    let setup = setup("127.0.0.1:9".parse().unwrap(), Udp);
+    let settings = Settings { sockets: SOCKETS_MAX + 1, ..setup.settings() };
+    let arrivals = Arrivals::new(&setup.profile, setup.duration, 0, 1, 1);
+    let notes = Shared::default();
+    let error = drive_noting(&setup.run(), arrivals, &settings, notes).err().unwrap().to_string();
+    assert!(error.starts_with("--clients: 257 sockets") && error.ends_with("--threads"), "{error}");
 }

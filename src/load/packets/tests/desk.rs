@@ -89,6 +89,25 @@ fn what_was_refused_is_not_lost_as_well() {
 }
 
 #[test]
+fn a_refusal_that_quotes_no_question_is_that_of_the_only_one() {
+    let notes = Shared::default();
+    let mut desk = desk(&notes);
+    begin(&mut desk, ms(0), ms(0));
+    desk.note(0, Event::Refused(&[]), ms(1));
+    desk.note(0, Event::Refused(&[]), ms(1));
+    let (third, _) = (begin(&mut desk, ms(2), ms(2)), begin(&mut desk, ms(2), ms(2)));
+    // One of two, and nobody knows which; one that has ended; one that never was.
+    desk.note(0, Event::Refused(&[]), ms(3));
+    desk.note(0, Event::Refused(&third), ms(3));
+    desk.note(0, Event::Refused(&third), ms(3));
+    desk.note(0, Event::Refused(&[!third[0], third[1]]), ms(3));
+    desk.close(ms(500));
+    let seen = notes.0.lock();
+    seen.check();
+    assert_eq!((seen.counts.unreachable, seen.counts.lost, seen.samples.len()), (2, 1, 3));
+}
+
+#[test]
 fn what_the_system_did_not_take_was_not_sent() {
     let notes = Shared::default();
     let mut desk = desk(&notes);
@@ -147,6 +166,7 @@ proptest! {
         prop_assert!(desk.is_idle());
         prop_assert_eq!(seen.begun, seen.samples.len() as u64);
         prop_assert_eq!(seen.counts.sent, seen.begun);
-        prop_assert!(seen.counts.answered + seen.counts.lost <= seen.begun);
+        let counts = &seen.counts;
+        prop_assert_eq!(counts.answered + counts.lost + counts.unreachable, seen.begun);
     }
 }

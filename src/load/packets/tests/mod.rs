@@ -172,7 +172,8 @@ impl Setup {
     }
 
     fn settings(&self) -> Settings {
-        Settings { sockets: self.sockets, payload_bytes: Some(1232), first_client: 0 }
+        let first_client = (self.part * self.sockets) as u32;
+        Settings { sockets: self.sockets, payload_bytes: Some(1232), first_client }
     }
 
     /// Drives until the run ends by itself.
