@@ -29,7 +29,7 @@ use super::resolver::Resolver;
 use super::run::{Course, Run};
 use super::settings::Settings;
 use super::signals::Signals;
-use super::target::Transport;
+use super::target::{Transport, worst_packets};
 use super::{awake, drill};
 use crate::ops::http::TextPages;
 
@@ -99,7 +99,10 @@ async fn load(arguments: &RunArguments) -> Result<u8, Error> {
     let settings = Settings::read(arguments)?;
     let names = Names::gather(arguments, &settings).await?;
     let is_owned = arguments.yes_i_own_this_server;
-    settings.target.check(settings.peak_rate(), is_owned, &names.addresses())?;
+    let setting = stage::Setting::of(arguments);
+    let worst = arguments.resolver.iter().map(|it| worst_packets(*it, &settings.conf));
+    let peak = settings.peak_rate() * worst.fold(1.0, f64::max);
+    settings.target.check(peak, is_owned, &names.addresses(), setting.relayed()?)?;
     let mut signals = Signals::listen()?;
     let (stage, start) = tokio::select! {
         ready = make_ready(arguments, &settings) => ready?,
@@ -117,6 +120,7 @@ async fn load(arguments: &RunArguments) -> Result<u8, Error> {
     drop(pages);
 
     let mut report = run.recorder.report(plan(arguments, &settings, &names), "load", ended);
+    report.unjudged = names.truth.as_ref().map(|(it, _)| it.skips().into()).unwrap_or_default();
     if let Some(delivery) = delivery {
         let merged = delivery.deliver(report, merged).await?;
         // The other workers have done their part.

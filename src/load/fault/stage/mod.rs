@@ -4,6 +4,7 @@
 //! once, and so it is when [`Stage::play`] is dropped. Spans without an end last as long as
 //! lookups become due, so that those under way at the end find a server that answers.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -11,7 +12,7 @@ use tokio::time::sleep_until;
 
 use super::command::{self, Half};
 use super::process::{Output, Server};
-use super::relay::{Between, ByteRelay, Impairment, Relay};
+use super::relay::{Between, ByteRelay, Impairment, Relay, To};
 use super::{Action, Fault, pods};
 use crate::cluster::config::Source;
 use crate::cluster::pods::Hands;
@@ -90,6 +91,20 @@ impl Setting {
             cluster,
             seed: arguments.seed,
         }
+    }
+}
+
+impl Setting {
+    /// The servers that relays pass questions on to.
+    ///
+    /// # Errors
+    /// An `--upstream` that cannot be read.
+    pub fn relayed(&self) -> Result<Vec<SocketAddr>, Error> {
+        let to = |text: &String| match Between::parse(text)?.to {
+            To::Server(server) => Ok(Some(server)),
+            To::Stub => Ok(None),
+        };
+        self.upstreams.iter().filter_map(|text| to(text).transpose()).collect()
     }
 }
 

@@ -257,3 +257,12 @@ async fn a_server_starts_after_its_relays_and_one_that_cannot_is_an_error() {
     let setting = Setting { upstreams: vec!["127.0.0.1:0=stub".into(); 17], ..Setting::default() };
     assert!(Stage::open(&setting).await.is_err());
 }
+
+#[test]
+fn who_is_asked_behind_relays_is_known_before_they_run() {
+    let mut setting = with_stub();
+    setting.upstreams.push("127.0.0.1:0=8.8.8.8".into());
+    assert_eq!(setting.relayed().unwrap(), ["8.8.8.8:53".parse().unwrap()]);
+    setting.upstreams.push("nowhere".into());
+    assert!(setting.relayed().is_err());
+}
