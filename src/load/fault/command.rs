@@ -103,7 +103,7 @@ impl Running {
         let said = last_line(&said);
         self.group = None;
         if let Some(mut from) = from {
-            // Nobody waits for it: it ends with whoever writes there, whom a closed pipe would kill.
+            // Nobody waits for it: it ends with those who write there, whom a closed pipe kills.
             tokio::spawn(async move { copy(&mut from, &mut sink()).await });
         }
         match status {

@@ -19,7 +19,7 @@
 //! and `ns.dns`, addresses under names of ports, SRV records of endpoints, and what stands behind
 //! an ExternalName (but for no answer at all). Nor is an answer that is not true as far as we know
 //! while we know too little: before the first full lists and `staleness` after them, and positive
-//! answers while no watch is open. A denial of that time waits until the watches are open again, for
+//! answers while no watch is open. A denial of that time waits until the watches are open, for
 //! [`BLIND_MAX`] at most: it is wrong if the name is still there, else nobody knows. Each that is
 //! not judged is counted ([`Skips`]).
 
@@ -270,8 +270,8 @@ impl Truth {
     }
 
     /// The addresses that are the cluster's for sure: of Services, and of endpoints that are Pods,
-    /// ready or not. None where the objects come from files. Endpoints of a Service without selector
-    /// are whatever its owner wrote there, such as a resolver elsewhere.
+    /// ready or not. None where the objects come from files. Endpoints without a selector
+    /// are whatever somebody wrote there, such as a resolver elsewhere.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         if self.is_live { self.model.read().own_addresses() } else { BTreeSet::new() }
     }

@@ -10,7 +10,7 @@
 //! * A server that is removed gets no new flows. Those that it has stay for the [`Cleanup`] lag.
 //! * What a server says to a flow that has left it is dropped.
 //! * A server whose process is gone is silence: no refusal reaches a client.
-//! * Without servers, new flows are silence, as where a Service proxy drops. kube-proxy refuses them
+//! * Without servers, new flows are silence, as where a proxy drops them. kube-proxy refuses them
 //!   (REJECT: ICMP, and so ECONNREFUSED at once instead of a time-out). A socket cannot refuse one
 //!   client and keep another, and clients that are pinned must keep theirs; so lookups of that time
 //!   take longer and fail later here than there.

@@ -4,7 +4,7 @@
 //! The stub knows every name below a few top-level domains ([`TOP`]): A and AAAA are addresses that
 //! follow from the name, for ever the same; a name with a label that begins with `missing` or
 //! `no-such` does not exist; all other types have no records. Nothing else exists, as with the real
-//! root: resolvers ask for `web-0` as written when the search list has failed, and an address for it
+//! root: resolvers ask for `web-0` as written when the search list failed, and an address for it
 //! would turn a server's silence into a wrong answer. TTLs are [`TTL_S`].
 
 use std::net::{Ipv4Addr, Ipv6Addr};
