@@ -113,7 +113,8 @@ pub struct RunArguments {
     #[arg(long, value_name = "KIND,…", help_heading = "How", value_delimiter = ',')]
     #[arg(default_value = "packet")]
     pub resolver: Vec<Resolver>,
-    /// Clients (processes with a resolver, or sockets) of this worker, shared among the resolvers
+    /// Clients (processes with a resolver, or sockets) of this worker, shared among the resolvers.
+    /// Packets have at most 256 per thread
     #[arg(long, value_name = "NUMBER", help_heading = "How", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub clients: u32,

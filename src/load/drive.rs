@@ -56,6 +56,17 @@ impl Drivers {
         Ok(())
     }
 
+    /// How many clients there are in all: packets have a bounded number of sockets.
+    pub fn client_count(&self) -> usize {
+        let of = |(at, resolver): (usize, &Resolver)| match resolver {
+            Resolver::Packet => {
+                self.clients_of(at).min(self.threads.saturating_mul(packets::SOCKETS_MAX))
+            }
+            _ => self.clients_of(at),
+        };
+        self.resolvers.iter().enumerate().map(of).sum()
+    }
+
     /// How many clients the kind at this place has.
     fn clients_of(&self, at: usize) -> usize {
         let kinds = self.resolvers.len();
@@ -112,5 +123,30 @@ impl Drivers {
         let arrivals = self.arrivals(run, 0, 1, at);
         let run = Arc::clone(run);
         drivers.spawn(async move { lookups::drive(&run, arrivals, &settings).await });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_counted_as_they_are() {
+        let count = |resolvers: &[Resolver], clients, threads| {
+            let conf = ResolvConf::of_pod("default", "cluster.local", Vec::new()).unwrap();
+            let drivers = Drivers {
+                profile: Profile::parse("constant:1").unwrap(),
+                resolvers: resolvers.to_vec(),
+                clients,
+                threads,
+                worker: (0, 1),
+                conf: Arc::new(conf),
+            };
+            drivers.client_count()
+        };
+        assert_eq!(count(&[Resolver::Packet], 1000, 1), packets::SOCKETS_MAX);
+        assert_eq!(count(&[Resolver::Packet], 1000, 4), 1000);
+        assert_eq!(count(&[Resolver::Packet, Resolver::Glibc], 1000, 1), 256 + 500);
+        assert_eq!(count(&[Resolver::Musl, Resolver::Jvm], 1, 1), 2, "one of each kind");
     }
 }
