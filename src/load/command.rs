@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Ctrl-C ends the arrivals, and what is under way is waited for; a second one ends that too.
-//! Either way the report so far is written.
+//! Either way the report so far is written, and what we started or stopped is put right. Before the
+//! first lookup there is nothing to report, and it ends us at once.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -96,60 +97,126 @@ fn compare(arguments: &CompareArguments) -> Result<u8, Error> {
 
 /// One run. Answers the exit status.
 async fn load(arguments: &RunArguments) -> Result<u8, Error> {
-    let settings = Settings::read(arguments)?;
-    let names = Names::gather(arguments, &settings).await?;
-    let is_owned = arguments.yes_i_own_this_server;
-    let setting = stage::Setting::of(arguments);
-    let worst = arguments.resolver.iter().map(|it| worst_packets(*it, &settings.conf));
-    let peak = settings.peak_rate() * worst.fold(1.0, f64::max);
-    settings.target.check(peak, is_owned, &names.addresses(), setting.relayed()?)?;
     let mut signals = Signals::listen()?;
-    let (stage, start) = tokio::select! {
-        ready = make_ready(arguments, &settings) => ready?,
-        // What was started for it ends as it is dropped.
-        () = signals.next() => {
-            return Err(Error::Config("interrupted before the first lookup".to_owned()));
-        }
+    let settings = Settings::read(arguments)?;
+    let Prepared { names, stage, start } = tokio::select! {
+        prepared = Prepared::new(arguments, &settings) => prepared?,
+        // What was started until then ends as it is dropped.
+        () = signals.next() => return Err(Error::Config(BEFORE.to_owned())),
     };
     let at = start.as_ref().map_or_else(|| Instant::now() + START_IN, |start| start.at);
     let run = Arc::new(prepare(arguments, &settings, &names, Course::new(at, settings.duration)));
     let pages = pages(arguments, &settings, &run)?;
     let delivery = start.map(|start| start.delivery);
-    let others = (delivery.as_ref(), signals);
-    let ended = drive(arguments, &settings, &names, &stage, &run, others).await?;
+    let stages = (&names, &stage);
+    let driven = drive(arguments, &settings, stages, &run, delivery.as_ref(), &mut signals).await;
     drop(pages);
+    note_faults(&settings, &run);
 
-    let mut report = run.recorder.report(plan(arguments, &settings, &names), "load", ended);
+    // A driver that failed does not make what the others saw untold.
+    let (ended, mut error) = match driven {
+        Ok(ended) => (ended.to_owned(), None),
+        Err(error) => (error.to_string(), Some(error)),
+    };
+    let mut report = run.recorder.report(plan(arguments, &settings, &names), "load", &ended);
     report.unjudged = names.truth.as_ref().map(|(it, _)| it.skips().into()).unwrap_or_default();
     if let Some(delivery) = delivery {
-        let merged = delivery.deliver(report, merged).await?;
-        // The other workers have done their part.
-        let Some(merged) = merged else { return Ok(0) };
-        report = merged;
+        match deliver(delivery, &report, &mut signals).await {
+            Ok(Some(whole)) => report = whole,
+            // The other workers have done their part.
+            Ok(None) => return error.map_or(Ok(0), Err),
+            Err(lost) => {
+                report.ended = lost.to_string();
+                error.get_or_insert(lost);
+            }
+        }
     }
     report.slo = slo::evaluate(&settings.goals, &report);
-    tell(arguments, &report)?;
-    Ok(if report.slo.iter().all(|goal| goal.is_met) { 0 } else { MISSED })
+    match error {
+        // There is nothing to tell but that.
+        Some(error) if report.total.lookups == 0 => Err(error),
+        error => tell(arguments, &report).and_then(|()| error.map_or(Ok(status(&report)), Err)),
+    }
 }
 
-/// Starts servers and relays, and waits for them and for the other workers.
-async fn make_ready(
-    arguments: &RunArguments,
-    settings: &Settings,
-) -> Result<(Stage, Option<coordinator::Start>), Error> {
+/// Why a run was not made that somebody stopped early.
+const BEFORE: &str = "interrupted before the first lookup; what was started has been ended";
+
+/// What a run needs before its first lookup.
+struct Prepared {
+    names: Names,
+    stage: Stage,
+    start: Option<coordinator::Start>,
+}
+
+impl Prepared {
+    async fn new(arguments: &RunArguments, settings: &Settings) -> Result<Self, Error> {
+        let names = Names::gather(arguments, settings).await?;
+        let is_owned = arguments.yes_i_own_this_server;
+        let relayed = stage::Setting::of(arguments).relayed()?;
+        let worst = arguments.resolver.iter().map(|it| worst_packets(*it, &settings.conf));
+        let peak = settings.peak_rate() * worst.fold(1.0, f64::max);
+        settings.target.check(peak, is_owned, &names.addresses(), relayed)?;
+        let stage = match settings.plays_faults() {
+            true => open(arguments, settings).await?,
+            false => Stage::open(&stage::Setting::default()).await?,
+        };
+        let start = match settings.workers.clone() {
+            Some(workers) => Some(coordinator::join(workers).await?),
+            None => None,
+        };
+        Ok(Self { names, stage, start })
+    }
+}
+
+/// Sets the stage, and waits until the server on it answers.
+async fn open(arguments: &RunArguments, settings: &Settings) -> Result<Stage, Error> {
+    let address = settings.target.servers[0];
     if arguments.server_command.is_some() {
-        awake::nobody(settings.target.servers[0]).await?;
+        awake::nobody(address).await?;
     }
     let stage = Stage::open(&stage::Setting::of(arguments)).await?;
     stage.check(&settings.faults, settings.duration)?;
     if let Some(server) = stage.server().filter(|server| server.is_ours()) {
-        awake::wait(server, settings.target.servers[0]).await?;
+        awake::wait(server, address).await?;
     }
-    let start = match settings.workers.clone() {
-        Some(workers) => Some(coordinator::join(workers).await?),
-        None => None,
-    };
-    Ok((stage, start))
+    Ok(stage)
+}
+
+/// Says of each fault that was not done why, so that no goal is met without it. A worker that
+/// carries out none says when worker 0 did: failures here belong to those too.
+fn note_faults(settings: &Settings, run: &Run) {
+    let elapsed = run.course.elapsed();
+    for fault in &settings.faults {
+        if settings.plays_faults() {
+            run.recorder.fault_missed(&fault.written, fault.at, "the run ended before");
+        } else if fault.at <= elapsed {
+            run.recorder.fault(&fault.written, fault.at, fault.until);
+        }
+    }
+}
+
+/// Brings the reports of all workers together, unless somebody has waited long enough.
+async fn deliver(
+    delivery: coordinator::Delivery,
+    own: &Report,
+    signals: &mut Signals,
+) -> Result<Option<Report>, Error> {
+    tokio::select! {
+        delivered = delivery.deliver(own.clone(), merged) => delivered,
+        () = signals.next() => {
+            Err(Error::Config("interrupted before the reports of all workers were there".to_owned()))
+        }
+    }
+}
+
+/// The exit status. Without goals, a run that only somebody stopped is as good as another.
+fn status(report: &Report) -> u8 {
+    match &*report.ended {
+        _ if report.slo.iter().any(|goal| !goal.is_met) => MISSED,
+        COMPLETE | INTERRUPTED => 0,
+        _ => NOT_MADE,
+    }
 }
 
 fn merged(reports: Vec<Report>) -> Report {
@@ -194,16 +261,17 @@ fn pages(
     address.map(|address| canary::serve(address, Arc::new(text))).transpose()
 }
 
-/// Runs until all lookups have ended, and tells meanwhile. Others may end it. Answers how it ended.
+/// Runs until all lookups have ended, and tells meanwhile. Answers how it ended.
 async fn drive(
     arguments: &RunArguments,
     settings: &Settings,
-    names: &Names,
-    stage: &Stage,
+    (names, stage): (&Names, &Stage),
     run: &Arc<Run>,
-    (delivery, mut signals): (Option<&coordinator::Delivery>, Signals),
+    delivery: Option<&coordinator::Delivery>,
+    signals: &mut Signals,
 ) -> Result<&'static str, Error> {
     let drivers = drivers(arguments, settings);
+    let faults = if settings.plays_faults() { &settings.faults[..] } else { &[] };
     let mut driving = std::pin::pin!(async {
         drivers.drive(run).await?;
         if delivery.is_some() {
@@ -211,24 +279,27 @@ async fn drive(
         }
         Ok(())
     });
-    let mut playing = std::pin::pin!(stage.play(&settings.faults, &run.course, &run.recorder));
+    let mut playing = std::pin::pin!(stage.play(faults, &run.course, &run.recorder));
     let mut live = Live::on_stderr(arguments.quiet);
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renewing = interval(RENEW_EVERY);
     renewing.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut is_playing, mut is_called_off, mut is_left) = (true, false, false);
+    let (mut is_playing, mut is_called_off) = (true, false);
+    let (mut is_interrupted, mut is_left) = (false, false);
     let mut ended = COMPLETE;
     let result = loop {
         tokio::select! {
             driven = &mut driving => break driven.map(|()| ended),
             () = &mut playing, if is_playing => is_playing = false,
             () = signals.next() => {
-                is_left = ended == INTERRUPTED;
-                ended = INTERRUPTED;
-                run.course.stop();
+                is_left = is_interrupted;
+                is_interrupted = true;
                 if is_left {
-                    break Ok(ended);
+                    break Ok(INTERRUPTED);
+                }
+                if is_early(&run.course) {
+                    ended = INTERRUPTED;
                 }
                 live.end();
                 eprintln!("interrupted; waiting for what is under way, Ctrl-C again to leave it");
@@ -236,10 +307,9 @@ async fn drive(
             () = called_off(delivery), if !is_called_off => {
                 is_called_off = true;
                 // Else only what is under way is left.
-                if run.course.duration.is_none_or(|duration| run.course.elapsed() < duration) {
+                if is_early(&run.course) {
                     ended = INTERRUPTED;
                 }
-                run.course.stop();
             }
             _ = seconds.tick() => live.tell(run.recorder.snapshot()),
             _ = renewing.tick() => renew(names, settings, run),
@@ -257,6 +327,13 @@ async fn drive(
         }
     }
     result
+}
+
+/// Makes no more lookups due. Answers whether that ends the run before its time: one without an end
+/// of its own has no other.
+fn is_early(course: &Course) -> bool {
+    course.stop();
+    course.duration.is_some_and(|duration| course.elapsed() < duration)
 }
 
 /// How a run ended that somebody stopped.
@@ -302,7 +379,7 @@ fn plan(arguments: &RunArguments, settings: &Settings, names: &Names) -> Plan {
         names: format!("{}: {}", names.from, names.work.describe()),
         name_count: names.work.name_count() as u64,
         resolvers: arguments.resolver.iter().map(|it: &Resolver| it.name().to_owned()).collect(),
-        clients: u64::from(arguments.clients),
+        clients: drivers(arguments, settings).client_count() as u64,
         seed: arguments.seed,
         slow_ms: ms(settings.slow),
         staleness_ms: names.truth.as_ref().map(|_| ms(settings.staleness)),
@@ -326,4 +403,35 @@ fn tell(arguments: &RunArguments, report: &Report) -> Result<(), Error> {
     let Some(first) = errors.next() else { return Ok(()) };
     errors.for_each(|error| eprintln!("mainstay load: {error}"));
     Err(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Goal;
+    use super::*;
+
+    #[test]
+    fn the_exit_status_is_that_of_the_goals_and_of_the_end() {
+        let goal = |is_met| vec![Goal { is_met, ..Goal::default() }];
+        for (ended, slo, code) in [
+            (COMPLETE, Vec::new(), 0),
+            (COMPLETE, goal(true), 0),
+            (COMPLETE, goal(false), MISSED),
+            (INTERRUPTED, Vec::new(), 0),
+            ("without worker 3, which vanished", Vec::new(), NOT_MADE),
+            ("without worker 3, which vanished", goal(false), MISSED),
+        ] {
+            let report = Report { ended: ended.to_owned(), slo, ..Report::default() };
+            assert_eq!(status(&report), code, "{ended}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_is_interrupted_only_before_its_end() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let courses = [None, seconds(10), seconds(20)].map(|it| Course::new(Instant::now(), it));
+        tokio::time::advance(Duration::from_secs(15)).await;
+        assert_eq!(courses.each_ref().map(is_early), [false, false, true]);
+        assert!(courses.iter().all(Course::is_stopped));
+    }
 }

@@ -90,6 +90,12 @@ impl Settings {
         &self.recipe.domain
     }
 
+    /// Whether this worker starts servers and relays and carries out faults: all of them would do
+    /// the same to one cluster.
+    pub fn plays_faults(&self) -> bool {
+        self.workers.as_ref().is_none_or(|worker| worker.index == 0)
+    }
+
     /// The highest rate of the run, in lookups per second.
     pub fn peak_rate(&self) -> f64 {
         self.profile.peak_rate()

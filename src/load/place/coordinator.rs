@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::super::Error;
 use super::super::arguments::RunArguments;
+use super::super::lookups::LOOKUP_MAX;
 use super::super::report::{Report, SCHEMA};
 use super::call::{Call, Hello, REPORT_OCTETS_MAX, hear, hear_call, say};
 use super::gather::{Workers, gather};
@@ -23,8 +24,9 @@ use super::gather::{Workers, gather};
 pub const WORKERS_MAX: u32 = 1000;
 /// How long workers wait for each other before the start: images are pulled, nodes come up.
 pub const JOIN_TIME_MAX: Duration = Duration::from_secs(300);
-/// How long worker 0 waits for reports after its own run has ended.
-pub const REPORT_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long worker 0 waits for reports after its own run has ended: another may have begun a lookup
+/// in the last moment, and then has to judge and send.
+pub const REPORT_TIME_MAX: Duration = Duration::from_secs(LOOKUP_MAX.as_secs() + 30);
 /// Between tries to reach worker 0: this, then twice as much each time up to the maximum.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);

@@ -130,6 +130,11 @@ impl Faults {
         }
     }
 
+    /// Whether anything is known of that fault.
+    pub fn is_noted(&self, what: &str) -> bool {
+        self.noted.iter().any(|it| it.what == what)
+    }
+
     /// Those that go on at `now`: begun, and neither undone nor failed. What has no end is not told
     /// here: nobody knows when it is over.
     pub fn under_way(&self, now: Duration) -> Vec<String> {

@@ -175,6 +175,15 @@ impl Recorder {
         let error = Some(why.to_owned());
         self.faults.lock().note(Fault { what: what.to_owned(), at, until: None, error });
     }
+
+    /// Notes why a fault was not even tried, unless it was.
+    pub fn fault_missed(&self, what: &str, at: Duration, why: &str) {
+        let mut faults = self.faults.lock();
+        if !faults.is_noted(what) {
+            let error = Some(why.to_owned());
+            faults.note(Fault { what: what.to_owned(), at, until: None, error });
+        }
+    }
 }
 
 /// One thread's place to write. Nobody else waits for it but the reader, once a second.

@@ -255,12 +255,16 @@ fn faults_are_told_with_what_came_of_them() {
     let recorder = recorder(Some(Duration::from_secs(60)));
     recorder.fault("kill9@10s", Duration::from_secs(10), None);
     recorder.fault_failed("stop@30s", Duration::from_secs(30), "no such process");
+    recorder.fault_missed("kill9@10s", Duration::from_secs(11), "never");
+    recorder.fault_missed("term@50s", Duration::from_secs(50), "the run ended before");
     let failed = [sample(10_100, 50, Outcome::UnknownHost), sample(11_000, 1000, Outcome::Wrong)];
     recorder.shard().lookups(&failed);
     let faults = report(&recorder).faults;
     assert_eq!((faults[0].failed, faults[0].last_failure_after_s), (2, Some(2.0)));
     assert_eq!(faults[0].last_unknown_host_after_s, Some(0.15));
     assert_eq!(faults[1].error.as_deref(), Some("no such process"));
+    assert_eq!(faults.len(), 3, "what was done was not missed");
+    assert_eq!(faults[2].error.as_deref(), Some("the run ended before"));
 }
 
 #[test]

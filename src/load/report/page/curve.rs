@@ -1,11 +1,9 @@
 //! The curve of latency over percentiles, with as much room for 99.9 … 99.99 % as for 0 … 90 %.
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
 use serde::Serialize;
 
-use super::super::Latency;
-use super::base64;
+use super::super::{Latency, histogram};
 
 /// Points per decade: 90, 99, 99.9 % and so on each end one.
 const POINTS_PER_DECADE: u32 = 16;
@@ -26,8 +24,7 @@ pub(super) struct Curve {
 impl Curve {
     /// The curve of a histogram; `None` where there is none, or nothing in it.
     pub(super) fn new(kind: &'static str, name: &str, latency: &Latency) -> Option<Self> {
-        let octets = base64::decode(&latency.histogram)?;
-        let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &octets[..]).ok()?;
+        let histogram = histogram::decode(&latency.histogram).ok()?;
         if histogram.is_empty() {
             return None;
         }
