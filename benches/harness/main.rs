@@ -1,7 +1,7 @@
-//! Does `mainstay load` tell the same as dnsperf and flamethrower, what do they hide, and how much
+//! Does `mainstay load` tell the same as dnsperf, what do they hide, and how much
 //! does one thread ask?
 //!
-//! The server, Mainstay with a `hosts` block, has one CPU, the tools in turns the other. A tool
+//! The server, Mainstay with manifests, has one CPU, the tools in turns the other. A tool
 //! that is not there is SKIPPED. The last table needs no report: it drives packets against the
 //! echo of `benches/peers` and matches every reply.
 
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use support::binaries::mainstays;
@@ -42,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 const PAUSE_RATE: u32 = 2000;
 
 #[derive(Parser)]
-#[command(about = "Compares `mainstay load` with dnsperf and flamethrower")]
+#[command(about = "Compares `mainstay load` with dnsperf")]
 pub struct Options {
     /// Lookups per second
     #[arg(long, value_delimiter = ',', default_value = "2000,20000,50000")]
@@ -226,14 +227,20 @@ impl World {
     /// Starts Mainstay with names of its own, and writes the file that tools ask from.
     fn start(&self) -> Result<(Server, SocketAddr), String> {
         let port = free_port();
-        let (mut hosts, mut names) = (String::new(), String::new());
+        let mut names = String::new();
+        let mut services: Vec<_> = (0..NAMES).map(service).collect();
+        let namespace = json!({ "name": "harness" });
+        services.push(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": namespace }));
         for number in 0..NAMES {
-            let address = Ipv4Addr::from(0x0A00_0000 + number);
-            writeln!(hosts, "        {address} name-{number}.harness.example").expect("memory");
-            writeln!(names, "name-{number}.harness.example A").expect("memory");
+            writeln!(names, "name-{number}.harness.svc.cluster.local A").expect("memory");
         }
-        let conf = format!(".:{port} {{\n    bind 127.0.0.1\n    hosts {{\n{hosts}    }}\n}}\n");
+        let services = json!({ "apiVersion": "v1", "kind": "List", "items": services });
+        let objects = self.folder.path().join("objects.yaml");
+        let kubernetes =
+            format!("kubernetes cluster.local {{\n manifests {}\n }}", objects.display());
+        let conf = format!(".:{port} {{\n    {kubernetes}\n}}\n");
         let written = fs::write(self.names(), names)
+            .and_then(|()| fs::write(&objects, services.to_string()))
             .and_then(|()| fs::write(self.folder.path().join("Corefile"), conf));
         written.map_err(|error| error.to_string())?;
         let conf = self.folder.path().join("Corefile");
@@ -241,12 +248,14 @@ impl World {
             name: "Mainstay",
             cpus: &SERVER_CPU.to_string(),
             program: &self.mainstay,
-            arguments: vec!["--conf".to_owned(), conf.display().to_string()],
+            arguments: ["--bind", "127.0.0.1", "--conf", &conf.display().to_string()]
+                .map(str::to_owned)
+                .to_vec(),
             folder: TempDir::new().map_err(|error| error.to_string())?,
             environment: Vec::new(),
         })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let packet = question("name-7.harness.example", 1, Edns::Without);
+        let packet = question("name-7.harness.svc.cluster.local", 1, Edns::Without);
         let expected = Expected { rcode: 0, answers: 1 };
         server.wait(
             address,
@@ -255,6 +264,15 @@ impl World {
         )?;
         Ok((server, address))
     }
+}
+
+/// A Service with an address of its own.
+fn service(number: u32) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": format!("name-{number}"), "namespace": "harness" },
+        "spec": { "clusterIP": Ipv4Addr::from(0x0A00_0000 + number).to_string(), "ports": [] },
+    })
 }
 
 /// A port of 127.0.0.1 that nobody has, neither for UDP nor for TCP.

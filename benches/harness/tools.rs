@@ -16,8 +16,6 @@ pub enum Tool {
     Ours,
     /// dnsperf with the 100 queries under way that it has by default: then it waits.
     Dnsperf,
-    /// flamethrower (`flame`), which sends in bursts.
-    Flame,
 }
 
 /// One run.
@@ -43,13 +41,12 @@ pub struct Figures {
 }
 
 impl Tool {
-    pub const ALL: [Self; 3] = [Self::Ours, Self::Dnsperf, Self::Flame];
+    pub const ALL: [Self; 2] = [Self::Ours, Self::Dnsperf];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "mainstay load",
             Self::Dnsperf => "dnsperf",
-            Self::Flame => "flamethrower",
         }
     }
 
@@ -61,7 +58,6 @@ impl Tool {
         match self {
             Self::Ours => ours(plan),
             Self::Dnsperf => dnsperf_figures(&output("dnsperf", &dnsperf(plan))?),
-            Self::Flame => flame_figures(&output("flame", &flame(plan))?, plan),
         }
     }
 }
@@ -114,35 +110,6 @@ fn dnsperf_figures(text: &str) -> Result<Figures, String> {
         lost: first("Queries lost:").unwrap_or_default(),
         mean_ms: first("Average Latency (s):").map(|s| s * 1e3),
         max_ms: longest().and_then(|s| s.parse::<f64>().ok()).map(|s| s * 1e3),
-        ..Figures::default()
-    })
-}
-
-fn flame(plan: &Plan<'_>) -> Vec<String> {
-    let port = plan.server.port().to_string();
-    let names = plan.names.display().to_string();
-    let metrics = plan.folder.join("flame.json").display().to_string();
-    [&plan.server.ip().to_string(), "-p", &port, "-f", &names, "-Q", &plan.rate.to_string()]
-        .into_iter()
-        .chain(["-l", &plan.seconds.to_string(), "-c", &CLIENTS.to_string(), "-o", &metrics])
-        .chain(["-v", "0"])
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Reads the last line of its metrics, which sums up the run.
-fn flame_figures(_output: &str, plan: &Plan<'_>) -> Result<Figures, String> {
-    let path = plan.folder.join("flame.json");
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("no metrics: {error}"))?;
-    let last = text.lines().last().ok_or("no metrics")?;
-    let metrics: serde_json::Value = serde_json::from_str(last).map_err(|it| it.to_string())?;
-    let number = |name: &str| metrics[name].as_f64();
-    let received = number("total_r").or(number("total_responses")).ok_or("no total_r")?;
-    Ok(Figures {
-        rate: received / f64::from(plan.seconds),
-        lost: number("timeouts").unwrap_or_default(),
-        mean_ms: number("avg_resp").or(number("total_avg_resp")),
-        max_ms: number("max_resp").or(number("total_max_resp")),
         ..Figures::default()
     })
 }
