@@ -55,7 +55,8 @@ pub enum LoadCommand {
 
 #[derive(Args, Debug, Clone)]
 pub struct RunArguments {
-    /// DNS servers, ADDRESS[:PORT] [default: those of --resolv-conf]
+    /// DNS servers with port.
+    #[arg(help = "DNS servers, ADDRESS[:PORT] [default: those of --resolv-conf]")]
     #[arg(value_name = "SERVER", value_parser = server)]
     pub servers: Vec<SocketAddr>,
 
@@ -64,7 +65,7 @@ pub struct RunArguments {
     #[arg(allow_negative_numbers = true)] // They are refused with a better text.
     pub rate: Option<f64>,
     /// constant:RATE, poisson:RATE, ramp:FROM..TO/TIME, step:RATE,RATE,…/TIME
-    /// \[default: poisson:100\]
+    /// (default poisson:20)
     #[arg(long, value_name = "PROFILE", help_heading = "When")]
     pub profile: Option<String>,
     /// How long lookups become due; 0s for ever
@@ -96,8 +97,8 @@ pub struct RunArguments {
     /// Domain of the cluster
     #[arg(long, value_name = "DOMAIN", help_heading = "What", default_value = "cluster.local")]
     pub cluster_domain: String,
-    /// How often each name: as-listed (default of --names and --capture), uniform, zipf[:EXPONENT]
-    /// (default of a cluster)
+    /// How often each name: as-listed (default of --names and --capture), uniform, zipf or
+    /// zipf:EXPONENT (default of a cluster)
     #[arg(long, value_name = "KIND", help_heading = "What")]
     pub popularity: Option<String>,
     /// Percent of the lookups by kind, the rest as they come:
@@ -195,7 +196,7 @@ pub struct RunArguments {
     /// Where worker 0 is (HOST:PORT); worker 0 listens on that port
     #[arg(long, value_name = "HOST:PORT", help_heading = "Places")]
     pub coordinator: Option<String>,
-    /// Allow more than 1 000 lookups per second for a server that is neither on loopback nor of the
+    /// Allow more than 1 000 packets per second for a server that is neither on loopback nor of the
     /// cluster
     #[arg(long, help_heading = "Places")]
     pub yes_i_own_this_server: bool,

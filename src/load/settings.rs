@@ -19,7 +19,7 @@ use crate::cluster::config::Source;
 use crate::wire::Name;
 
 /// Arrivals unless the command line says: what no server minds.
-const PROFILE_DEFAULT: &str = "poisson:100";
+const PROFILE_DEFAULT: &str = "poisson:20";
 
 /// A run, as wanted.
 pub struct Settings {

@@ -37,6 +37,12 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
+    /// Its id.
+    #[allow(dead_code)] // Not all test programs ask for it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name without SIG. `kill` is in every shell.
     pub fn signal(&self, signal: &str) {
         let line = format!("kill -{signal} {}", self.child.id());

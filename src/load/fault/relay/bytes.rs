@@ -215,7 +215,8 @@ async fn wanted_down(down: &mut watch::Receiver<usize>) {
 }
 
 /// Closes a listener, also for a child that has just been forked and holds it until its program
-/// begins: to close our descriptor is not enough then, and the kernel would go on taking connections.
+/// begins: to close our descriptor is not enough then, and the kernel would go on taking
+/// connections.
 fn close(listener: TcpListener) {
     // A listener that cannot be taken from the runtime is closed with it.
     let Ok(listener) = listener.into_std() else { return };

@@ -13,10 +13,8 @@ use serde::Serialize;
 
 use super::{Group, Report};
 
-mod base64;
 mod curve;
 
-pub use base64::decode;
 use curve::Curve;
 
 const PAGE: &str = include_str!("page.html");
