@@ -65,6 +65,13 @@ pub struct Event {
     pub question: Question,
 }
 
+impl Event {
+    /// What those that are asked again have in common, before anything was heard.
+    fn place(&self) -> (usize, usize, bool, SocketAddr, &str) {
+        (self.replied, self.server, self.is_tcp, self.peer, &self.question.name)
+    }
+}
+
 /// Running servers.
 pub struct Servers {
     state: Arc<Mutex<State>>,
@@ -75,7 +82,8 @@ pub struct Servers {
 struct State {
     script: Option<Script>,
     events: Vec<Event>,
-    held: Vec<Held>,
+    /// With server and type of the question: whichever task was faster, they leave in this order.
+    held: Vec<((usize, u16), Held)>,
     round: usize,
     replied: usize,
     /// When the last question came.
@@ -138,7 +146,9 @@ impl Desk {
         let mut state = self.state.lock().unwrap();
         let Some(script) = state.script else { return };
         let act = script(self.server, &question.name, question.is_ipv6());
-        state.held.extend(octets::reply(packet, &question, act, is_tcp).map(hold));
+        let order = (self.server, question.rtype);
+        let reply = octets::reply(packet, &question, act, is_tcp).map(hold);
+        state.held.extend(reply.map(|held| (order, held)));
         let (round, replied) = (state.round, state.replied);
         state.events.push(Event { round, replied, server: self.server, is_tcp, peer, question });
         state.last = Some(Instant::now());
@@ -208,7 +218,9 @@ fn rest(state: &Mutex<State>) -> Option<Duration> {
 fn end_round(state: &mut State) {
     state.round += 1;
     state.replied += usize::from(!state.held.is_empty());
-    for held in std::mem::take(&mut state.held) {
+    let mut held = std::mem::take(&mut state.held);
+    held.sort_by_key(|(order, _)| *order);
+    for (_, held) in held {
         match held {
             // Who went away needs no reply.
             Held::Udp(socket, peer, reply) => drop(socket.try_send_to(&reply, peer)),
@@ -218,12 +230,26 @@ fn end_round(state: &mut State) {
 }
 
 /// What came as lines that can be compared: those of a round sorted, sockets numbered as they
-/// appear, `--` where a reply was waited for.
+/// appear, `--` where a reply was waited for. A and AAAA that are asked again have timers of their
+/// own, and c-ares adds chance to them: which of both comes first is not compared.
 pub fn lines(mut events: Vec<Event>) -> Vec<String> {
     events.sort_by_key(|event| {
         let question = &event.question;
         (event.round, event.server, event.is_tcp, question.name.clone(), question.rtype)
     });
+    let alike = |one: &Event, other: &Event| one.place() == other.place();
+    for tries in events.chunk_by_mut(alike) {
+        let mut seen = BTreeMap::new();
+        let count = |event: &Event| {
+            let count = seen.entry(event.question.rtype).or_insert(0);
+            *count += 1;
+            (*count, event.question.rtype)
+        };
+        let orders: Vec<(usize, u16)> = tries.iter().map(count).collect();
+        let mut ordered: Vec<_> = orders.into_iter().zip(tries.iter().cloned()).collect();
+        ordered.sort_by_key(|(order, _)| *order);
+        tries.iter_mut().zip(ordered).for_each(|(place, (_, event))| *place = event);
+    }
     let mut numbers = BTreeMap::new();
     let mut lines = Vec::new();
     let mut replied = 0;
