@@ -24,6 +24,7 @@ pub mod settings;
 pub(crate) mod signals;
 
 pub mod arrivals;
+pub mod capture;
 pub mod target;
 pub mod work;
 

@@ -17,7 +17,7 @@ pub const NAMES_MAX: usize = 2_000_000;
 pub const OCCURRENCES_MAX: usize = 20_000_000;
 
 /// What was read so far.
-pub(super) struct List {
+pub(in crate::load) struct List {
     occurrences: Vec<Arc<Task>>,
     known: HashSet<Known, foldhash::fast::RandomState>,
     names_max: usize,
@@ -26,7 +26,7 @@ pub(super) struct List {
 
 /// A list that would take too much memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(in crate::load) struct Full;
 
 /// A task that is one with another of the same spelling and type.
 struct Known(Arc<Task>);
@@ -39,7 +39,7 @@ impl Default for List {
 
 impl List {
     /// An empty one with room for so many different names, and so many in all.
-    pub(super) fn bounded(names_max: usize, occurrences_max: usize) -> Self {
+    pub(in crate::load) fn bounded(names_max: usize, occurrences_max: usize) -> Self {
         let (occurrences, known) = (Vec::new(), HashSet::default());
         Self { occurrences, known, names_max, occurrences_max }
     }
@@ -48,7 +48,12 @@ impl List {
     ///
     /// # Errors
     /// There is no room for it.
-    pub(super) fn push(&mut self, host: &str, name: Name, rtype: RecordType) -> Result<(), Full> {
+    pub(in crate::load) fn push(
+        &mut self,
+        host: &str,
+        name: Name,
+        rtype: RecordType,
+    ) -> Result<(), Full> {
         let (class, expect) = (Class::Listed, Expect::Any);
         let task = Known(Arc::new(Task { host: host.into(), name, rtype, class, expect }));
         if self.occurrences.len() == self.occurrences_max {
@@ -66,12 +71,12 @@ impl List {
     }
 
     /// All of it, in the order in which it was read.
-    pub(super) fn into_tasks(self) -> Vec<Arc<Task>> {
+    pub(in crate::load) fn into_tasks(self) -> Vec<Arc<Task>> {
         self.occurrences
     }
 
     /// Whether nothing was read.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::load) fn is_empty(&self) -> bool {
         self.occurrences.is_empty()
     }
 }
@@ -92,13 +97,13 @@ impl Eq for Known {}
 
 /// Whether a question of this type is a lookup: a transfer, or what stands outside of the question,
 /// is none.
-pub(super) fn is_lookup(rtype: RecordType) -> bool {
+pub(in crate::load) fn is_lookup(rtype: RecordType) -> bool {
     let others = [RecordType::OPT, RecordType::TSIG, RecordType::AXFR, RecordType::IXFR];
     rtype.0 != 0 && !others.contains(&rtype)
 }
 
 /// Opens a file; `-` is standard input.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Read>, Error> {
+pub(in crate::load) fn open(path: &Path) -> Result<Box<dyn Read>, Error> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdin().lock()));
     }
@@ -107,7 +112,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Read>, Error> {
 }
 
 /// What to do about a file that cannot be read.
-pub(super) fn unreadable(path: &Path, error: io::Error) -> Error {
+pub(in crate::load) fn unreadable(path: &Path, error: io::Error) -> Error {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => "check the path, or write - to read standard input",
         io::ErrorKind::IsADirectory => "name a file in it",
@@ -118,7 +123,7 @@ pub(super) fn unreadable(path: &Path, error: io::Error) -> Error {
 }
 
 /// The file as messages call it.
-pub(super) fn title(path: &Path) -> String {
+pub(in crate::load) fn title(path: &Path) -> String {
     if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
 }
 

@@ -15,9 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::wire::{Name, RecordType};
 
-pub mod capture;
 pub mod cluster;
-mod list;
+pub(super) mod list;
 pub mod mix;
 pub mod names;
 pub mod popularity;

@@ -118,7 +118,7 @@ fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bo
 
 /// Whether a file begins as pcap, pcapng or Frame Streams do.
 fn is_capture(line: &[u8]) -> bool {
-    line.len() >= 4 && super::capture::Format::of(line).is_some()
+    line.len() >= 4 && crate::load::capture::Format::of(line).is_some()
 }
 
 /// What is wrong with a line.

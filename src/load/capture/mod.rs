@@ -19,9 +19,9 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Task;
-use super::list::{self, Full, List, NAMES_MAX, OCCURRENCES_MAX};
-use crate::load::Error;
+use super::Error;
+use super::work::Task;
+use super::work::list::{self, Full, List, NAMES_MAX, OCCURRENCES_MAX};
 use crate::wire::{self, Query};
 
 /// What was captured.

@@ -12,8 +12,8 @@ use std::io::{self, ErrorKind, Read};
 
 use prost::Message as _;
 
-use super::super::list::Full;
 use super::{End, Intake, Skip};
+use crate::load::work::list::Full;
 
 /// Longest data frame: a query and a response of 64 KiB, and what is said of them.
 const FRAME_OCTETS_MAX: u32 = 256 * 1024;

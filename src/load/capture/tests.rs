@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message as _;
 
-use super::super::{Class, Expect};
 use super::*;
+use crate::load::work::{Class, Expect};
 use crate::wire::{Name, RecordType};
 
 const ETHERNET: u32 = 1;

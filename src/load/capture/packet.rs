@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
-use super::super::list::Full;
 use super::{Intake, Skip};
+use crate::load::work::list::Full;
 
 /// Ports of protocols that look like DNS and are none: NetBIOS names, mDNS, LLMNR. A test server
 /// may well listen on that of mDNS, which is therefore known by its groups.
