@@ -82,27 +82,21 @@ fn slot(report: &Report, time_s: f64) -> usize {
     (time_s / report.timeline.slot_s) as usize
 }
 
+/// A load without an end that has stopped a server which it did not start.
+fn load_that_stops(server: &Mainstay, timeout: &str) -> Load {
+    let (address, manifests, pid) = (server.address(), server.manifests(), server.pid());
+    let words = format!("--rate 100 --duration 1h --pid {pid} --fault stop@300ms");
+    let mut arguments = vec![&*address, "--manifests", &manifests, "--timeout", timeout];
+    arguments.extend(words.split(' '));
+    let load = Load::start(&arguments);
+    wait_until("it is stopped", || server.is_stopped());
+    load
+}
+
 #[test]
 fn another_process_is_signalled_and_goes_on_when_the_run_is_interrupted() {
     let server = Mainstay::start("");
-    let (address, pid) = (server.address(), server.pid().to_string());
-    let manifests = server.manifests();
-    let load = Load::start(&[
-        &address,
-        "--manifests",
-        &manifests,
-        "--rate",
-        "100",
-        "--duration",
-        "1h",
-        "--pid",
-        &pid,
-        "--fault",
-        "stop@300ms",
-        "--timeout",
-        "500ms",
-    ]);
-    wait_until("it is stopped", || server.is_stopped());
+    let load = load_that_stops(&server, "500ms");
     load.signal(Signal::INT);
     let ended = load.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -113,24 +107,7 @@ fn another_process_is_signalled_and_goes_on_when_the_run_is_interrupted() {
 #[test]
 fn another_process_goes_on_after_a_second_signal() {
     let server = Mainstay::start("");
-    let (address, pid) = (server.address(), server.pid().to_string());
-    let manifests = server.manifests();
-    let load = Load::start(&[
-        &address,
-        "--manifests",
-        &manifests,
-        "--rate",
-        "100",
-        "--duration",
-        "1h",
-        "--pid",
-        &pid,
-        "--fault",
-        "stop@300ms",
-        "--timeout",
-        "1h",
-    ]);
-    wait_until("it is stopped", || server.is_stopped());
+    let load = load_that_stops(&server, "1h");
     load.signal(Signal::TERM);
     load.signal(Signal::INT);
     assert_eq!(load.end().report().ended, "interrupted");
