@@ -17,6 +17,7 @@ mod limits;
 pub mod load;
 pub mod parts;
 pub mod serve;
+pub mod state;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -39,6 +40,7 @@ use crate::ops::{
 use crate::resolve::plan::Plan;
 use compile::{Setting, compile, enabled, server_name};
 use parts::Parts;
+use state::State;
 
 /// Time that errands and TCP connections get to end once the lameduck is over: an exchange with
 /// upstreams takes at most 5 s. `terminationGracePeriodSeconds` must hold the lameduck and this.
@@ -76,6 +78,8 @@ pub struct Options {
     pub bind: Vec<IpAddr>,
     /// UDP workers per listen address.
     pub workers: usize,
+    /// Where to keep what the next start may use; `None` keeps nothing.
+    pub state: Option<State>,
 }
 
 impl Options {

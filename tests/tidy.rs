@@ -27,7 +27,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     ("corefile", "forward", CONFIG_ONLY),
     ("corefile", "resolve", CONFIG_ONLY),
     ("resolve", "cluster", &["config", "published", "zone"]),
-    ("load", "cluster", &["config", "feed", "object", "pods", "source"]),
+    ("load", "cluster", &["config", "feed", "object", "pods", "positions", "source"]),
     ("load", "listen", &["batch"]),
     ("load", "ops", &["http", "log"]),
 ];

@@ -66,6 +66,13 @@ pub struct ServeArguments {
     #[arg(long, value_name = "NUMBER")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
+    /// Folder for what the next start may use: the Snapshot, the last Corefile that was right
+    /// [default: /var/lib/mainstay where that can be written to]
+    #[arg(long, value_name = "FOLDER", env = "MAINSTAY_STATE")]
+    pub state: Option<PathBuf>,
+    /// Keep the sockets in a small parent, which starts the server anew when it dies or hangs
+    #[arg(long, env = "MAINSTAY_SUPERVISED")]
+    pub supervised: bool,
     /// Do not print zones and version at start
     #[arg(long)]
     pub quiet: bool,

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::ServeArguments;
+use super::state::State;
 use super::{BUILD, Error, Options, Server, limits};
 use crate::corefile::{self, Corefile, Origin, Reload, builtin, directive_names};
 use crate::ops::{self, log};
@@ -74,7 +75,8 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 
 fn options(arguments: &ServeArguments) -> Options {
     let workers = arguments.workers.map_or_else(default_workers, usize::from);
-    Options { bind: arguments.bind.clone(), workers }
+    let state = State::open(arguments.state.as_deref());
+    Options { bind: arguments.bind.clone(), workers, state }
 }
 
 /// One UDP worker per core that we may use, up to [`WORKERS_MAX`].

@@ -21,6 +21,7 @@ use super::config::{Config, Scope, Source};
 use super::feed::Feed;
 use super::index::Index;
 use super::object::{CHANGES_MAX, Change, Kind, Object, ObjectKey, Role};
+use super::positions::Positions;
 use super::programming::{Programming, ServiceKind};
 use super::published::Published;
 use super::source;
@@ -173,7 +174,15 @@ async fn open(shared: &Shared, sender: Sender<Change>) -> source::Running {
     let mut told: Option<Instant> = None;
     loop {
         let Identity { source, scope } = &shared.identity;
-        match source::start(source, scope, sender.clone(), shared.feed.clone()).await {
+        match source::start(
+            source,
+            scope,
+            sender.clone(),
+            shared.feed.clone(),
+            &Positions::default(),
+        )
+        .await
+        {
             Ok(running) => return running,
             Err(error) if told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) => {
                 tracing::error!(plugin = "kubernetes", "{error}; trying again");

@@ -16,6 +16,7 @@ pub mod object;
 mod outlet;
 mod packed;
 pub mod pods;
+pub mod positions;
 pub mod programming;
 pub mod published;
 pub mod read;

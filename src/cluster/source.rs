@@ -12,6 +12,7 @@ use crate::cluster::feed::Feed;
 use crate::cluster::manifest;
 use crate::cluster::object::Change;
 use crate::cluster::outlet::Outlet;
+use crate::cluster::positions::Positions;
 use crate::cluster::watch::{self, Timing};
 
 /// A source at work. Dropping it ends its tasks soon, [`Running::stop`] waits for that.
@@ -28,8 +29,8 @@ impl Running {
     }
 }
 
-/// Starts to send Changes of what `scope` watches of `source`. A server that is away is no error:
-/// it is tried until it answers.
+/// Starts to send Changes of what `scope` watches of `source`, after `positions`. A server that is
+/// away is no error: it is tried until it answers.
 ///
 /// # Errors
 /// Credentials and settings that are missing or wrong.
@@ -38,6 +39,7 @@ pub async fn start(
     scope: &Scope,
     changes: Sender<Change>,
     feed: Arc<Feed>,
+    positions: &Positions,
 ) -> Result<Running, Error> {
     let outlet = Outlet::new(changes, scope);
     let mut tasks = JoinSet::new();
@@ -51,7 +53,7 @@ pub async fn start(
         Source::InCluster | Source::Kubeconfig { .. } | Source::Endpoint { .. } => {
             let server = ApiServer::open(source, scope.api).await?;
             feed.requests.set_host(server.host());
-            watch_all(Arc::new(server), &outlet, &feed, Timing::default(), &mut tasks);
+            watch_all(Arc::new(server), &outlet, &feed, Timing::default(), positions, &mut tasks);
         }
     }
     Ok(Running { tasks })
@@ -63,11 +65,13 @@ pub(super) fn watch_all(
     outlet: &Outlet,
     feed: &Arc<Feed>,
     timing: Timing,
+    positions: &Positions,
     tasks: &mut JoinSet<()>,
 ) {
     for kind in outlet.scope().kinds() {
         let (server, feed) = (Arc::clone(&server), Arc::clone(feed));
-        tasks.spawn(watch::run(kind, server, outlet.clone(), feed, timing));
+        let position = positions.get(kind).map(str::to_owned);
+        tasks.spawn(watch::run(kind, server, outlet.clone(), feed, timing, position));
     }
 }
 
@@ -93,7 +97,10 @@ mod tests {
     /// The text of the error of a source that must not start.
     async fn refusal(source: Source) -> String {
         let (sender, _changes) = channel(CHANGES_MAX);
-        start(&source, &Scope::default(), sender, feed()).await.unwrap_err().to_string()
+        start(&source, &Scope::default(), sender, feed(), &Positions::default())
+            .await
+            .unwrap_err()
+            .to_string()
     }
 
     fn kubeconfig(path: &Path, context: Option<&str>) -> Source {
@@ -129,7 +136,10 @@ users: [{{name: u, user: {user}}}]
     async fn assert_syncs(source: Source) -> Arc<Feed> {
         let (sender, mut changes) = channel(CHANGES_MAX);
         let feed = feed();
-        let running = start(&source, &Scope::default(), sender, Arc::clone(&feed)).await.unwrap();
+        let running =
+            start(&source, &Scope::default(), sender, Arc::clone(&feed), &Positions::default())
+                .await
+                .unwrap();
         let mut ends = 0;
         while ends < Scope::default().kinds().count() {
             ends += usize::from(matches!(changes.recv().await, Some(Change::ListEnd(_))));
@@ -168,7 +178,10 @@ users: [{{name: u, user: {user}}}]
         let (sender, _changes) = channel(CHANGES_MAX);
         let feed = feed();
         let source = Source::Endpoint { url, tls: None };
-        let running = start(&source, &Scope::default(), sender, Arc::clone(&feed)).await.unwrap();
+        let running =
+            start(&source, &Scope::default(), sender, Arc::clone(&feed), &Positions::default())
+                .await
+                .unwrap();
         while feed.kind(Kind::Slice).errors(Fault::Unreachable) == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

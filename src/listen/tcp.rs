@@ -353,15 +353,8 @@ impl Connection {
     }
 
     fn errand(&self, plan: &Arc<Plan>, message: &[u8], purpose: Purpose) -> Errand {
-        Errand {
-            plan: plan.clone(),
-            port: self.port,
-            packet: message.to_vec(),
-            client: self.client,
-            arrived: Instant::now(),
-            purpose,
-            depth: 0,
-        }
+        let (plan, packet, arrived) = (plan.clone(), message.to_vec(), Instant::now());
+        Errand::new(plan, self.port, packet, self.client, arrived, purpose)
     }
 
     /// Sends a zone, message by message.

@@ -209,15 +209,7 @@ impl Worker {
         let envelope = self.batch.envelope(index);
         let (socket, exchange, port) = (self.socket.clone(), self.exchange.clone(), self.port);
         let packet = self.batch.slot(index).0;
-        let errand = || Errand {
-            plan: plan.clone(),
-            port,
-            packet: packet.to_vec(),
-            client,
-            arrived,
-            purpose,
-            depth: 0,
-        };
+        let errand = || Errand::new(plan.clone(), port, packet.to_vec(), client, arrived, purpose);
         self.exchange.errands.run(lane, errand, move |done| {
             if purpose == Purpose::Refresh {
                 return;

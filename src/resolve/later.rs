@@ -23,7 +23,7 @@ use super::now::{Client, gate};
 use super::plan::{Block, Plan};
 use super::step::{ClusterStep, Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale};
 use super::tally::{Author, Proto, Served, Tally};
-use crate::forward::Error;
+use crate::forward::{Answered, Budget, Error};
 use crate::wire::answer::CHAIN_MAX;
 use crate::wire::{Answer, Ede, Name, NameRef, Query, Question, Rcode, Reply, TCP_MAX, message};
 
@@ -44,6 +44,8 @@ pub struct Errand {
     /// Aliases followed so far. The reply to the target of one is put together whole; the chain is
     /// cut to the client's size in the end.
     pub depth: usize,
+    /// What may be spent on it. Aliases share that of the query.
+    pub budget: Arc<Budget>,
 }
 
 /// What an errand is for.
@@ -75,6 +77,19 @@ struct Written {
 type Running<'e> = Pin<Box<dyn Future<Output = Option<Done>> + Send + 'e>>;
 
 impl Errand {
+    /// A packet that has just come and has to be waited for.
+    pub fn new(
+        plan: Arc<Plan>,
+        port: u16,
+        packet: Vec<u8>,
+        client: Client,
+        arrived: Instant,
+        purpose: Purpose,
+    ) -> Self {
+        let budget = Arc::new(Budget::new(arrived));
+        Self { plan, port, packet, client, arrived, purpose, depth: 0, budget }
+    }
+
     /// Runs to the end. `None` when the packet is no query or its port is gone.
     pub fn run(&self) -> Running<'_> {
         // Boxed, because an alias is an errand inside this one.
@@ -194,6 +209,7 @@ impl Errand {
             arrived: self.arrived,
             purpose: Purpose::Reply,
             depth: self.depth + 1,
+            budget: self.budget.clone(),
         })
     }
 
@@ -224,7 +240,9 @@ impl Errand {
         {
             return self.write(query, Author::Cache, |reply| serve_stale(cache, entry, reply));
         }
-        let fetch = fetch(forwarding.clone(), cache.cloned(), question.clone(), self.client.proto);
+        let budget = self.budget.clone();
+        let fetch =
+            fetch(forwarding.clone(), cache.cloned(), question.clone(), self.client.proto, budget);
         let landing = forwarding.flights.join(&question, fetch);
         let landing = match stale.as_ref().and_then(|(cache, _)| patience(cache)) {
             Some(patience) => timeout(patience, landing).await.ok(),
@@ -302,9 +320,10 @@ async fn fetch(
     cache: Option<Arc<Cache>>,
     question: Question,
     proto: Proto,
+    budget: Arc<Budget>,
 ) -> Landing {
-    match forwarding.forward.ask(&question, proto == Proto::Tcp).await {
-        Ok(answer) => {
+    match forwarding.forward.ask_within(&question, proto == Proto::Tcp, &budget).await {
+        Ok(Answered { answer, .. }) => {
             let stored = cache.as_ref().and_then(|cache| cache.store(&question, &answer, now()));
             let keeps_ttl = cache.is_some_and(|cache| cache.config.keep_ttl);
             let ttl_s = stored.filter(|_| !keeps_ttl).map(|entry| entry.ttl.as_secs() as u32);

@@ -135,16 +135,21 @@ enum Taken {
     Nothing,
 }
 
-/// Watches `kind` until nobody receives Changes any more. A panic begins anew with a full list.
+/// Watches `kind` until nobody receives Changes any more, from a position on if there is one. A
+/// panic begins anew with a full list.
 pub(super) async fn run(
     kind: Kind,
     server: Arc<ApiServer>,
     outlet: Outlet,
     feed: Arc<Feed>,
     timing: Timing,
+    position: Option<String>,
 ) {
+    let mut position = position;
     loop {
-        let watcher = Watcher::new(kind, &server, &outlet, &feed, timing);
+        let mut watcher = Watcher::new(kind, &server, &outlet, &feed, timing);
+        watcher.passed.clone_from(&position);
+        watcher.version = position.take();
         if AssertUnwindSafe(watcher.run()).catch_unwind().await.is_ok() {
             return;
         }

@@ -45,7 +45,7 @@ fn watch_scope(kind: Kind, scope: &Scope, replies: impl IntoIterator<Item = (Ask
     let client = kube::Client::new(script.router(), "default");
     let server = Arc::new(ApiServer::with_client(client, scope.api));
     let outlet = Outlet::new(sender, scope);
-    let task = tokio::spawn(run(kind, server, outlet, Arc::clone(&feed), Timing::default()));
+    let task = tokio::spawn(run(kind, server, outlet, Arc::clone(&feed), Timing::default(), None));
     Rig { script, feed, changes, task, kind }
 }
 

@@ -11,6 +11,7 @@ use super::Truth;
 use crate::cluster::config::{Scope, Source};
 use crate::cluster::feed::Feed;
 use crate::cluster::object::{CHANGES_MAX, Change, Kind};
+use crate::cluster::positions::Positions;
 use crate::cluster::source;
 use crate::load::Error;
 use crate::wire::Name;
@@ -74,7 +75,8 @@ impl Truth {
         let scope = Scope::default();
         let feed = Arc::new(Feed::new(Instant::now(), &scope));
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
-        let running = source::start(&source, &scope, sender, Arc::clone(&feed))
+        let nowhere = Positions::default();
+        let running = source::start(&source, &scope, sender, Arc::clone(&feed), &nowhere)
             .await
             .map_err(|error| Error::Cluster(error.to_string()))?;
         let feed = is_watched.then_some(feed);

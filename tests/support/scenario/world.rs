@@ -250,15 +250,8 @@ impl World {
     }
 
     fn errand(&self, packet: &Packet, client: Client, purpose: Purpose) -> Errand {
-        Errand {
-            plan: self.plan.clone(),
-            port: self.plan.ports[0].number,
-            packet: packet.octets.clone(),
-            client,
-            arrived: Instant::now(),
-            purpose,
-            depth: 0,
-        }
+        let (plan, port) = (self.plan.clone(), self.plan.ports[0].number);
+        Errand::new(plan, port, packet.octets.clone(), client, Instant::now(), purpose)
     }
 
     async fn expect(&mut self, items: &[String]) -> Result<(), String> {

@@ -71,7 +71,7 @@ async fn an_open_watch_holds_no_place() {
     let outlet = Outlet::new(sender, &scope);
     for kind in [Kind::Namespace, Kind::Service] {
         let (server, outlet, feed) = (server.clone(), outlet.clone(), feed.clone());
-        tokio::spawn(run(kind, server, outlet, feed, Timing::default()));
+        tokio::spawn(run(kind, server, outlet, feed, Timing::default(), None));
     }
     let start = Instant::now();
     for _ in 0..4 {
