@@ -43,6 +43,11 @@ impl Budget {
         take(&self.tries, 1)
     }
 
+    /// Whether more may be received.
+    pub fn has_octets(&self) -> bool {
+        self.octets.load(Ordering::Relaxed) > 0
+    }
+
     /// Takes octets that were received. When they are more than what is left, nothing is left.
     pub fn take_octets(&self, octets: usize) -> bool {
         let octets = u32::try_from(octets).unwrap_or(u32::MAX);
@@ -69,6 +74,7 @@ mod tests {
         assert_eq!((0..100).filter(|_| budget.take_try()).count(), TRIES_MAX as usize);
         assert!(budget.take_octets(OCTETS_MAX as usize - 1));
         assert!(!budget.take_octets(2) && !budget.take_octets(1), "too much takes all");
+        assert!(!budget.has_octets());
         assert_eq!(budget.deadline(), Instant::now() + TIME_MAX);
     }
 }

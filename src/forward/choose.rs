@@ -1,30 +1,25 @@
-//! In which order upstreams are asked. Pure: state and chance come from the caller.
-//!
-//! This is the seam for everything that knows more about upstreams (round-trip times, budgets,
-//! a second question to another upstream before the first has failed): it would order here.
+//! In which order upstreams are asked first. Pure: state and chance come from the caller.
 
 use rand::Rng;
 use rand::seq::SliceRandom;
 
 use super::config::Policy;
-
-/// Most tries for one question, over all upstreams. RFC 9520 §3.1 allows three for each server
-/// and transport; this bounds what one question can cost even with 15 upstreams.
-pub const TRIES_MAX: usize = 8;
+use super::health::Standing;
 
 /// One upstream, and its state at the moment of the choice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Candidate<U> {
     pub upstream: U,
-    pub is_down: bool,
+    pub standing: Standing,
 }
 
 /// Whether all are down: then the state says nothing, and chance decides.
 pub fn all_down<U>(candidates: &[Candidate<U>]) -> bool {
-    candidates.iter().all(|candidate| candidate.is_down)
+    candidates.iter().all(|candidate| candidate.standing == Standing::Down)
 }
 
-/// The upstreams in the order of the policy, those that are down last. `turn` counts the
+/// The upstreams in the order of the policy, the suspect after the healthy and those that are
+/// down last. `turn` counts the
 /// questions, for `round_robin`.
 pub fn order<U>(
     mut candidates: Vec<Candidate<U>>,
@@ -39,13 +34,8 @@ pub fn order<U>(
         Policy::RoundRobin => candidates.rotate_left(turn % count),
         Policy::Sequential => {}
     }
-    candidates.sort_by_key(|candidate| candidate.is_down);
+    candidates.sort_by_key(|candidate| candidate.standing);
     candidates.into_iter().map(|candidate| candidate.upstream).collect()
-}
-
-/// How many tries a question has: each upstream twice, as CoreDNS's `max_connect_attempts`.
-pub fn tries(upstreams: usize) -> usize {
-    (2 * upstreams).min(TRIES_MAX)
 }
 
 #[cfg(test)]
@@ -56,7 +46,11 @@ mod tests {
 
     /// Candidates 0, 1, … ; those named are down.
     fn candidates(count: usize, down: &[usize]) -> Vec<Candidate<usize>> {
-        let one = |upstream| Candidate { upstream, is_down: down.contains(&upstream) };
+        let standing = |upstream| match down.contains(&upstream) {
+            true => Standing::Down,
+            false => Standing::Healthy,
+        };
+        let one = |upstream| Candidate { upstream, standing: standing(upstream) };
         (0..count).map(one).collect()
     }
 
@@ -99,10 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_tries_is_bounded() {
-        assert_eq!([0, 1, 2, 15].map(tries), [0, 2, 4, TRIES_MAX]);
-        assert!(
-            order(candidates(0, &[]), Policy::RoundRobin, 3, &mut entropy::source()).is_empty()
-        );
+    fn the_suspect_stand_between_the_healthy_and_those_that_are_down() {
+        let mut all = candidates(4, &[0]);
+        all[1].standing = Standing::Suspect;
+        let ordered = order(all, Policy::Sequential, 0, &mut entropy::source());
+        assert_eq!(ordered, [2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn nobody_is_ordered_into_nobody() {
+        let nobody = order(candidates(0, &[]), Policy::RoundRobin, 3, &mut entropy::source());
+        assert!(nobody.is_empty());
     }
 }

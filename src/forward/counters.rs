@@ -46,6 +46,20 @@ pub struct UpstreamCounters {
     durations: [Histogram; RCODES.len() + 1],
     /// Tries that ended without a response.
     pub failures: Counter,
+    /// Tries that were not answered in time.
+    pub time_outs: Counter,
+    /// Answers to tries that had been given up.
+    pub late_answers: Counter,
+    /// Tries that another upstream, asked later, was faster than.
+    pub outrun: Counter,
+    /// Questions that came here because the answer of another upstream was late.
+    pub hedges: Counter,
+    /// Questions that came here because another try had failed or was answered poorly.
+    pub failovers: Counter,
+    /// Responses with another id, after which the question goes over TCP.
+    pub near_misses: Counter,
+    /// Times that its packets per second were spent.
+    pub packet_waits: Counter,
     /// `coredns_proxy_healthcheck_failures_total`.
     pub probe_failures: Counter,
     /// Datagrams and TCP messages that did not fit the question they came for.
@@ -67,6 +81,12 @@ pub struct ForwardCounters {
     pub rejects: Counter,
     /// Questions that found all upstreams down: `coredns_forward_healthcheck_broken_total`.
     pub all_down: Counter,
+    /// Late answers for which no hedge was left.
+    pub hedges_forgone: Counter,
+    /// Queries that ended because their [`super::Budget`] was spent.
+    pub budgets_spent: Counter,
+    /// Questions that failed because all packets per second were spent.
+    pub paced: Counter,
     /// Times that resolv.conf was read again and could not be used.
     pub resolv_failures: Counter,
     /// Nameservers left out because there were too many.

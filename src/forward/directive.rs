@@ -10,18 +10,25 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::allowance::Share;
+use super::asking::{Asking, Shared};
+use super::budget::TRIES_MAX;
 use super::choose::{self, Candidate};
 use super::config::{TARGETS_MAX, Target};
 use super::counters::ForwardCounters;
-use super::failure::Proto;
+use super::course::Rules;
 use super::resolv::{self, Places, Unusable};
 use super::{Answered, Budget, Config, Error, Opinion, Upstream, entropy};
-use crate::wire::{Answer, NameRef, Question};
+use crate::wire::answer::Kind;
+use crate::wire::{NameRef, Question};
 
-/// How long one question may take, over all tries (as CoreDNS): stub resolvers give up after 5 s.
-pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a question may take while all upstreams are down. They are asked all the same, for
+/// probes may be what does not get through.
+pub const ALL_DOWN_TIME_MAX: Duration = Duration::from_millis(1900);
+/// How long the only upstream is left alone until it is asked for its second opinion.
+pub const SECOND_OPINION_AFTER: Duration = Duration::from_secs(1);
 /// How often the files are read again. They are small and compared by what they say, so that no
 /// change is missed that keeps size or time.
 pub const TEND_INTERVAL: Duration = Duration::from_secs(5);
@@ -36,6 +43,8 @@ pub struct Forward {
     upstreams: watch::Sender<UpstreamSet>,
     /// One for each query that may be in flight; `None` without `max_concurrent`.
     slots: Option<Semaphore>,
+    /// What may be asked twice.
+    hedges: Share,
     /// Questions asked, for `round_robin`.
     turn: AtomicUsize,
     /// What it did.
@@ -66,6 +75,7 @@ impl Forward {
             Self {
                 upstreams: watch::Sender::new(Arc::default()),
                 slots: config.max_concurrent.map(slots),
+                hedges: Share::new(config.hedge_percent),
                 turn: AtomicUsize::new(0),
                 counters: ForwardCounters::default(),
                 is_stuck: AtomicBool::new(false),
@@ -91,59 +101,90 @@ impl Forward {
         self.upstreams.borrow().to_vec()
     }
 
-    /// Asks one upstream after another until one answers, whatever it says.
+    /// Asks upstreams until one answers, within what is left of the Budget of a query, and tells
+    /// who it was. A poor answer (SERVFAIL, REFUSED, …) is the answer if nobody has a better one.
     ///
     /// # Errors
-    /// [`Error::TooMany`] and [`Error::Loop`] at once; [`Error::Upstream`] when all tries failed
-    /// or [`QUERY_TIMEOUT`] is over.
-    pub async fn ask(&self, question: &Question, client_used_tcp: bool) -> Result<Answer, Error> {
-        let _slot = self.take_slot()?;
-        if self.upstreams.borrow().is_empty() {
-            return Err(Error::NoUpstream);
-        }
-        let order = self.order();
-        let proto = self.proto(client_used_tcp);
-        let deadline = Instant::now() + QUERY_TIMEOUT;
-        let (mut error, mut all_by_network) = (Error::Loop, true);
-        for upstream in order.iter().cycle().take(choose::tries(order.len())) {
-            match upstream.ask(question, proto, deadline).await {
-                Ok(answer) => return Ok(answer),
-                Err(last) => {
-                    all_by_network &= last.is_of_network();
-                    error = Error::Upstream { last, all_by_network };
-                }
-            }
-            if Instant::now() >= deadline {
-                break;
-            }
-        }
-        Err(error)
-    }
-
-    /// The same, within what is left of the Budget of a query, and tells who answered.
-    ///
-    /// # Errors
-    /// As [`Forward::ask`]; also when the Budget is spent.
+    /// [`Error::TooMany`], [`Error::Loop`] and [`Error::AllDown`] at once; [`Error::Upstream`] when
+    /// all tries failed or the time is over; what the Budget or the packets per second forbid.
     pub async fn ask_within(
         &self,
         question: &Question,
         client_used_tcp: bool,
-        _budget: &Budget,
+        budget: &Budget,
     ) -> Result<Answered, Error> {
-        let answer = self.ask(question, client_used_tcp).await?;
-        let upstream = self.upstreams().into_iter().next().ok_or(Error::NoUpstream)?;
-        Ok(Answered { answer, upstream })
+        let _slot = self.take_slot()?;
+        let all = self.upstreams.borrow().clone();
+        if all.is_empty() {
+            return Err(Error::NoUpstream);
+        }
+        let order = self.order(&all);
+        let mut deadline = budget.deadline();
+        if order.is_empty() {
+            return Err(Error::Loop);
+        }
+        if is_all_down(&order) {
+            self.counters.all_down.add();
+            if self.config.fails_fast {
+                return Err(Error::AllDown);
+            }
+            deadline = deadline.min(Instant::now() + ALL_DOWN_TIME_MAX);
+        }
+        let over_tcp = self.is_over_tcp(client_used_tcp);
+        self.asking(question, budget, &order, self.rules(over_tcp, deadline)).run().await
     }
 
     /// Asks for a second opinion on a denial of something that was known to exist: another
     /// upstream, or the only one again, over TCP and a second later.
     pub async fn second_opinion(
         &self,
-        _question: &Question,
-        _denied: &Answered,
-        _budget: &Budget,
+        question: &Question,
+        denied: &Answered,
+        budget: &Budget,
     ) -> Opinion {
-        Opinion::Unknown
+        let all = self.upstreams.borrow().clone();
+        let is_other = |upstream: &Arc<Upstream>| upstream.address() != denied.upstream.address();
+        let mut order = self.order(&all);
+        order.retain(is_other);
+        let is_alone = order.is_empty();
+        if is_alone {
+            order.push(denied.upstream.clone());
+            timeout_at(budget.deadline(), sleep(SECOND_OPINION_AFTER)).await.ok();
+        }
+        let over_tcp = is_alone || self.config.force_tcp;
+        let rules = self.rules(over_tcp, budget.deadline());
+        match self.asking(question, budget, &order, rules).run().await {
+            Ok(other) => match other.answer.kind() {
+                Kind::NoData | Kind::NxDomain => Opinion::Agrees,
+                Kind::Found => Opinion::Differs(other),
+                Kind::Failure => Opinion::Unknown,
+            },
+            Err(_) => Opinion::Unknown,
+        }
+    }
+
+    fn asking<'a>(
+        &'a self,
+        question: &'a Question,
+        budget: &'a Budget,
+        order: &'a [Arc<Upstream>],
+        rules: Rules,
+    ) -> Asking<'a> {
+        let (config, counters, hedges) = (&self.config, &self.counters, &self.hedges);
+        Asking::new(Shared { config, counters, hedges }, question, budget, order, rules)
+    }
+
+    fn rules(&self, over_tcp: bool, deadline: Instant) -> Rules {
+        let tries_max = match self.config.max_connect_attempts {
+            0 => TRIES_MAX,
+            some => some.min(TRIES_MAX),
+        };
+        Rules {
+            over_tcp,
+            deadline,
+            tries_max: tries_max as usize,
+            time_out_max: self.config.read_timeout,
+        }
     }
 
     /// The upstreams, to be told when they change. Does not keep the Forward alive.
@@ -159,28 +200,23 @@ impl Forward {
         })
     }
 
-    /// The upstreams in the order in which they are asked; empty if all are cut out.
-    fn order(&self) -> Vec<Arc<Upstream>> {
-        let upstreams = self.upstreams.borrow().clone();
-        let candidates: Vec<_> = upstreams
+    /// The upstreams in the order in which they are asked first; empty if all are cut out.
+    fn order(&self, all: &[Arc<Upstream>]) -> Vec<Arc<Upstream>> {
+        let candidates: Vec<_> = all
             .iter()
             .filter(|upstream| !upstream.is_cut_out())
             .map(|upstream| Candidate {
                 upstream: upstream.clone(),
-                is_down: upstream.health().is_down(),
+                standing: upstream.health().standing(),
             })
             .collect();
-        if !candidates.is_empty() && choose::all_down(&candidates) {
-            self.counters.all_down.add();
-        }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         choose::order(candidates, self.config.policy, turn, &mut entropy::source())
     }
 
     /// The transport: that of the client, unless the directive says otherwise (as CoreDNS).
-    fn proto(&self, client_used_tcp: bool) -> Proto {
-        let wants_tcp = client_used_tcp && !self.config.prefer_udp;
-        if self.config.force_tcp || wants_tcp { Proto::Tcp } else { Proto::Udp }
+    fn is_over_tcp(&self, client_used_tcp: bool) -> bool {
+        self.config.force_tcp || (client_used_tcp && !self.config.prefer_udp)
     }
 
     /// Puts the upstreams of these places in use. Those that stay keep health and connections.
@@ -228,6 +264,10 @@ impl Forward {
     fn has_files(&self) -> bool {
         self.config.to.iter().any(|target| matches!(target, Target::ResolvConf(_)))
     }
+}
+
+fn is_all_down(order: &[Arc<Upstream>]) -> bool {
+    order.iter().all(|upstream| upstream.health().is_down())
 }
 
 /// A slot for each query in flight; more than a semaphore can count is no limit in practice.

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
@@ -24,42 +25,52 @@ const PORT_DRAWS_MAX: usize = 8;
 /// ignore it: a datagram that was cut by us would not parse.
 const DATAGRAM_MAX: usize = 4096;
 
-/// Sends the request and waits for what it may be answered with.
+/// Sends the request and waits for what it may be answered with, however long that takes.
 ///
 /// # Errors
-/// The network's, and the time-out at `until`.
+/// The network's.
 pub async fn ask(
+    (socket, path): (UdpSocket, Path),
     request: &Request,
-    remote: SocketAddr,
-    until: Instant,
     mismatched: &Counter,
 ) -> Result<Received, Failure> {
-    let packet = |id| request.packet(id);
-    wait(packet, (None, remote), until, |id, message| match request.judge(id, message) {
-        Received::Ignored => {
-            mismatched.add();
-            None
-        }
-        received => Some(received),
-    })
+    converse(
+        socket,
+        path,
+        |id| request.packet(id),
+        |id, message| match request.judge(id, message) {
+            Received::Ignored => {
+                mismatched.add();
+                None
+            }
+            received => {
+                mismatched.add_many(u64::from(received == Received::NearMiss));
+                Some(received)
+            }
+        },
+    )
     .await
 }
 
 /// Sends the request and waits for any response to it.
 ///
 /// # Errors
-/// As [`ask`].
-pub async fn probe(request: &Request, remote: SocketAddr, until: Instant) -> Result<(), Failure> {
+/// The network's, and the time-out at `until`.
+pub async fn probe(
+    request: &Request,
+    (remote, source): (SocketAddr, Option<IpAddr>),
+    until: Instant,
+) -> Result<(), Failure> {
     let packet = |id| request.packet(id);
     let is_it = |id, message: &[u8]| is_response(id, message).then_some(());
-    wait(packet, (None, remote), until, is_it).await
+    wait(packet, (source, remote), until, is_it).await
 }
 
 /// Tells a secondary that a zone has changed, and waits for its response code (RFC 1996 §3).
 /// `notice` is the message, whose id is drawn here; it leaves from `source` if that is given.
 ///
 /// # Errors
-/// As [`ask`].
+/// As [`probe`].
 pub async fn notify(
     notice: &[u8],
     source: Option<IpAddr>,
@@ -73,9 +84,21 @@ pub async fn notify(
         let is_response = is_its && message[2] & 0xF8 == 0x80 | notice[2] & 0x78;
         is_response.then(|| Rcode(u16::from(message[3] & 0x0F)))
     };
+    wait(packet, (source, remote), until, is_it).await
+}
+
+/// A socket of its own for one query, and both ends of it.
+///
+/// # Errors
+/// No socket, no port, or no way there.
+pub fn open(remote: SocketAddr, source: Option<IpAddr>) -> Result<(UdpSocket, Path), Failure> {
+    let path = Path { proto: Proto::Udp, local: None, remote };
     // An address of the other family cannot be the source.
     let source = source.filter(|source| source.is_ipv4() == remote.is_ipv4());
-    wait(packet, (source, remote), until, is_it).await
+    let socket = connect(source.unwrap_or(unspecified(remote)), remote)
+        .map_err(|error| path.failed(Act::Dial, error))?;
+    let local = socket.local_addr().ok();
+    Ok((socket, Path { local, ..path }))
 }
 
 /// Sends a packet and waits until `accept` takes a datagram.
@@ -85,40 +108,65 @@ async fn wait<T>(
     until: Instant,
     accept: impl Fn(u16, &[u8]) -> Option<T>,
 ) -> Result<T, Failure> {
-    let mut path = Path { proto: Proto::Udp, local: None, remote };
-    let socket = open(source.unwrap_or(unspecified(remote)), remote)
-        .map_err(|error| path.failed(Act::Dial, error))?;
-    path.local = socket.local_addr().ok();
+    let (socket, path) = open(remote, source)?;
+    let timed_out = |_| Err(path.failed(Act::Read, Cause::TimedOut));
+    timeout_at(until, converse(socket, path, packet, accept)).await.unwrap_or_else(timed_out)
+}
+
+/// Sends a packet and waits for ever until `accept` takes a datagram.
+async fn converse<T>(
+    socket: UdpSocket,
+    path: Path,
+    packet: impl Fn(u16) -> Vec<u8>,
+    accept: impl Fn(u16, &[u8]) -> Option<T>,
+) -> Result<T, Failure> {
     let id = entropy::id();
     let sent = socket.send(&packet(id)).await;
     sent.map_err(|error| path.failed(Act::Write, error))?;
-    match timeout_at(until, receive(&socket, remote, |message| accept(id, message))).await {
-        Ok(received) => received.map_err(|error| path.failed(Act::Read, error)),
-        Err(_) => Err(path.failed(Act::Read, Cause::TimedOut)),
-    }
-}
-
-/// Receives until `accept` takes a datagram from `remote`.
-async fn receive<T>(
-    socket: &UdpSocket,
-    remote: SocketAddr,
-    accept: impl Fn(&[u8]) -> Option<T>,
-) -> io::Result<T> {
-    // Thousands may wait here for a silent upstream: what is not written takes no memory.
-    let mut buffer = Vec::with_capacity(DATAGRAM_MAX);
     loop {
-        buffer.clear();
-        let (_, source) = socket.recv_buf_from(&mut buffer).await?;
-        // What came between bind and connect is still in the queue, whoever sent it.
-        let is_remote = (source.ip(), source.port()) == (remote.ip(), remote.port());
-        if let Some(taken) = is_remote.then(|| accept(&buffer)).flatten() {
-            return Ok(taken);
+        readable(&socket).await.map_err(|error| path.failed(Act::Read, error))?;
+        match receive(&socket, path.remote, |message| accept(id, message)) {
+            Ok(Some(taken)) => return Ok(taken),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(path.failed(Act::Read, error)),
         }
     }
 }
 
+/// Waits for a datagram.
+///
+/// # Errors
+/// What ICMP says, which is no datagram and has to be asked for.
+async fn readable(socket: &UdpSocket) -> io::Result<()> {
+    let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+    if ready.is_error() {
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        // Nothing is wrong, so the next wait is to wait for it again.
+        let none = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = socket.try_io(Interest::ERROR, none);
+    }
+    Ok(())
+}
+
+/// Receives one datagram from `remote`. Not async, so that its buffer lies on the stack of the
+/// thread and not in what waits: thousands may wait for a silent upstream.
+fn receive<T>(
+    socket: &UdpSocket,
+    remote: SocketAddr,
+    accept: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<Option<T>> {
+    let mut buffer = [0; DATAGRAM_MAX];
+    let (length, source) = socket.try_recv_from(&mut buffer)?;
+    // What came between bind and connect is still in the queue, whoever sent it.
+    let is_remote = (source.ip(), source.port()) == (remote.ip(), remote.port());
+    Ok(is_remote.then(|| accept(&buffer[..length])).flatten())
+}
+
 /// A connected socket on a port of our choice.
-fn open(local: IpAddr, remote: SocketAddr) -> io::Result<UdpSocket> {
+fn connect(local: IpAddr, remote: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(remote), Type::DGRAM, Some(Protocol::UDP))?;
     if remote.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -154,7 +202,7 @@ mod tests {
 
     use super::*;
     use crate::forward::Forward;
-    use crate::forward::scripted::{Act, LoopbackUpstream, good};
+    use crate::forward::scripted::{Act, LoopbackUpstream, Over, good};
     use crate::forward::tests::{config, question};
 
     /// A way to spoil a good response.
@@ -199,13 +247,18 @@ mod tests {
             let answer = forward.ask(&question(), false).await.unwrap();
             let counters = &forward.upstreams()[0].counters;
             assert_eq!(answer.answer_count(), 1, "{lie}");
-            assert_eq!((counters.mismatched.value(), counters.failures.value()), (1, 0), "{lie}");
-            assert_eq!(liar.asked().len(), 1, "{lie}");
+            // Whoever is guessed at is asked again over TCP, where the lie is passed over too.
+            let near = counters.near_misses.value();
+            assert_eq!(near, u64::from(lie == "another id"), "{lie}");
+            let seen = (counters.mismatched.value(), counters.failures.value());
+            assert_eq!(seen, (1 + near, 0), "{lie}");
+            let over = (liar.count(Over::Udp), liar.count(Over::Tcp));
+            assert_eq!(over, (1, near as usize), "{lie}");
         }
     }
 
     #[tokio::test]
-    async fn a_flood_of_lies_does_not_end_the_wait() {
+    async fn the_first_guess_sends_the_question_over_tcp_where_a_flood_of_them_changes_nothing() {
         let liar = LoopbackUpstream::scripted(|asked| {
             let truth = good(&asked.packet);
             let guess = |id: u16| Act::Send([&id.to_be_bytes(), &truth[2..]].concat());
@@ -216,7 +269,9 @@ mod tests {
         .await;
         let forward = Forward::start(config(&[liar.address])).unwrap();
         assert!(forward.ask(&question(), false).await.is_ok());
-        assert_eq!(forward.upstreams()[0].counters.mismatched.value(), 99);
+        let counters = &forward.upstreams()[0].counters;
+        assert_eq!((counters.near_misses.value(), counters.mismatched.value()), (1, 1 + 99));
+        assert_eq!((liar.count(Over::Udp), liar.count(Over::Tcp)), (1, 1));
     }
 
     #[tokio::test]
@@ -235,8 +290,7 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_drawn_again() {
         let remote: SocketAddr = "127.0.0.1:53".parse().unwrap();
-        let open: Vec<UdpSocket> =
-            (0..500).map(|_| open(unspecified(remote), remote).unwrap()).collect();
+        let open: Vec<UdpSocket> = (0..500).map(|_| open(remote, None).unwrap().0).collect();
         let ports: HashSet<u16> =
             open.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
         assert_eq!(ports.len(), open.len());

@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::config::READ_TIMEOUT;
 use super::directive::UpstreamSet;
-use super::upstream::READ_TIMEOUT;
 use super::{Failure, Forward, Upstream, entropy};
 use crate::wire::name::NameError;
 use crate::wire::{Answer, Name, NameRef, Question, RecordType};
@@ -163,8 +163,7 @@ impl Probe {
     async fn send(&self, name: Name) -> Result<Answer, Failure> {
         let question = Question::new(&name, RecordType::HINFO);
         self.names.write().push(name);
-        let deadline = Instant::now() + READ_TIMEOUT;
-        self.upstream.ask(&question, self.upstream.probe_proto(), deadline).await
+        self.upstream.ask_alone(&question, Instant::now() + READ_TIMEOUT).await
     }
 
     fn take_back(&self) {

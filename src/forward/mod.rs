@@ -1,20 +1,25 @@
 //! Asks somebody else: one upstream, and the next one when that fails.
 //!
 //! ```text
-//! Question ─► Forward ─► choose: in which order ─► Upstream ─► exchange (UDP) ─► Answer
-//!               ▲                                     │  TC ─► stream (TCP) ───►
-//!   resolv.conf ┘ read again each 5 s                 └─ on failure: probe until healthy
+//! Question ─► Forward ─► choose: in which order ─► asking ◄─► course: whom, when, how long
+//!               ▲                                     │
+//!   resolv.conf ┘ read again each 5 s                 └─► Upstream ─► exchange (UDP) ─► Answer
+//!                   on failure: probe until healthy ◄─────┘   TC ───► stream (TCP) ───►
 //! ```
 //!
 //! What upstreams send is never an error of ours: a datagram that does not fit its question is
-//! counted and the wait goes on (RFC 5452 §9). A response code is an Answer, whatever it says;
-//! only time-outs and network errors lead to the next upstream.
+//! counted and the wait goes on (RFC 5452 §9); one with a wrong id sends the question over TCP.
+//! Time-outs, network errors and poor response codes lead to the next upstream, a late answer too,
+//! as far as the [`Budget`] of the query and the share of hedges go.
 //! A Forward ends its background tasks when it is dropped.
 
+mod allowance;
+mod asking;
 pub mod budget;
 mod choose;
 pub mod config;
 pub mod counters;
+pub mod course;
 mod directive;
 mod entropy;
 mod exchange;
@@ -23,6 +28,7 @@ pub mod health;
 pub mod looping;
 mod request;
 pub mod resolv;
+pub mod rtt;
 mod stream;
 pub mod upstream;
 
@@ -79,6 +85,15 @@ pub enum Error {
     /// `max_concurrent` is reached. The caller answers REFUSED, as CoreDNS.
     #[error("more than {0} queries in flight; raise max_concurrent or add upstreams")]
     TooMany(usize),
+    /// The Budget of the query was spent before anybody could be asked.
+    #[error("the budget of this query is spent; its names lead to too many others")]
+    Spent,
+    /// No upstream may be sent more packets.
+    #[error("packets_per_second of every upstream is spent; raise it or add upstreams")]
+    Paced,
+    /// All are down, and `failfast_all_unhealthy_upstreams` is set.
+    #[error("no healthy proxies; every upstream is down")]
+    AllDown,
     /// No file could be read yet.
     #[error("no upstream is known yet; its file could not be read")]
     NoUpstream,
@@ -92,7 +107,8 @@ impl Error {
     pub fn ede(&self) -> Option<Ede> {
         match self {
             Self::Upstream { last, all_by_network: true } => Some(last.network_error()),
-            Self::Upstream { .. } => Some(Ede::NO_REACHABLE_AUTHORITY),
+            Self::Upstream { .. } | Self::AllDown => Some(Ede::NO_REACHABLE_AUTHORITY),
+            Self::Spent | Self::Paced => Some(Ede::NOT_ASKED),
             Self::Config(_) | Self::NoUpstream => Some(Ede::NO_UPSTREAM),
             Self::Loop => Some(Ede::LOOP),
             Self::TooMany(_) => None,

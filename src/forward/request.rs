@@ -2,7 +2,8 @@
 //!
 //! RFC 5452 §9.1: a response counts only if it comes from the address that was asked to the port
 //! that asked (the socket checks that), with the id, the name, the type and the class of the
-//! request. Everything else is [`Received::Ignored`], and the wait goes on.
+//! request. Everything else is [`Received::Ignored`], and the wait goes on; a wrong id is told
+//! apart, for then the question goes over TCP, where nobody can guess.
 
 use crate::wire::{Answer, Class, HEADER_LEN, Name, Question, Rcode, RecordType, UDP_MAX, walk};
 
@@ -33,6 +34,9 @@ pub enum Received {
     Truncated,
     /// The upstream does not know EDNS (RFC 6891 §7).
     EdnsRefused,
+    /// A response with another id, from the address that was asked to the port that asked:
+    /// somebody may be guessing.
+    NearMiss,
     /// Not a response to this request.
     Ignored,
 }
@@ -93,7 +97,8 @@ impl Request {
     /// What `message` means to this request, sent with `id`.
     pub fn judge(&self, id: u16, message: &[u8]) -> Received {
         if !is_response(id, message) {
-            return Received::Ignored;
+            let is_guess = message.len() >= HEADER_LEN && message[2] & RESPONSE_MASK == RESPONSE;
+            return if is_guess { Received::NearMiss } else { Received::Ignored };
         }
         let opt = extended_rcode(message);
         if self.has_edns && opt.is_none() && self.refuses_edns(message) {
@@ -208,8 +213,7 @@ mod tests {
     fn what_does_not_fit_the_request_is_ignored() {
         let good = response([0x80, 0]);
         assert!(matches!(request().judge(ID, &good), Received::Answer(_)));
-        let flaws: [(&str, usize, u8); 8] = [
-            ("another id", 1, 0x35),
+        let flaws: [(&str, usize, u8); 7] = [
             ("not a response", 2, 0x01),
             ("another opcode", 2, 0xA8),
             ("no question", 5, 0),
@@ -226,6 +230,15 @@ mod tests {
         for end in 0..good.len() {
             assert_eq!(request().judge(ID, &good[..end]), Received::Ignored, "cut at {end}");
         }
+    }
+
+    #[test]
+    fn a_response_with_another_id_is_a_near_miss() {
+        let mut guess = response([0x80, 0]);
+        guess[1] ^= 1;
+        assert_eq!(request().judge(ID, &guess), Received::NearMiss);
+        guess[2] = 0;
+        assert_eq!(request().judge(ID, &guess), Received::Ignored, "a request");
     }
 
     #[test]

@@ -5,12 +5,12 @@
 //! response can meet another question.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 use super::counters::UpstreamCounters;
@@ -26,28 +26,43 @@ pub const IDLE_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Connections {
     remote: SocketAddr,
-    expire: Duration,
+    limits: Limits,
     /// The one used last is at the end.
     idle: Mutex<Vec<Idle>>,
+}
+
+/// What connections to one upstream are held to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// An idle one is closed after this.
+    pub expire: Duration,
+    /// One this old is not used again; zero is no limit.
+    pub age_max: Duration,
+    /// Idle ones kept; zero is [`IDLE_MAX`].
+    pub idle_max: usize,
+    /// The address that they come from, if the host does not choose it.
+    pub source: Option<IpAddr>,
 }
 
 /// A connection without an exchange.
 #[derive(Debug)]
 struct Idle {
     stream: TcpStream,
+    opened: Instant,
     since: Instant,
 }
 
 /// A connection with an exchange on it.
 struct Busy {
     stream: TcpStream,
+    opened: Instant,
     path: Path,
 }
 
 impl Connections {
     /// None yet.
-    pub fn new(remote: SocketAddr, expire: Duration) -> Self {
-        Self { remote, expire, idle: Mutex::default() }
+    pub fn new(remote: SocketAddr, limits: Limits) -> Self {
+        Self { remote, limits, idle: Mutex::default() }
     }
 
     /// Sends the request and waits for what it may be answered with.
@@ -70,18 +85,8 @@ impl Connections {
             }
         }
         counters.tcp_opened.add();
-        let connection = Busy::open(self.remote, until).await?;
+        let connection = Busy::open(self.remote, self.limits.source, until).await?;
         self.converse(connection, request, until, counters).await
-    }
-
-    /// Sends the request on a new connection and waits for any response to it.
-    ///
-    /// # Errors
-    /// As [`Connections::ask`].
-    pub async fn probe(&self, request: &Request, until: Instant) -> Result<(), Failure> {
-        let mut connection = Busy::open(self.remote, until).await?;
-        let accept = |id, message: &[u8]| is_response(id, message).then_some(());
-        connection.exchange(request, until, accept).await
     }
 
     /// Idle connections at this moment.
@@ -91,7 +96,7 @@ impl Connections {
 
     /// Closes connections that have been idle for too long.
     pub fn sweep(&self, now: Instant) {
-        self.idle.lock().retain(|idle| idle.is_fresh(now, self.expire));
+        self.idle.lock().retain(|idle| idle.is_fresh(now, &self.limits));
     }
 
     /// One exchange on this connection, which is kept if that goes well.
@@ -103,7 +108,9 @@ impl Connections {
         counters: &UpstreamCounters,
     ) -> Result<Received, Failure> {
         let judge = |id, message: &[u8]| match request.judge(id, message) {
-            Received::Ignored => {
+            // Nobody can guess here: who is connected may lie as it likes, and confuses us with an
+            // answer to somebody else at most.
+            Received::Ignored | Received::NearMiss => {
                 counters.mismatched.add();
                 None
             }
@@ -113,7 +120,7 @@ impl Connections {
         if received == Received::Truncated {
             return Err(connection.path.failed(Act::Read, Cause::Truncated));
         }
-        self.keep(connection.stream, Instant::now(), counters);
+        self.keep(connection, Instant::now(), counters);
         Ok(received)
     }
 
@@ -121,26 +128,43 @@ impl Connections {
     fn take(&self, now: Instant) -> Option<Busy> {
         let mut idle = self.idle.lock();
         while let Some(last) = idle.pop() {
-            if last.is_fresh(now, self.expire) && last.is_silent() {
-                return Some(Busy::new(last.stream, self.remote));
+            if last.is_fresh(now, &self.limits) && last.is_silent() {
+                return Some(Busy::new(last.stream, last.opened, self.remote));
             }
         }
         None
     }
 
-    fn keep(&self, stream: TcpStream, since: Instant, counters: &UpstreamCounters) {
+    fn keep(&self, connection: Busy, since: Instant, counters: &UpstreamCounters) {
+        let Busy { stream, opened, .. } = connection;
         let mut idle = self.idle.lock();
-        if idle.len() < IDLE_MAX {
-            idle.push(Idle { stream, since });
+        let idle_max = if self.limits.idle_max == 0 { IDLE_MAX } else { self.limits.idle_max };
+        if idle.len() < idle_max.min(IDLE_MAX) {
+            idle.push(Idle { stream, opened, since });
         } else {
             counters.tcp_surplus.add();
         }
     }
 }
 
+/// Sends the request on a new connection and waits for any response to it.
+///
+/// # Errors
+/// As [`Connections::ask`].
+pub async fn probe(
+    request: &Request,
+    (remote, source): (SocketAddr, Option<IpAddr>),
+    until: Instant,
+) -> Result<(), Failure> {
+    let mut connection = Busy::open(remote, source, until).await?;
+    let accept = |id, message: &[u8]| is_response(id, message).then_some(());
+    connection.exchange(request, until, accept).await
+}
+
 impl Idle {
-    fn is_fresh(&self, now: Instant, expire: Duration) -> bool {
-        now.saturating_duration_since(self.since) < expire
+    fn is_fresh(&self, now: Instant, limits: &Limits) -> bool {
+        let (idle_for, age) = (now.duration_since(self.since), now.duration_since(self.opened));
+        idle_for < limits.expire && (limits.age_max.is_zero() || age < limits.age_max)
     }
 
     /// Whether nothing was received since: neither the end, nor a response to nobody.
@@ -151,21 +175,25 @@ impl Idle {
 }
 
 impl Busy {
-    fn new(stream: TcpStream, remote: SocketAddr) -> Self {
+    fn new(stream: TcpStream, opened: Instant, remote: SocketAddr) -> Self {
         let local = stream.local_addr().ok();
-        Self { stream, path: Path { proto: Proto::Tcp, local, remote } }
+        Self { stream, opened, path: Path { proto: Proto::Tcp, local, remote } }
     }
 
-    async fn open(remote: SocketAddr, until: Instant) -> Result<Self, Failure> {
+    async fn open(
+        remote: SocketAddr,
+        source: Option<IpAddr>,
+        until: Instant,
+    ) -> Result<Self, Failure> {
         let path = Path { proto: Proto::Tcp, local: None, remote };
-        let connected = timeout_at(until, TcpStream::connect(remote)).await;
+        let connected = timeout_at(until, connect(remote, source)).await;
         let stream = connected
             .map_err(|_| path.failed(Act::Dial, Cause::TimedOut))?
             .map_err(|error| path.failed(Act::Dial, error))?;
         // A request is one write, so waiting for more of it only costs time. If the option
         // cannot be set, the exchange is slower and just as right.
         let _ = stream.set_nodelay(true);
-        Ok(Self::new(stream, remote))
+        Ok(Self::new(stream, Instant::now(), remote))
     }
 
     /// Sends the request and reads messages until `accept` takes one.
@@ -206,6 +234,15 @@ impl Busy {
         self.stream.read_exact(&mut message).await?;
         Ok(message)
     }
+}
+
+/// A connection, from `source` if that is given and of the same family.
+async fn connect(remote: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = source.filter(|source| source.is_ipv4() == remote.is_ipv4()) {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    socket.connect(remote).await
 }
 
 #[cfg(test)]
@@ -335,7 +372,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_late_response_never_meets_the_next_question() {
         let late = LoopbackUpstream::scripted(|asked| {
-            vec![Act::Pause(Duration::from_secs(3)), Act::Send(good(&asked.packet))]
+            vec![Act::Pause(Duration::from_secs(9)), Act::Send(good(&asked.packet))]
         })
         .await;
         let forward = over_tcp(late.address);

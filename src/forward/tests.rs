@@ -7,12 +7,15 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
+use super::budget::TIME_MAX;
 use super::config::{Policy, Target};
-use super::directive::{QUERY_TIMEOUT, TEND_INTERVAL};
+use super::directive::TEND_INTERVAL;
 use super::resolv::Unusable;
-use super::scripted::{Act, Asked, LoopbackUpstream, Over, bare, good, truncated};
-use super::{Config, Error, Forward};
+use super::scripted::{Act, Asked, LoopbackUpstream, Over, good, truncated};
+use super::{Budget, Config, Error, Forward};
 use crate::wire::{Answer, Name, Question, Rcode, RecordType};
+
+mod faults;
 
 /// `www.example.org A`.
 pub(super) fn question() -> Question {
@@ -36,6 +39,14 @@ pub(super) fn resolv_conf(addresses: &[SocketAddr]) -> (NamedTempFile, Target) {
     std::fs::write(file.path(), nameserver_lines(addresses)).unwrap();
     let target = Target::ResolvConf(file.path().to_path_buf());
     (file, target)
+}
+
+impl Forward {
+    /// Asks with a whole Budget.
+    pub(super) async fn ask(&self, question: &Question, over_tcp: bool) -> Result<Answer, Error> {
+        let budget = Budget::new(Instant::now());
+        self.ask_within(question, over_tcp, &budget).await.map(|answered| answered.answer)
+    }
 }
 
 async fn ask(forward: &Forward) -> Result<Answer, Error> {
@@ -87,39 +98,20 @@ async fn a_refused_port_alone_is_told_with_a_hint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_upstream_leads_to_the_next_one() {
-    let (silent, honest) = (LoopbackUpstream::silent().await, LoopbackUpstream::honest().await);
-    let forward = Forward::start(config(&[silent.address, honest.address])).unwrap();
-    assert_eq!(rcode(&forward).await, Rcode::NOERROR);
-    assert_eq!(forward.upstreams()[0].counters.failures.value(), 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn when_nobody_answers_the_time_of_the_question_ends() {
     let silent = LoopbackUpstream::silent().await;
     let forward = Forward::start(config(&[silent.address])).unwrap();
     let asked = Instant::now();
     let told = ask(&forward).await.unwrap_err().to_string();
-    assert!(told.ends_with(&format!("->{}: i/o timeout", silent.address)), "{told}");
-    assert!(asked.elapsed() < QUERY_TIMEOUT, "one upstream has two tries of two seconds");
+    assert!(told.ends_with(&format!("{}: i/o timeout", silent.address)), "{told}");
+    assert_eq!(asked.elapsed(), TIME_MAX);
 
     let addresses = [silent.address, LoopbackUpstream::refused().await];
     let third = LoopbackUpstream::silent().await;
     let forward = Forward::start(config(&[addresses[0], addresses[1], third.address])).unwrap();
     let asked = Instant::now();
     ask(&forward).await.unwrap_err();
-    assert_eq!(asked.elapsed().as_secs(), QUERY_TIMEOUT.as_secs());
-}
-
-#[tokio::test]
-async fn a_servfail_of_an_upstream_is_the_answer() {
-    let failing = LoopbackUpstream::scripted(|asked| vec![Act::Send(bare(&asked.packet, 2, true))]);
-    let (failing, honest) = (failing.await, LoopbackUpstream::honest().await);
-    let forward = Forward::start(config(&[failing.address, honest.address])).unwrap();
-    assert_eq!(rcode(&forward).await, Rcode::SERVFAIL);
-    let mut durations = forward.upstreams()[0].counters.durations().collect::<Vec<_>>();
-    durations.retain(|(_, durations)| durations.count > 0);
-    assert_eq!((durations[0].0.as_str(), durations.len()), ("SERVFAIL", 1));
+    assert_eq!(asked.elapsed().as_secs(), TIME_MAX.as_secs());
 }
 
 #[tokio::test]
@@ -198,7 +190,8 @@ async fn a_rewritten_resolv_conf_is_in_use_soon_and_harms_no_query() {
     assert_eq!(in_flight.answer_count(), 1);
     assert_eq!(forward.upstreams()[0].address(), honest.address);
     assert_eq!(rcode(&forward).await, Rcode::NOERROR);
-    assert_eq!((late.asked().len(), honest.asked().len()), (1, 1));
+    assert!(late.asked().len() <= 4, "it was asked again while it was slow");
+    assert_eq!(honest.asked().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

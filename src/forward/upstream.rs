@@ -6,31 +6,36 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout_at};
 
-use super::config::HealthCheck;
+use super::allowance::Pace;
 use super::counters::UpstreamCounters;
-use super::failure::{Failure, Proto};
+use super::failure::{Act, Cause, Failure, Path, Proto};
 use super::health::Health;
 use super::request::{Received, Request};
-use super::stream::Connections;
-use super::{Config, exchange};
+use super::rtt::Rtt;
+use super::stream::{Connections, Limits};
+use super::{Config, exchange, stream};
 use crate::wire::{Answer, Question};
 
-/// How long one send waits for its response (as CoreDNS's `read_timeout`).
-pub const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a health probe waits (as CoreDNS).
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Shortest time between two probes, whatever the Corefile says: a server that is in trouble
 /// must not be asked more than five times a second by each of us.
 pub const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(200);
+/// How long what an upstream denies is doubted after it has failed.
+pub const DOUBT: Duration = Duration::from_secs(10);
 
 /// Where an Upstream is, and which file says so.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -44,9 +49,12 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Upstream {
     place: Place,
+    config: Config,
     health: Health,
-    health_check: HealthCheck,
-    probe_proto: Proto,
+    rtt: Mutex<Rtt>,
+    pace: Option<Pace>,
+    /// When it last did not answer.
+    failed_at: Mutex<Option<Instant>>,
     is_cut_out: AtomicBool,
     connections: Connections,
     /// What it did.
@@ -57,21 +65,37 @@ pub struct Upstream {
     _prober: JoinSet<()>,
 }
 
+/// What is needed for a probe, so that a probe under way does not keep its Upstream alive.
+#[derive(Debug)]
+struct Probe {
+    request: Request,
+    config: Config,
+    address: SocketAddr,
+}
+
 impl Upstream {
     /// An Upstream of this directive, and its prober. To be called inside a runtime.
     pub(super) fn start(place: Place, config: &Config) -> Arc<Self> {
         let suspected = Arc::new(Notify::new());
-        let interval = config.health_check.interval.max(PROBE_INTERVAL_MIN);
+        let probe = Probe::new(place.address, config);
+        let limits = Limits {
+            expire: config.expire,
+            age_max: config.max_age,
+            idle_max: config.max_idle_conns,
+            source: config.source_address,
+        };
         Arc::new_cyclic(|this| {
             let mut prober = JoinSet::new();
-            prober.spawn(probe_while_suspect(this.clone(), suspected.clone(), interval));
+            prober.spawn(probe_while_wanted(this.clone(), suspected.clone(), probe));
             Self {
                 health: Health::new(config.max_fails),
-                health_check: config.health_check.clone(),
-                probe_proto: if config.force_tcp { Proto::Tcp } else { Proto::Udp },
+                rtt: Mutex::default(),
+                pace: Pace::of(place.address.ip(), config.packets_per_second),
+                failed_at: Mutex::default(),
                 is_cut_out: AtomicBool::new(false),
-                connections: Connections::new(place.address, config.expire),
+                connections: Connections::new(place.address, limits),
                 counters: UpstreamCounters::default(),
+                config: config.clone(),
                 place,
                 suspected,
                 _prober: prober,
@@ -85,7 +109,7 @@ impl Upstream {
     }
 
     /// The file that names it, if not the Corefile.
-    pub fn file(&self) -> Option<&Path> {
+    pub fn file(&self) -> Option<&FilePath> {
         self.place.file.as_deref()
     }
 
@@ -94,9 +118,19 @@ impl Upstream {
         &self.place
     }
 
-    /// Failed probes, and whether others are asked first.
+    /// Whether others are asked first.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// How long it takes to answer.
+    pub fn rtt(&self) -> Rtt {
+        *self.rtt.lock()
+    }
+
+    /// Whether it has failed within [`DOUBT`], so that its denials want a second opinion.
+    pub fn is_suspect(&self) -> bool {
+        self.failed_at.lock().is_some_and(|at| at.elapsed() < DOUBT)
     }
 
     /// Whether it sends our own queries back to us and is asked no more.
@@ -109,28 +143,6 @@ impl Upstream {
         self.is_cut_out.swap(is_cut_out, Ordering::Relaxed)
     }
 
-    /// One try: asks, over TCP if the response is truncated, without EDNS if that is refused.
-    ///
-    /// # Errors
-    /// The last send had no response in [`READ_TIMEOUT`] or by the deadline, or the network failed.
-    pub(super) async fn ask(
-        &self,
-        question: &Question,
-        proto: Proto,
-        deadline: Instant,
-    ) -> Result<Answer, Failure> {
-        let asked = Instant::now();
-        let result = self.ask_as_far_as_needed(question, proto, deadline).await;
-        match &result {
-            Ok(answer) => {
-                self.counters.response(answer.rcode, asked.elapsed());
-                self.health.answered();
-            }
-            Err(failure) => self.suspect(failure),
-        }
-        result
-    }
-
     /// TCP connections that are kept for the next exchange.
     pub fn idle_connections(&self) -> usize {
         self.connections.idle_count()
@@ -138,7 +150,7 @@ impl Upstream {
 
     /// The transport of probes: what is not to be asked over UDP is not to be probed so either.
     pub(super) fn probe_proto(&self) -> Proto {
-        self.probe_proto
+        probe_proto(&self.config)
     }
 
     /// Closes connections that have been idle for too long.
@@ -146,57 +158,130 @@ impl Upstream {
         self.connections.sweep(now);
     }
 
-    /// At most three sends: each turn of the loop ends it, or gives up UDP, or gives up EDNS.
-    async fn ask_as_far_as_needed(
-        &self,
-        question: &Question,
-        mut proto: Proto,
-        deadline: Instant,
-    ) -> Result<Answer, Failure> {
-        let mut request = Request::of(question);
-        loop {
-            let until = deadline.min(Instant::now() + READ_TIMEOUT);
-            match self.send(&request, proto, until).await? {
-                Received::Answer(answer) => return Ok(answer),
-                Received::EdnsRefused => request = request.without_edns(),
-                // Over TCP a truncated response is a failure, so this happens once; what is
-                // ignored never leaves the wait.
-                Received::Truncated | Received::Ignored => proto = Proto::Tcp,
-            }
+    /// Takes one of its packets per second.
+    ///
+    /// # Errors
+    /// When there will be one.
+    pub(super) fn take_packet(&self, now: Instant) -> Result<(), Instant> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        pace.take(now).inspect_err(|_| self.counters.packet_waits.add())
+    }
+
+    /// A response that fits came after so long. `is_late` if the try had been given up: then it
+    /// lives, but that is no reason to ask it first. Over another transport than usual it says
+    /// nothing about the time.
+    pub(super) fn responded(&self, took: Duration, proto: Proto, is_late: bool) {
+        if proto == self.probe_proto() {
+            self.rtt.lock().observe(took);
+        }
+        if is_late {
+            self.counters.late_answers.add();
+            self.health.answered_late();
+        } else {
+            self.health.answered();
         }
     }
 
-    async fn send(
-        &self,
-        request: &Request,
-        proto: Proto,
-        until: Instant,
-    ) -> Result<Received, Failure> {
-        match proto {
-            Proto::Udp => {
-                self.counters.udp_opened.add();
-                exchange::ask(request, self.place.address, until, &self.counters.mismatched).await
-            }
-            Proto::Tcp => self.connections.ask(request, until, &self.counters).await,
-        }
+    /// A try was not answered in time.
+    pub(super) fn was_silent(&self, failure: &Failure, now: Instant) {
+        self.counters.time_outs.add();
+        let must_probe = self.health.was_silent();
+        self.failed(failure, now, must_probe);
     }
 
-    fn suspect(&self, failure: &Failure) {
-        self.counters.failures.add();
-        tracing::debug!(%failure, "upstream failed");
-        if self.health.exchange_failed() {
+    /// The network failed, or the upstream hung up.
+    pub(super) fn broke(&self, failure: &Failure, now: Instant) {
+        let must_probe = self.health.exchange_failed();
+        self.failed(failure, now, must_probe);
+    }
+
+    /// Another upstream, asked later, has answered first.
+    pub(super) fn was_outrun(&self) {
+        self.counters.outrun.add();
+        if self.health.was_outrun() {
             self.suspected.notify_one();
         }
     }
 
-    /// Asks for the probe name. Any response is a sign of life (as CoreDNS).
-    async fn probe(&self) {
-        let request = Request::probe(&self.health_check.domain, self.health_check.recursion);
-        let until = Instant::now() + PROBE_TIMEOUT;
-        let result = match self.probe_proto {
-            Proto::Udp => exchange::probe(&request, self.place.address, until).await,
-            Proto::Tcp => self.connections.probe(&request, until).await,
-        };
+    fn failed(&self, failure: &Failure, now: Instant, must_probe: bool) {
+        self.counters.failures.add();
+        *self.failed_at.lock() = Some(now);
+        tracing::debug!(%failure, "upstream failed");
+        if must_probe {
+            self.suspected.notify_one();
+        }
+    }
+
+    /// A socket for one query over UDP.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn open(&self) -> Result<(UdpSocket, Path), Failure> {
+        self.counters.udp_opened.add();
+        exchange::open(self.place.address, self.config.source_address)
+    }
+
+    /// Sends the request over this socket and waits for what it may be answered with.
+    ///
+    /// # Errors
+    /// The network's.
+    pub(super) async fn ask_over_udp(
+        &self,
+        request: &Request,
+        open: (UdpSocket, Path),
+    ) -> Result<Received, Failure> {
+        exchange::ask(open, request, &self.counters.mismatched).await
+    }
+
+    /// Sends the request over a connection and waits for what it may be answered with.
+    ///
+    /// # Errors
+    /// The network's, and the time-out at `until`.
+    pub(super) async fn ask_over_tcp(
+        &self,
+        request: &Request,
+        until: Instant,
+    ) -> Result<Received, Failure> {
+        self.connections.ask(request, until, &self.counters).await
+    }
+
+    /// Asks this upstream and no other, for a question of our own: over TCP if the response is
+    /// truncated or has another id, without EDNS if that is refused.
+    ///
+    /// # Errors
+    /// There was no response by `until`, or the network failed.
+    pub(super) async fn ask_alone(
+        &self,
+        question: &Question,
+        until: Instant,
+    ) -> Result<Answer, Failure> {
+        let mut request = Request::of(question);
+        let mut proto = self.probe_proto();
+        loop {
+            let asked = Instant::now();
+            let received = match proto {
+                Proto::Udp => {
+                    let open = self.open()?;
+                    let timed_out = open.1.failed(Act::Read, Cause::TimedOut);
+                    let ask = self.ask_over_udp(&request, open);
+                    timeout_at(until, ask).await.unwrap_or(Err(timed_out))
+                }
+                Proto::Tcp => self.ask_over_tcp(&request, until).await,
+            };
+            match received.inspect_err(|failure| self.broke(failure, Instant::now()))? {
+                Received::Answer(answer) => {
+                    self.counters.response(answer.rcode, asked.elapsed());
+                    return Ok(answer);
+                }
+                Received::EdnsRefused => request = request.without_edns(),
+                // Over TCP none of these leaves the wait, so this happens once.
+                Received::Truncated | Received::NearMiss | Received::Ignored => proto = Proto::Tcp,
+            }
+        }
+    }
+
+    /// What a probe showed.
+    fn probed(&self, result: Result<(), Failure>) {
         match result {
             Ok(()) => self.health.answered(),
             Err(failure) => {
@@ -214,28 +299,73 @@ impl fmt::Display for Upstream {
     }
 }
 
-/// Waits until the upstream is suspect, then probes it each interval until it is not.
-async fn probe_while_suspect(upstream: Weak<Upstream>, suspected: Arc<Notify>, interval: Duration) {
+impl Probe {
+    fn new(address: SocketAddr, config: &Config) -> Self {
+        let check = &config.health_check;
+        let request = Request::probe(&check.domain, check.recursion);
+        Self { request, config: config.clone(), address }
+    }
+
+    /// Asks for the probe name. Any response is a sign of life (as CoreDNS).
+    async fn send(&self) -> Result<(), Failure> {
+        let until = Instant::now() + PROBE_TIMEOUT;
+        let way = (self.address, self.config.source_address);
+        match probe_proto(&self.config) {
+            Proto::Udp => exchange::probe(&self.request, way, until).await,
+            Proto::Tcp => stream::probe(&self.request, way, until).await,
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        self.config.health_check.interval.max(PROBE_INTERVAL_MIN)
+    }
+}
+
+fn probe_proto(config: &Config) -> Proto {
+    if config.force_tcp { Proto::Tcp } else { Proto::Udp }
+}
+
+/// Waits until the upstream has failed, then probes it until it has answered. A probe is sent each
+/// interval, whether the one before was answered or not: what comes back is found within one.
+async fn probe_while_wanted(upstream: Weak<Upstream>, suspected: Arc<Notify>, probe: Probe) {
     loop {
         suspected.notified().await;
-        while probe_once(&upstream).await {
-            sleep(interval).await;
+        // As many as fit into PROBE_TIMEOUT, so at most five.
+        let mut under_way = FuturesUnordered::new();
+        while is_wanted(&upstream) {
+            under_way.push(probe.send());
+            let next = Instant::now() + probe.interval();
+            while let Ok(result) = timeout_at(next, results(&mut under_way)).await {
+                let Some(upstream) = upstream.upgrade() else { return };
+                upstream.probed(result);
+                if !upstream.health.is_probed() {
+                    break;
+                }
+            }
         }
     }
 }
 
-/// Probes the upstream. Whether another probe is due: it is suspect still, and wanted still.
-async fn probe_once(upstream: &Weak<Upstream>) -> bool {
-    let Some(upstream) = upstream.upgrade() else { return false };
-    // An exchange may have succeeded during the interval.
-    if upstream.health.is_suspect() {
-        upstream.probe().await;
+/// The next result of a probe; never, while none is under way.
+async fn results<F>(under_way: &mut FuturesUnordered<F>) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    match under_way.next().await {
+        Some(result) => result,
+        None => std::future::pending().await,
     }
-    upstream.health.is_suspect()
+}
+
+/// Whether the upstream is still there and still to be probed: an exchange may have succeeded.
+fn is_wanted(upstream: &Weak<Upstream>) -> bool {
+    upstream.upgrade().is_some_and(|upstream| upstream.health.is_probed())
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
     use crate::forward::Forward;
     use crate::forward::scripted::{Act, LoopbackUpstream, bare, good};

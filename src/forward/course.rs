@@ -1,0 +1,490 @@
+//! The course of one question through the upstreams: whom to ask next, how long to wait, and when
+//! to end. Pure: no clock, no socket, no chance; [`Means`] say what may be spent.
+//!
+//! ```text
+//!  next(now) ─► Send ───────► the shell sends           event(try) ◄─ accepted, poor, cut, …
+//!            ├► Overdue ────► the upstream is told
+//!            ├► Wait(until) ► the shell waits for an event, or until then
+//!            └► Done
+//! ```
+//!
+//! A try that is overdue is listened to further: slow is not lost. The next upstream is asked
+//! when an answer is late (a hedge, as far as the allowance goes), when a try is overdue, when
+//! the network refuses, and when the answer is poor: SERVFAIL of one says little about the name.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::failure::Proto;
+use super::health::Standing;
+
+/// Most tries of one question at one upstream over one transport (RFC 9520 §3.1).
+pub const TRIES_OF_ONE_MAX: u8 = 3;
+/// Tries over TCP at an upstream that was silent over UDP: all that can be learnt by one.
+const RESCUES_MAX: u8 = 1;
+/// Errors of the network at one upstream after which this question leaves it alone. One may have
+/// been forged.
+const BROKEN_MAX: u8 = 2;
+/// Most hedges of one question. A third try waits for the time-out of the second.
+pub const HEDGES_MAX: u8 = 2;
+/// Shortest time that a try over TCP waits: a handshake that has lost a packet takes a second.
+pub const TCP_TIME_OUT_MIN: Duration = Duration::from_secs(1);
+/// Longest that a question is held because all packets per second are spent.
+pub const HOLD_MAX: Duration = Duration::from_millis(100);
+
+/// What is known of one upstream when the question begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leg {
+    pub standing: Standing,
+    /// How long its first try waits.
+    pub time_out: Duration,
+    /// When another upstream is asked too.
+    pub hedge_after: Duration,
+}
+
+/// The rules of one question.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    pub over_tcp: bool,
+    pub deadline: Instant,
+    /// Most tries over all upstreams, below that of the Budget.
+    pub tries_max: usize,
+    /// Longest that any try waits.
+    pub time_out_max: Duration,
+}
+
+/// What may be spent, shared with other questions.
+pub trait Means {
+    /// Takes one try of the Budget of the query.
+    fn take_try(&self) -> bool;
+    /// Takes one hedge.
+    fn take_hedge(&self) -> bool;
+    /// Takes one packet to this upstream.
+    ///
+    /// # Errors
+    /// When there will be one.
+    fn take_packet(&self, leg: usize, now: Instant) -> Result<(), Instant>;
+}
+
+/// Why something is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    First,
+    /// The answer is later than it uses to be.
+    Hedge,
+    /// The last try is overdue.
+    Retry,
+    /// The last try failed, or was answered poorly.
+    Failover,
+    /// The same upstream wants another transport, or no EDNS.
+    FollowUp,
+}
+
+/// One message to one upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Send {
+    /// The number of the try, from 0 on.
+    pub number: usize,
+    pub leg: usize,
+    pub proto: Proto,
+    pub has_edns: bool,
+    pub reason: Reason,
+}
+
+/// How a try went on. All but time-outs come from outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event<A> {
+    /// An answer that settles the question.
+    Accepted(A),
+    /// An answer that another upstream might better.
+    Poor(A),
+    /// TC.
+    Truncated,
+    EdnsRefused,
+    /// A response with another id: somebody may be guessing.
+    NearMiss,
+    /// The network failed, or the upstream hung up.
+    Broken,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step<A> {
+    Send(Send),
+    /// This try is overdue. It is listened to further.
+    Overdue(usize),
+    /// Wait for an event, until then.
+    Wait(Instant),
+    Done(Ending<A>),
+}
+
+/// The end of a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ending<A> {
+    /// The answer, and the try that brought it.
+    Answered(usize, A),
+    /// Nobody answered.
+    Unanswered,
+    /// The Budget of the query was spent before anybody could be asked.
+    Spent,
+    /// No upstream may be sent any more packets for now.
+    Paced,
+}
+
+/// Where one try is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Waiting,
+    Overdue,
+    Over,
+}
+
+/// One try.
+#[derive(Clone, Copy, Debug)]
+struct Try {
+    leg: usize,
+    proto: Proto,
+    hedge_at: Instant,
+    until: Instant,
+    phase: Phase,
+    /// Whether the hedge that follows it was decided on.
+    is_hedged: bool,
+}
+
+/// One upstream during the question.
+#[derive(Clone, Copy, Debug)]
+struct Road {
+    leg: Leg,
+    over_udp: u8,
+    over_tcp: u8,
+    broken: u8,
+    has_edns: bool,
+    /// It cuts its answer over UDP.
+    is_cut: bool,
+    /// It cannot be reached over TCP.
+    lacks_tcp: bool,
+}
+
+/// The course of one question.
+#[derive(Debug)]
+pub struct Course<A> {
+    rules: Rules,
+    roads: Vec<Road>,
+    tries: Vec<Try>,
+    /// Sends that a response asked for: upstream and transport.
+    follow_ups: VecDeque<(usize, Proto)>,
+    /// The best answer so far.
+    held: Option<(usize, A)>,
+    accepted: Option<(usize, A)>,
+    hedges: u8,
+    /// Whether a response did not have our id: the rest goes over TCP.
+    is_guessed_at: bool,
+    /// Until when it may be held for want of packets, from the first time on.
+    held_until: Option<Instant>,
+    is_spent: bool,
+    /// Why the next try is made.
+    reason: Reason,
+}
+
+/// What came of the wish to send.
+enum Sending {
+    Sent(Send),
+    /// Not before then.
+    NotBefore(Instant),
+    /// There is nobody to ask, or nothing left to ask with.
+    Nobody,
+}
+
+impl<A> Course<A> {
+    /// A question to these upstreams, those to be asked first at the beginning.
+    pub fn new(legs: impl IntoIterator<Item = Leg>, rules: Rules) -> Self {
+        Self {
+            rules,
+            roads: legs.into_iter().map(Road::new).collect(),
+            tries: Vec::new(),
+            follow_ups: VecDeque::new(),
+            held: None,
+            accepted: None,
+            hedges: 0,
+            is_guessed_at: false,
+            held_until: None,
+            is_spent: false,
+            reason: Reason::First,
+        }
+    }
+
+    /// Something happened to a try.
+    pub fn event(&mut self, number: usize, event: Event<A>) {
+        let Some(attempt) = self.tries.get_mut(number) else { return };
+        let (leg, proto) = (attempt.leg, attempt.proto);
+        attempt.phase = Phase::Over;
+        let Some(road) = self.roads.get_mut(leg) else { return };
+        self.reason = Reason::Failover;
+        match event {
+            Event::Accepted(answer) => self.accepted = Some((number, answer)),
+            Event::Poor(answer) => {
+                self.held.get_or_insert((number, answer));
+            }
+            Event::Truncated => {
+                road.is_cut = true;
+                self.follow_ups.push_back((leg, Proto::Tcp));
+            }
+            Event::EdnsRefused => {
+                road.has_edns = false;
+                self.follow_ups.push_back((leg, proto));
+            }
+            Event::NearMiss => {
+                self.is_guessed_at = true;
+                self.follow_ups.push_back((leg, Proto::Tcp));
+            }
+            Event::Broken if proto == Proto::Tcp && !self.rules.over_tcp => road.lacks_tcp = true,
+            Event::Broken => road.broken += 1,
+        }
+    }
+
+    /// What is to be done now. To be called until it says [`Step::Wait`] or [`Step::Done`].
+    pub fn next(&mut self, now: Instant, means: &impl Means) -> Step<A> {
+        if let Some((number, answer)) = self.accepted.take() {
+            return Step::Done(Ending::Answered(number, answer));
+        }
+        if now >= self.rules.deadline {
+            return self.end(Ending::Unanswered);
+        }
+        if let Some(number) = self.next_overdue(now) {
+            return Step::Overdue(number);
+        }
+        match self.send_what_is_due(now, means) {
+            Sending::Sent(send) => Step::Send(send),
+            Sending::NotBefore(at) => Step::Wait(self.wake_at().min(at)),
+            Sending::Nobody if self.is_over() => {
+                let paced = self.held_until.is_some_and(|until| until <= now);
+                self.end(match (self.tries.is_empty(), paced) {
+                    (_, true) => Ending::Paced,
+                    (true, false) if self.is_spent => Ending::Spent,
+                    _ => Ending::Unanswered,
+                })
+            }
+            Sending::Nobody => Step::Wait(self.wake_at()),
+        }
+    }
+
+    /// Whether a later try to another upstream was sent because this one was late. To be asked of
+    /// the tries that are left when there is an answer.
+    pub fn was_outrun(&self, number: usize, winner: usize) -> bool {
+        let (Some(late), Some(won)) = (self.tries.get(number), self.tries.get(winner)) else {
+            return false;
+        };
+        late.phase == Phase::Waiting && late.is_hedged && number < winner && late.leg != won.leg
+    }
+
+    fn end(&mut self, without: Ending<A>) -> Step<A> {
+        let held = self.held.take();
+        Step::Done(held.map_or(without, |(number, answer)| Ending::Answered(number, answer)))
+    }
+
+    /// The next try whose time is over.
+    fn next_overdue(&mut self, now: Instant) -> Option<usize> {
+        let is_overdue = |one: &Try| one.phase == Phase::Waiting && one.until <= now;
+        let number = self.tries.iter().position(is_overdue)?;
+        self.tries[number].phase = Phase::Overdue;
+        self.reason = Reason::Retry;
+        Some(number)
+    }
+
+    /// Whether nothing can come any more that would be worth the wait.
+    fn is_over(&self) -> bool {
+        let waits = |phase| self.tries.iter().any(|one| one.phase == phase);
+        let listens = waits(Phase::Waiting) || waits(Phase::Overdue);
+        // Who has an answer, if a poor one, does not wait for the silent.
+        self.follow_ups.is_empty()
+            && if self.held.is_some() { !waits(Phase::Waiting) } else { !listens }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let waiting = self.tries.iter().filter(|one| one.phase == Phase::Waiting);
+        let at =
+            waiting.map(|one| if one.is_hedged { one.until } else { one.hedge_at.min(one.until) });
+        at.min().map_or(self.rules.deadline, |at| at.min(self.rules.deadline))
+    }
+
+    fn send_what_is_due(&mut self, now: Instant, means: &impl Means) -> Sending {
+        while let Some(&(leg, proto)) = self.follow_ups.front() {
+            let is_possible = self.roads[leg].tries(proto) < TRIES_OF_ONE_MAX;
+            match is_possible.then(|| self.send(leg, proto, Reason::FollowUp, now, means)) {
+                Some(Sending::NotBefore(at)) => return self.hold(at, now),
+                done => {
+                    self.follow_ups.pop_front();
+                    if let Some(Sending::Sent(send)) = done {
+                        return Sending::Sent(send);
+                    }
+                }
+            }
+        }
+        if !self.tries.iter().any(|one| one.phase == Phase::Waiting) {
+            return match self.send_to_best(self.reason, now, means) {
+                Sending::NotBefore(at) => self.hold(at, now),
+                done => done,
+            };
+        }
+        if self.wants_hedge(now, means) {
+            // A hedge is no reason to wait for packets.
+            match self.send_to_best(Reason::Hedge, now, means) {
+                Sending::Sent(send) => {
+                    self.hedges += 1;
+                    return Sending::Sent(send);
+                }
+                Sending::NotBefore(_) | Sending::Nobody => {}
+            }
+        }
+        Sending::Nobody
+    }
+
+    /// Holds the question until there are packets again, if that is soon.
+    fn hold(&mut self, at: Instant, now: Instant) -> Sending {
+        let until = *self.held_until.get_or_insert(now + HOLD_MAX);
+        if at <= until && now < until {
+            return Sending::NotBefore(at);
+        }
+        // So that the end knows the reason.
+        self.held_until = Some(now);
+        self.follow_ups.clear();
+        Sending::Nobody
+    }
+
+    /// Whether a try is later than its upstream uses to be, and a hedge is allowed. Each try is
+    /// asked about once.
+    fn wants_hedge(&mut self, now: Instant, means: &impl Means) -> bool {
+        let mut is_any_late = false;
+        for one in &mut self.tries {
+            if one.phase == Phase::Waiting && !one.is_hedged && one.hedge_at <= now {
+                (one.is_hedged, is_any_late) = (true, true);
+            }
+        }
+        let is_possible = self.hedges < HEDGES_MAX && self.best(|_| true).is_some();
+        is_any_late && is_possible && means.take_hedge()
+    }
+
+    /// Sends to the best upstream that has packets left.
+    fn send_to_best(&mut self, reason: Reason, now: Instant, means: &impl Means) -> Sending {
+        let mut soonest: Option<Instant> = None;
+        let mut refused = Vec::new();
+        while let Some((leg, proto)) = self.best(|leg| !refused.contains(&leg)) {
+            match self.send(leg, proto, reason, now, means) {
+                Sending::NotBefore(at) => {
+                    soonest = Some(soonest.map_or(at, |sooner| sooner.min(at)));
+                    refused.push(leg);
+                }
+                done => return done,
+            }
+        }
+        soonest.map_or(Sending::Nobody, Sending::NotBefore)
+    }
+
+    /// The upstream to be asked next, and how. Who was asked less comes first; one that is suspect
+    /// counts as asked once, one that is down as asked twice.
+    fn best(&self, is_free: impl Fn(usize) -> bool) -> Option<(usize, Proto)> {
+        let candidates = self.roads.iter().enumerate().filter(|(leg, _)| is_free(*leg));
+        let ready = candidates.filter_map(|(leg, road)| {
+            let tries = road.over_udp + road.over_tcp;
+            // For a second opinion on a poor answer only those will do that may have one.
+            let is_wanted =
+                self.held.is_none() || (tries == 0 && road.leg.standing != Standing::Down);
+            let proto =
+                road.proto(self.rules.over_tcp, self.is_guessed_at).filter(|_| is_wanted)?;
+            Some(((tries + road.leg.standing as u8, tries, leg), (leg, proto)))
+        });
+        ready.min_by_key(|(rank, _)| *rank).map(|(_, chosen)| chosen)
+    }
+
+    fn send(
+        &mut self,
+        leg: usize,
+        proto: Proto,
+        reason: Reason,
+        now: Instant,
+        means: &impl Means,
+    ) -> Sending {
+        if self.is_spent || self.tries.len() >= self.rules.tries_max {
+            return Sending::Nobody;
+        }
+        if let Err(at) = means.take_packet(leg, now) {
+            return Sending::NotBefore(at);
+        }
+        if !means.take_try() {
+            self.is_spent = true;
+            return Sending::Nobody;
+        }
+        self.held_until = None;
+        let road = &mut self.roads[leg];
+        let waits = road.time_out(proto).min(self.rules.time_out_max);
+        match proto {
+            Proto::Udp => road.over_udp += 1,
+            Proto::Tcp => road.over_tcp += 1,
+        }
+        let has_edns = road.has_edns;
+        let number = self.tries.len();
+        self.tries.push(Try {
+            leg,
+            proto,
+            hedge_at: now + road.leg.hedge_after,
+            until: now + waits,
+            phase: Phase::Waiting,
+            is_hedged: false,
+        });
+        Sending::Sent(Send { number, leg, proto, has_edns, reason })
+    }
+}
+
+impl Road {
+    fn new(leg: Leg) -> Self {
+        Self {
+            leg,
+            over_udp: 0,
+            over_tcp: 0,
+            broken: 0,
+            has_edns: true,
+            is_cut: false,
+            lacks_tcp: false,
+        }
+    }
+
+    fn tries(&self, proto: Proto) -> u8 {
+        match proto {
+            Proto::Udp => self.over_udp,
+            Proto::Tcp => self.over_tcp,
+        }
+    }
+
+    /// How it is asked next; `None` if it is not.
+    fn proto(&self, forced: bool, is_guessed_at: bool) -> Option<Proto> {
+        let has_tries = |proto| self.tries(proto) < TRIES_OF_ONE_MAX;
+        if self.broken >= BROKEN_MAX {
+            return None;
+        }
+        // What cannot be had over TCP is asked for over UDP once more: a guess must not be able
+        // to stop us.
+        if forced || self.is_cut || (is_guessed_at && !self.lacks_tcp) {
+            return (has_tries(Proto::Tcp) && !self.lacks_tcp).then_some(Proto::Tcp);
+        }
+        if has_tries(Proto::Udp) {
+            return Some(Proto::Udp);
+        }
+        // Silent over UDP: something on the way may let only TCP pass.
+        let is_rescue = self.over_tcp < RESCUES_MAX && self.broken == 0 && !self.lacks_tcp;
+        is_rescue.then_some(Proto::Tcp)
+    }
+
+    /// How long the next try waits: half as long again for each that was made.
+    fn time_out(&self, proto: Proto) -> Duration {
+        let before = u32::from(self.over_udp + self.over_tcp);
+        match proto {
+            Proto::Udp => self.leg.time_out * (2 + before) / 2,
+            Proto::Tcp => self.leg.time_out.max(TCP_TIME_OUT_MIN),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,418 @@
+//! The course, event by event, and against a network of chance in virtual time.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::allowance::{HEDGE_BURST, Share};
+use super::super::budget::{TIME_MAX, TRIES_MAX};
+use super::*;
+
+const UNKNOWN: Leg = Leg {
+    standing: Standing::Healthy,
+    time_out: Duration::from_millis(300),
+    hedge_after: Duration::from_millis(150),
+};
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// What may be spent in a test.
+struct Purse {
+    tries: Cell<u32>,
+    hedges: Share,
+    /// When an upstream has packets again.
+    packets_at: RefCell<BTreeMap<usize, Instant>>,
+}
+
+impl Purse {
+    fn full() -> Self {
+        let (tries, hedges) = (Cell::new(TRIES_MAX), Share::new(10));
+        Self { tries, hedges, packets_at: RefCell::default() }
+    }
+
+    /// As full, but no hedge.
+    fn without_hedges() -> Self {
+        Self { hedges: Share::new(0), ..Self::full() }
+    }
+}
+
+impl Means for Purse {
+    fn take_try(&self) -> bool {
+        let left = self.tries.get();
+        self.tries.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    fn take_hedge(&self) -> bool {
+        self.hedges.spend()
+    }
+
+    fn take_packet(&self, leg: usize, now: Instant) -> Result<(), Instant> {
+        self.packets_at
+            .borrow()
+            .get(&leg)
+            .map_or(Ok(()), |&at| if at <= now { Ok(()) } else { Err(at) })
+    }
+}
+
+/// A course with its clock and purse.
+struct Trip {
+    course: Course<&'static str>,
+    purse: Purse,
+    start: Instant,
+    at: Duration,
+}
+
+impl Trip {
+    fn new(legs: &[Leg], over_tcp: bool, purse: Purse) -> Self {
+        let start = Instant::now();
+        let (deadline, tries_max) = (start + TIME_MAX, TRIES_MAX as usize);
+        let rules = Rules { over_tcp, deadline, tries_max, time_out_max: Duration::from_secs(2) };
+        Self { course: Course::new(legs.iter().copied(), rules), purse, start, at: Duration::ZERO }
+    }
+
+    /// To these upstreams, unknown all of them.
+    fn to(count: usize) -> Self {
+        Self::new(&vec![UNKNOWN; count], false, Purse::full())
+    }
+
+    fn next(&mut self) -> Step<&'static str> {
+        self.course.next(self.start + self.at, &self.purse)
+    }
+
+    /// The send that is due: upstream, transport, reason.
+    fn sent(&mut self) -> (usize, Proto, Reason) {
+        match self.next() {
+            Step::Send(send) => (send.leg, send.proto, send.reason),
+            other => panic!("{other:?} at {:?}", self.at),
+        }
+    }
+
+    /// Waits as long as is wanted; how long that was since the start, in milliseconds.
+    fn wait(&mut self) -> u64 {
+        match self.next() {
+            Step::Wait(until) => {
+                self.at = until - self.start;
+                self.at.as_millis() as u64
+            }
+            other => panic!("{other:?} at {:?}", self.at),
+        }
+    }
+
+    fn done(&mut self) -> Ending<&'static str> {
+        match self.next() {
+            Step::Done(ending) => ending,
+            other => panic!("{other:?} at {:?}", self.at),
+        }
+    }
+}
+
+#[tokio::test]
+async fn u1_a_late_answer_is_hedged_and_the_first_one_counts() {
+    let mut trip = Trip::to(2);
+    assert_eq!(trip.sent(), (0, Proto::Udp, Reason::First));
+    assert_eq!(trip.wait(), 150);
+    assert_eq!(trip.sent(), (1, Proto::Udp, Reason::Hedge));
+    trip.course.event(1, Event::Accepted("second"));
+    assert_eq!(trip.done(), Ending::Answered(1, "second"));
+    assert!(trip.course.was_outrun(0, 1) && !trip.course.was_outrun(1, 1));
+}
+
+#[tokio::test]
+async fn u4_without_an_allowance_the_time_out_leads_to_the_next_upstream() {
+    let mut trip = Trip::new(&[UNKNOWN, UNKNOWN], false, Purse::without_hedges());
+    trip.sent();
+    assert_eq!(trip.wait(), 150);
+    assert_eq!(trip.wait(), 300);
+    assert_eq!(trip.next(), Step::Overdue(0));
+    assert_eq!(trip.sent(), (1, Proto::Udp, Reason::Retry));
+}
+
+#[tokio::test]
+async fn u4_slow_is_not_lost() {
+    let mut trip = Trip::new(&[UNKNOWN, UNKNOWN], false, Purse::without_hedges());
+    trip.sent();
+    trip.wait();
+    trip.wait();
+    assert_eq!(trip.next(), Step::Overdue(0));
+    trip.sent();
+    trip.course.event(0, Event::Accepted("late"));
+    assert_eq!(trip.done(), Ending::Answered(0, "late"));
+}
+
+#[tokio::test]
+async fn u6_the_only_upstream_is_asked_again_from_a_new_socket() {
+    let mut trip = Trip::to(1);
+    trip.sent();
+    assert_eq!(trip.wait(), 150);
+    assert_eq!(trip.sent(), (0, Proto::Udp, Reason::Hedge));
+}
+
+#[tokio::test]
+async fn u2_an_error_of_the_network_leads_on_at_once() {
+    let mut trip = Trip::to(2);
+    trip.sent();
+    trip.course.event(0, Event::Broken);
+    assert_eq!(trip.sent(), (1, Proto::Udp, Reason::Failover));
+    trip.course.event(1, Event::Broken);
+    assert_eq!(trip.sent().0, 0, "one error may have been forged");
+    trip.course.event(2, Event::Broken);
+    assert_eq!(trip.sent().0, 1);
+    trip.course.event(3, Event::Broken);
+    assert_eq!(trip.done(), Ending::Unanswered);
+    assert_eq!(trip.at, Duration::ZERO);
+}
+
+#[tokio::test]
+async fn u3_a_poor_answer_is_the_answer_only_if_nobody_has_a_better_one() {
+    let mut trip = Trip::to(2);
+    trip.sent();
+    trip.course.event(0, Event::Poor("SERVFAIL"));
+    assert_eq!(trip.sent(), (1, Proto::Udp, Reason::Failover));
+    trip.course.event(1, Event::Poor("REFUSED"));
+    assert_eq!(trip.done(), Ending::Answered(0, "SERVFAIL"));
+
+    let mut trip = Trip::to(2);
+    trip.sent();
+    trip.course.event(0, Event::Poor("SERVFAIL"));
+    trip.sent();
+    trip.course.event(1, Event::Accepted("good"));
+    assert_eq!(trip.done(), Ending::Answered(1, "good"));
+}
+
+#[tokio::test]
+async fn u3_a_poor_answer_does_not_wait_for_an_upstream_that_is_down() {
+    let down = Leg { standing: Standing::Down, ..UNKNOWN };
+    let mut trip = Trip::new(&[UNKNOWN, down], false, Purse::full());
+    trip.sent();
+    trip.course.event(0, Event::Poor("SERVFAIL"));
+    assert_eq!(trip.done(), Ending::Answered(0, "SERVFAIL"));
+}
+
+#[tokio::test]
+async fn u5_what_is_cut_is_fetched_over_tcp_and_without_that_from_another() {
+    let mut trip = Trip::to(2);
+    trip.sent();
+    trip.course.event(0, Event::Truncated);
+    assert_eq!(trip.sent(), (0, Proto::Tcp, Reason::FollowUp));
+    trip.course.event(1, Event::Broken);
+    assert_eq!(trip.sent(), (1, Proto::Udp, Reason::Failover));
+    trip.course.event(2, Event::Truncated);
+    assert_eq!(trip.sent(), (1, Proto::Tcp, Reason::FollowUp));
+    trip.course.event(3, Event::Broken);
+    assert_eq!(trip.done(), Ending::Unanswered, "nobody can give it whole");
+}
+
+#[tokio::test]
+async fn a_guess_sends_all_that_follows_over_tcp_and_stops_nobody() {
+    let mut trip = Trip::to(2);
+    trip.sent();
+    trip.course.event(0, Event::NearMiss);
+    assert_eq!(trip.sent(), (0, Proto::Tcp, Reason::FollowUp));
+    trip.course.event(1, Event::Broken);
+    assert_eq!(trip.sent(), (1, Proto::Tcp, Reason::Failover));
+    trip.course.event(2, Event::Broken);
+    assert_eq!(trip.sent().1, Proto::Udp, "where TCP is closed");
+}
+
+#[tokio::test]
+async fn edns_that_is_refused_is_left_out_for_this_question() {
+    let mut trip = Trip::to(1);
+    trip.sent();
+    trip.course.event(0, Event::EdnsRefused);
+    let Step::Send(again) = trip.next() else { panic!("nothing is sent") };
+    assert_eq!((again.leg, again.proto, again.has_edns), (0, Proto::Udp, false));
+}
+
+#[tokio::test]
+async fn the_healthy_are_asked_twice_before_those_that_are_down() {
+    let down = Leg { standing: Standing::Down, ..UNKNOWN };
+    let mut trip = Trip::new(&[UNKNOWN, down], false, Purse::without_hedges());
+    let mut asked = Vec::new();
+    loop {
+        match trip.next() {
+            Step::Send(send) => asked.push((send.leg, send.proto)),
+            Step::Wait(until) => trip.at = until - trip.start,
+            Step::Overdue(_) => {}
+            Step::Done(ending) => break assert_eq!(ending, Ending::Unanswered),
+        }
+    }
+    let (udp, tcp) = (Proto::Udp, Proto::Tcp);
+    assert_eq!(asked[..4], [(0, udp), (0, udp), (1, udp), (0, udp)]);
+    assert!(asked.contains(&(0, tcp)), "after three times in vain: {asked:?}");
+}
+
+#[tokio::test]
+async fn packets_that_are_spent_lead_elsewhere_then_hold_then_fail() {
+    let mut trip = Trip::to(2);
+    trip.purse.packets_at.borrow_mut().insert(0, trip.start + ms(40));
+    assert_eq!(trip.sent(), (1, Proto::Udp, Reason::First));
+
+    let mut trip = Trip::to(1);
+    trip.purse.packets_at.borrow_mut().insert(0, trip.start + ms(40));
+    assert_eq!(trip.wait(), 40);
+    assert_eq!(trip.sent(), (0, Proto::Udp, Reason::First));
+
+    let mut trip = Trip::to(1);
+    trip.purse.packets_at.borrow_mut().insert(0, trip.start + HOLD_MAX + ms(1));
+    assert_eq!(trip.done(), Ending::Paced);
+}
+
+#[tokio::test]
+async fn a_spent_budget_asks_nobody() {
+    let mut trip = Trip::to(2);
+    trip.purse.tries.set(0);
+    assert_eq!(trip.done(), Ending::Spent);
+}
+
+/// What a scripted upstream does with one try.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Answer(u64),
+    Poor(u64),
+    Cut(u64),
+    NearMiss(u64),
+    RefuseEdns(u64),
+    Break(u64),
+    Lose,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let delay = prop_oneof![4 => 0..50u64, 2 => 50..400u64, 1 => 400..6000u64];
+    (0..12u8, delay).prop_map(|(what, delay)| match what {
+        0..=4 => Act::Answer(delay),
+        5 => Act::Poor(delay),
+        6 => Act::Cut(delay),
+        7 => Act::NearMiss(delay),
+        8 => Act::RefuseEdns(delay),
+        9 => Act::Break(delay),
+        _ => Act::Lose,
+    })
+}
+
+fn leg() -> impl Strategy<Value = Leg> {
+    let standing =
+        prop_oneof![Just(Standing::Healthy), Just(Standing::Suspect), Just(Standing::Down)];
+    (standing, 1..300u64, 1..1700u64).prop_map(|(standing, hedge, more)| Leg {
+        standing,
+        hedge_after: ms(hedge),
+        time_out: ms(hedge + more),
+    })
+}
+
+/// One question through a network of chance.
+#[derive(Debug)]
+struct Outcome {
+    sends: Vec<(Send, Duration)>,
+    ending: Ending<usize>,
+    took: Duration,
+    /// When the first acceptable answer arrived at somebody who still had its try open.
+    acceptable_at: Option<Duration>,
+}
+
+fn travel(legs: &[Leg], over_tcp: bool, acts: &[Act], purse: &Purse) -> Outcome {
+    let start = Instant::now();
+    let (deadline, tries_max) = (start + TIME_MAX, TRIES_MAX as usize);
+    let rules = Rules { over_tcp, deadline, tries_max, time_out_max: Duration::from_secs(2) };
+    let mut course = Course::new(legs.iter().copied(), rules);
+    purse.hedges.earn();
+    // What arrives when: the order of equal times is that of the tries.
+    let mut arrivals: BTreeMap<(Duration, usize), Event<usize>> = BTreeMap::new();
+    let (mut at, mut sends, mut acceptable_at) = (Duration::ZERO, Vec::new(), None::<Duration>);
+    for _ in 0..1000 {
+        match course.next(start + at, purse) {
+            Step::Send(send) => {
+                let (delay, event) = match acts[send.number % acts.len()] {
+                    Act::Answer(delay) => (delay, Event::Accepted(send.number)),
+                    Act::Poor(delay) => (delay, Event::Poor(send.number)),
+                    Act::Cut(delay) if send.proto == Proto::Udp => (delay, Event::Truncated),
+                    Act::NearMiss(delay) if send.proto == Proto::Udp => (delay, Event::NearMiss),
+                    Act::RefuseEdns(delay) if send.has_edns => (delay, Event::EdnsRefused),
+                    Act::Break(delay) => (delay, Event::Broken),
+                    _ => (u64::MAX >> 20, Event::Broken),
+                };
+                if matches!(event, Event::Accepted(_)) {
+                    let arrives = at + ms(delay);
+                    acceptable_at = Some(acceptable_at.map_or(arrives, |first| first.min(arrives)));
+                }
+                arrivals.insert((at + ms(delay), send.number), event);
+                sends.push((send, at));
+            }
+            Step::Overdue(_) => {}
+            Step::Wait(until) => {
+                assert!(until > start + at, "it waits for what is over");
+                let until = until - start;
+                match arrivals.first_key_value() {
+                    Some((&(arrives, _), _)) if arrives <= until => {
+                        let ((arrives, number), event) = arrivals.pop_first().unwrap();
+                        at = arrives;
+                        course.event(number, event);
+                    }
+                    _ => at = until,
+                }
+            }
+            Step::Done(ending) => return Outcome { sends, ending, took: at, acceptable_at },
+        }
+    }
+    panic!("it never ends: {sends:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn a_question_ends_in_time_within_its_budget_and_answered_if_anybody_answers(
+        legs in proptest::collection::vec(leg(), 1..6),
+        over_tcp: bool,
+        acts in proptest::collection::vec(act(), 1..9),
+    ) {
+        let purse = Purse::full();
+        let outcome = travel(&legs, over_tcp, &acts, &purse);
+        prop_assert!(outcome.took <= TIME_MAX);
+        prop_assert!(outcome.sends.len() <= TRIES_MAX as usize);
+        for leg in 0..legs.len() {
+            for proto in [Proto::Udp, Proto::Tcp] {
+                let is_it = |(send, _): &&(Send, Duration)| (send.leg, send.proto) == (leg, proto);
+                let tries = outcome.sends.iter().filter(is_it).count();
+                prop_assert!(tries <= usize::from(TRIES_OF_ONE_MAX), "{tries} over {proto:?}");
+            }
+        }
+        let hedges = outcome.sends.iter().filter(|(send, _)| send.reason == Reason::Hedge).count();
+        prop_assert!(hedges <= usize::from(HEDGES_MAX));
+        match (outcome.acceptable_at.filter(|&at| at < TIME_MAX), &outcome.ending) {
+            (Some(at), Ending::Answered(number, _)) => {
+                let is_good = matches!(acts[number % acts.len()], Act::Answer(_));
+                // A poor answer may come first when nobody else is waited for.
+                prop_assert!(!is_good || outcome.took == at, "{outcome:?}");
+            }
+            (Some(_), _) => prop_assert!(false, "an answer was left lying: {outcome:?}"),
+            (None, Ending::Answered(number, _)) => {
+                prop_assert!(matches!(acts[number % acts.len()], Act::Poor(_)));
+            }
+            (None, _) => {}
+        }
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+
+    #[test]
+    fn hedges_stay_a_tenth_of_the_questions_whatever_the_network_does(
+        acts in proptest::collection::vec(proptest::collection::vec(act(), 1..9), 300),
+    ) {
+        let purse = Purse::full();
+        let mut hedges = 0;
+        for acts in &acts {
+            purse.tries.set(TRIES_MAX);
+            let outcome = travel(&[UNKNOWN; 3], false, acts, &purse);
+            let is_hedge = |(send, _): &&(Send, Duration)| send.reason == Reason::Hedge;
+            hedges += outcome.sends.iter().filter(is_hedge).count();
+        }
+        prop_assert!(hedges <= acts.len() / 10 + HEDGE_BURST as usize, "{hedges} hedges");
+    }
+}

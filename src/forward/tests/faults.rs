@@ -1,0 +1,275 @@
+//! What happens when upstreams fail, on a paused clock. Rows U of the list of faults.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use super::super::budget::TIME_MAX;
+use super::super::directive::{ALL_DOWN_TIME_MAX, SECOND_OPINION_AFTER};
+use super::super::health::Standing;
+use super::super::scripted::{Act, Asked, LoopbackUpstream, Over, bare, good};
+use super::super::{Budget, Config, Error, Forward, Opinion, course, rtt};
+use super::{config, question};
+use crate::wire::{Answer, Query, Rcode, RecordType};
+
+/// What the paused clock is off after real work in between.
+const SLACK: Duration = Duration::from_millis(2);
+
+async fn ask(forward: &Forward) -> Result<Answer, Error> {
+    forward.ask(&question(), false).await
+}
+
+/// The response code of the answer.
+async fn rcode(forward: &Forward) -> Rcode {
+    ask(forward).await.unwrap().rcode
+}
+
+/// An upstream that says only this code.
+async fn saying(rcode: u8) -> LoopbackUpstream {
+    LoopbackUpstream::scripted(move |asked| vec![Act::Send(bare(&asked.packet, rcode, true))]).await
+}
+
+fn is_probe(asked: &Asked) -> bool {
+    Query::parse(&asked.packet).ok().unwrap().rtype == RecordType::NS
+}
+
+#[tokio::test(start_paused = true)]
+async fn u1_a_silent_upstream_leads_to_the_next_one_and_is_asked_last_from_then_on() {
+    let (silent, honest) = (LoopbackUpstream::silent().await, LoopbackUpstream::honest().await);
+    let forward = Forward::start(config(&[silent.address, honest.address])).unwrap();
+    let asked = Instant::now();
+    for _ in 0..2 {
+        assert_eq!(rcode(&forward).await, Rcode::NOERROR);
+    }
+    assert!(asked.elapsed() <= rtt::HEDGE_UNKNOWN * 2 + SLACK * 2, "{:?}", asked.elapsed());
+    let upstreams = forward.upstreams();
+    assert_eq!(upstreams[0].health().standing(), Standing::Suspect, "outrun twice");
+    let (before, asked) = (silent.asked().len(), Instant::now());
+    for _ in 0..20 {
+        assert_eq!(rcode(&forward).await, Rcode::NOERROR);
+    }
+    assert!(asked.elapsed() <= SLACK, "{:?}", asked.elapsed());
+    assert!(silent.asked()[before..].iter().all(is_probe), "only probes go there");
+    assert_eq!(upstreams[1].counters.hedges.value(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn u1_an_upstream_that_is_back_is_asked_within_a_second() {
+    let answers = Arc::new(AtomicBool::new(false));
+    let is_back = answers.clone();
+    let first = LoopbackUpstream::scripted(move |asked| match is_back.load(Ordering::Relaxed) {
+        true => vec![Act::Send(good(&asked.packet))],
+        false => Vec::new(),
+    });
+    let (first, second) = (first.await, LoopbackUpstream::honest().await);
+    let forward = Forward::start(config(&[first.address, second.address])).unwrap();
+    // Whatever the phase of its probes is.
+    for offset_ms in [0, 130, 260, 390, 5020] {
+        answers.store(false, Ordering::Relaxed);
+        for _ in 0..5 {
+            rcode(&forward).await;
+        }
+        sleep(Duration::from_millis(offset_ms)).await;
+        let standing = || forward.upstreams()[0].health().standing();
+        assert_ne!(standing(), Standing::Healthy);
+        let before = first.asked().len();
+        sleep(Duration::from_secs(1)).await;
+        assert!(first.asked().len() <= before + 5, "at most five probes a second");
+        answers.store(true, Ordering::Relaxed);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(standing(), Standing::Healthy, "{offset_ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn u2_a_closed_port_leads_on_at_once_and_changes_no_order() {
+    let honest = LoopbackUpstream::honest().await;
+    let closed = LoopbackUpstream::refused().await;
+    let forward = Forward::start(config(&[closed, honest.address])).unwrap();
+    assert_eq!(rcode(&forward).await, Rcode::NOERROR);
+    let upstreams = forward.upstreams();
+    assert_eq!(upstreams[0].health().standing(), Standing::Healthy);
+    // Neither late nor overdue: the error itself led on.
+    assert_eq!(
+        (upstreams[1].counters.failovers.value(), upstreams[1].counters.hedges.value()),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn u3_another_upstream_is_asked_before_a_poor_answer_is_given() {
+    for poor in [1, 2, 4, 5] {
+        let (failing, honest) = (saying(poor).await, LoopbackUpstream::honest().await);
+        let forward = Forward::start(config(&[failing.address, honest.address])).unwrap();
+        for _ in 0..10 {
+            assert_eq!(rcode(&forward).await, Rcode::NOERROR);
+        }
+        // Each question begins with it again: that it fails for one name says nothing of others.
+        assert_eq!(failing.asked().len(), 10, "{poor}");
+        let upstreams = forward.upstreams();
+        assert_eq!(upstreams[0].health().standing(), Standing::Healthy);
+        assert!(!upstreams[0].is_suspect());
+        assert_eq!(upstreams[1].counters.failovers.value(), 10);
+    }
+}
+
+#[tokio::test]
+async fn u3_the_first_poor_answer_is_given_when_nobody_has_a_better_one() {
+    let (failing, refusing) = (saying(2).await, saying(5).await);
+    let forward = Forward::start(config(&[failing.address, refusing.address])).unwrap();
+    assert_eq!(rcode(&forward).await, Rcode::SERVFAIL);
+    assert_eq!((failing.asked().len(), refusing.asked().len()), (1, 1));
+    let mut durations = forward.upstreams()[0].counters.durations().collect::<Vec<_>>();
+    durations.retain(|(_, durations)| durations.count > 0);
+    assert_eq!((durations[0].0.as_str(), durations.len()), ("SERVFAIL", 1));
+}
+
+#[tokio::test]
+async fn u3_failover_names_more_codes_to_ask_another_upstream_after() {
+    let (denying, honest) = (saying(3).await, LoopbackUpstream::honest().await);
+    let addresses = [denying.address, honest.address];
+    let forward = Forward::start(config(&addresses)).unwrap();
+    assert_eq!(rcode(&forward).await, Rcode::NXDOMAIN);
+    let more = Config { failover: vec![Rcode::NXDOMAIN], ..config(&addresses) };
+    assert_eq!(rcode(&Forward::start(more).unwrap()).await, Rcode::NOERROR);
+}
+
+#[tokio::test(start_paused = true)]
+async fn u4_an_upstream_that_is_slow_for_once_is_waited_for() {
+    let slow = LoopbackUpstream::scripted(|asked| {
+        vec![Act::Pause(Duration::from_millis(900)), Act::Send(good(&asked.packet))]
+    });
+    let slow = slow.await;
+    let forward = Forward::start(config(&[slow.address])).unwrap();
+    let asked = Instant::now();
+    assert_eq!(rcode(&forward).await, Rcode::NOERROR);
+    assert!(asked.elapsed() <= Duration::from_millis(900) + SLACK, "the answer to the first try");
+    let upstream = &forward.upstreams()[0];
+    assert!(upstream.counters.late_answers.value() > 0 && upstream.is_suspect());
+    assert!(upstream.rtt().smoothed().unwrap() >= Duration::from_millis(900), "it is learnt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn u4_hedges_are_a_tenth_of_the_questions_at_most() {
+    // Later than the hedge of an unknown upstream, and in time.
+    let slow = || {
+        LoopbackUpstream::scripted(|asked| {
+            vec![Act::Pause(Duration::from_millis(170)), Act::Send(good(&asked.packet))]
+        })
+    };
+    let (one, two) = (slow().await, slow().await);
+    let forward = |hedge_percent| {
+        Forward::start(Config { hedge_percent, ..config(&[one.address, two.address]) }).unwrap()
+    };
+    let without = forward(0);
+    for _ in 0..3 {
+        rcode(&without).await;
+    }
+    assert_eq!((one.asked().len(), two.asked().len()), (3, 0));
+    assert_eq!(without.counters.hedges_forgone.value(), 1, "then its time is known");
+    let with = forward(10);
+    rcode(&with).await;
+    assert_eq!((one.asked().len(), two.asked().len()), (4, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn u6_what_was_lost_on_the_way_to_the_only_upstream_is_sent_again_from_another_port() {
+    let lossy = LoopbackUpstream::scripted({
+        let turn = AtomicBool::new(false);
+        move |asked| match turn.fetch_xor(true, Ordering::Relaxed) {
+            true => vec![Act::Send(good(&asked.packet))],
+            false => Vec::new(),
+        }
+    });
+    let lossy = lossy.await;
+    let forward = Forward::start(config(&[lossy.address])).unwrap();
+    let asked = Instant::now();
+    assert_eq!(rcode(&forward).await, Rcode::NOERROR);
+    assert!(asked.elapsed() <= rtt::HEDGE_UNKNOWN + SLACK);
+    let asked = lossy.asked();
+    assert_eq!(asked.len(), 2);
+    assert_ne!(asked[0].from, asked[1].from);
+    assert_ne!(asked[0].packet[..2], asked[1].packet[..2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn u7_a_second_opinion_is_that_of_another_upstream() {
+    let (denying, honest) = (saying(3).await, LoopbackUpstream::honest().await);
+    let budget = Budget::new(Instant::now());
+    let forward = Forward::start(config(&[denying.address, honest.address])).unwrap();
+    let denied = forward.ask_within(&question(), false, &budget).await.unwrap();
+    let opinion = forward.second_opinion(&question(), &denied, &budget).await;
+    let Opinion::Differs(other) = opinion else { panic!("{opinion:?}") };
+    assert_eq!(other.upstream.address(), honest.address);
+
+    let denying_too = saying(3).await;
+    let forward = Forward::start(config(&[denying.address, denying_too.address])).unwrap();
+    let opinion = forward.second_opinion(&question(), &denied, &budget).await;
+    assert!(matches!(opinion, Opinion::Agrees));
+    assert_eq!(denying_too.asked().len(), 1);
+
+    let silent = LoopbackUpstream::silent().await;
+    let forward = Forward::start(config(&[denying.address, silent.address])).unwrap();
+    let opinion = forward.second_opinion(&question(), &denied, &budget).await;
+    assert!(matches!(opinion, Opinion::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn u7_the_only_upstream_is_asked_again_over_tcp_a_second_later() {
+    let wavering = LoopbackUpstream::scripted(|asked| match asked.over {
+        Over::Udp => vec![Act::Send(bare(&asked.packet, 3, true))],
+        Over::Tcp => vec![Act::Send(good(&asked.packet))],
+    });
+    let wavering = wavering.await;
+    let forward = Forward::start(config(&[wavering.address])).unwrap();
+    let budget = Budget::new(Instant::now());
+    let denied = forward.ask_within(&question(), false, &budget).await.unwrap();
+    let asked = Instant::now();
+    let opinion = forward.second_opinion(&question(), &denied, &budget).await;
+    assert!(matches!(opinion, Opinion::Differs(_)));
+    assert!(asked.elapsed() >= SECOND_OPINION_AFTER);
+}
+
+#[tokio::test(start_paused = true)]
+async fn u8_when_all_are_down_a_question_fails_within_two_seconds() {
+    let (one, two) = (LoopbackUpstream::silent().await, LoopbackUpstream::silent().await);
+    let forward = Forward::start(config(&[one.address, two.address])).unwrap();
+    ask(&forward).await.unwrap_err();
+    sleep(Duration::from_secs(10)).await;
+    let asked = Instant::now();
+    ask(&forward).await.unwrap_err();
+    assert!(asked.elapsed() <= ALL_DOWN_TIME_MAX + SLACK);
+    let fast = Forward::start(Config { fails_fast: true, ..config(&[one.address]) }).unwrap();
+    ask(&fast).await.unwrap_err();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(ask(&fast).await, Err(Error::AllDown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn packets_per_second_hold_a_question_and_then_fail_it() {
+    let honest = LoopbackUpstream::honest().await;
+    let paced = Config { packets_per_second: Some(20), ..config(&[honest.address]) };
+    let forward = Forward::start(paced).unwrap();
+    let all = join_all((0..40).map(|_| ask(&forward))).await;
+    let answered = all.iter().filter(|answer| answer.is_ok()).count();
+    let refused = all.iter().filter(|answer| **answer == Err(Error::Paced)).count();
+    assert_eq!(answered + refused, 40);
+    assert!((2..=5).contains(&answered), "{answered}: the burst, and what comes in 100 ms");
+    assert_eq!(forward.counters.paced.value(), refused as u64);
+    assert!(forward.upstreams()[0].counters.packet_waits.value() >= 35);
+}
+
+#[test]
+fn u12_each_timer_ends_before_that_of_whoever_waits_for_it() {
+    // A stub resolver asks again after 5 s (glibc), and a client of a stale answer waits 1.8 s.
+    let (glibc, stale_client) = (Duration::from_secs(5), Duration::from_millis(1800));
+    let longest = super::super::config::READ_TIMEOUT;
+    assert!(rtt::HEDGE_MIN < rtt::TIME_OUT_MIN && rtt::HEDGE_UNKNOWN < rtt::TIME_OUT_UNKNOWN);
+    assert!(rtt::HEDGE_MAX < longest && rtt::TIME_OUT_UNKNOWN < longest);
+    assert!(longest < TIME_MAX && TIME_MAX < glibc);
+    assert!(stale_client < ALL_DOWN_TIME_MAX && ALL_DOWN_TIME_MAX < Duration::from_secs(2));
+    assert!(course::HOLD_MAX < rtt::TIME_OUT_MIN && SECOND_OPINION_AFTER < TIME_MAX);
+}
