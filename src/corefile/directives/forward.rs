@@ -7,8 +7,8 @@ use super::Directive;
 use crate::corefile::grammar::{Arguments, Form, Grammar};
 use crate::corefile::key;
 use crate::corefile::problem::{Problem, shown};
-use crate::forward::config::{Config, Policy, TARGETS_MAX, Target};
-use crate::wire::Name;
+use crate::forward::config::{Config, Policy, TARGETS_MAX, TIME_MAX, Target};
+use crate::wire::{Name, Rcode};
 
 /// The port of an upstream that names none.
 const PORT: u16 = 53;
@@ -16,6 +16,8 @@ const PORT: u16 = 53;
 const SCHEMES_NOT_YET: [&str; 5] = ["tls", "https", "https3", "quic", "grpc"];
 /// Most queries in flight that can be asked for.
 const CONCURRENT_MAX: usize = 1 << 24;
+/// Most packets per second that can be asked for: the clock has no finer ticks.
+const PACKETS_MAX: u32 = 1_000_000;
 
 pub(super) const FORWARD: Directive = Directive::new(
     &GRAMMAR.line,
@@ -78,10 +80,107 @@ const GRAMMAR: Grammar<Config> = Grammar {
             },
         },
         Form {
+            name: "max_age",
+            arguments: "DURATION",
+            meaning: "Uses a connection no longer than this. Default 0: no such limit.",
+            repeats: false,
+            read: |forward, arguments| {
+                forward.max_age = arguments.duration()?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "max_idle_conns",
+            arguments: "NUMBER",
+            meaning: "Keeps so many idle connections to each upstream, at most 16. Default 0: 16.",
+            repeats: false,
+            read: |forward, arguments| {
+                forward.max_idle_conns = arguments.number(0..=CONCURRENT_MAX)?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "read_timeout",
+            arguments: "DURATION",
+            meaning: "Longest that one try waits (default 2s), for an upstream that is used to \
+                      take longer than that. Most tries wait a few times what it is used to take.",
+            repeats: false,
+            read: read_time_out,
+        },
+        Form {
+            name: "max_connect_attempts",
+            arguments: "NUMBER",
+            meaning: "Most tries for a query over all upstreams. Default 0: 8, and 3 for each \
+                      upstream over each transport.",
+            repeats: false,
+            read: |forward, arguments| {
+                forward.max_connect_attempts = arguments.number(0..=u32::MAX)?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "failover",
+            arguments: "RCODES…",
+            meaning: "Asks another upstream after these response codes too. SERVFAIL, REFUSED, \
+                      FORMERR and NOTIMP always lead to another one.",
+            repeats: true,
+            read: read_failover,
+        },
+        Form {
+            name: "failfast_all_unhealthy_upstreams",
+            arguments: "",
+            meaning: "Fails at once while all upstreams are down, instead of asking them.",
+            repeats: false,
+            read: |forward, _| {
+                forward.fails_fast = true;
+                Ok(())
+            },
+        },
+        Form {
+            name: "source_address",
+            arguments: "ADDRESS",
+            meaning: "Asks upstreams of its family from ADDRESS. Default: the host chooses.",
+            repeats: false,
+            read: |forward, arguments| {
+                let word = arguments.word()?;
+                let address = word.parse().map_err(|_| {
+                    arguments.problem(word, format!("{} is not an address", shown(word)))
+                })?;
+                forward.source_address = Some(address);
+                Ok(())
+            },
+        },
+        Form {
+            name: "hedge",
+            arguments: "PERCENT",
+            meaning: "Asks a second upstream before the first has failed, when it is later than \
+                      it uses to be, for so many of a hundred queries (default 10, 0 for none). \
+                      Not in CoreDNS.",
+            repeats: false,
+            read: |forward, arguments| {
+                forward.hedge_percent = arguments.number(0..=100)?;
+                Ok(())
+            },
+        },
+        Form {
+            name: "packets_per_second",
+            arguments: "NUMBER",
+            meaning: "Sends no more to each upstream; what exceeds it goes to another one, or \
+                      waits up to 0.1s. Default: 900 for 169.254.169.253 and fd00:ec2::253 (give \
+                      it for the VPC's own resolver too, EC2 drops more than 1024), else 0, no \
+                      limit. Not in CoreDNS.",
+            repeats: false,
+            read: |forward, arguments| {
+                forward.packets_per_second = Some(arguments.number(0..=PACKETS_MAX)?);
+                Ok(())
+            },
+        },
+        Form {
             name: "max_fails",
             arguments: "NUMBER",
-            meaning: "An upstream is down after more failed probes in a row than this. Default 2; \
-                      0 never takes one down.",
+            meaning: "An upstream is down after more failed probes in a row than this (default \
+                      2), and asked after others from two time-outs in a row on, until a probe is \
+                      answered; 0 does neither.",
             repeats: false,
             read: |forward, arguments| {
                 forward.max_fails = arguments.number(0..=u32::MAX)?;
@@ -122,21 +221,7 @@ const GRAMMAR: Grammar<Config> = Grammar {
             read: read_health_check,
         },
     ],
-    not_yet: &[
-        "doh_method",
-        "failfast_all_unhealthy_upstreams",
-        "failover",
-        "max_age",
-        "max_connect_attempts",
-        "max_idle_conns",
-        "next",
-        "next_on_nodata",
-        "read_timeout",
-        "resolver",
-        "source_address",
-        "tls",
-        "tls_servername",
-    ],
+    not_yet: &["doh_method", "next", "next_on_nodata", "resolver", "tls", "tls_servername"],
 };
 
 fn read_line(forward: &mut Config, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
@@ -201,6 +286,30 @@ fn address(text: &str) -> Option<SocketAddr> {
         Ok(ip) if ip.is_ipv6() || bare == text => Some(SocketAddr::new(ip, PORT)),
         _ => text.parse().ok().filter(|address: &SocketAddr| address.port() != 0),
     }
+}
+
+fn read_time_out(forward: &mut Config, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
+    forward.read_timeout = arguments.duration_from(Duration::from_millis(1))?;
+    if forward.read_timeout > TIME_MAX {
+        arguments.warn(format!("a query takes {TIME_MAX:?} at most, so \"read_timeout\" does too"));
+    }
+    Ok(())
+}
+
+/// Takes response codes by name.
+fn read_failover(forward: &mut Config, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
+    for word in arguments.words()? {
+        let text = match Rcode::parse(word) {
+            Some(Rcode::NOERROR) => "is the answer, and leads to no other upstream",
+            Some(rcode) => {
+                forward.failover.push(rcode);
+                continue;
+            }
+            None => "is not a response code; write one like SERVFAIL",
+        };
+        return Err(arguments.problem(word, format!("{} {text}", shown(word))));
+    }
+    Ok(())
 }
 
 fn read_health_check(forward: &mut Config, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
@@ -279,12 +388,36 @@ mod tests {
         assert_eq!((all.max_concurrent, all.policy), (Some(1000), Policy::Sequential));
         assert_eq!(all.health_check.interval, Duration::from_secs(1));
         assert_eq!(all.health_check.domain.to_string(), "example.org.");
+        assert_eq!((all.hedge_percent, all.packets_per_second), (10, None));
         let other = forward(
             "forward . 192.0.2.1 {\n policy round_robin\n max_concurrent 0\n health_check \
              no_rec\n}",
         );
         assert_eq!((other.max_concurrent, other.policy), (None, Policy::RoundRobin));
         assert_eq!(other.health_check.interval, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn options_of_tries_are_read() {
+        let all = forward(
+            "forward . 192.0.2.1 {\n max_age 1m\n max_idle_conns 4\n read_timeout 1500ms\n \
+             max_connect_attempts 3\n failover NXDOMAIN refused\n failover SERVFAIL\n \
+             failfast_all_unhealthy_upstreams\n source_address 192.0.2.7\n hedge 0\n \
+             packets_per_second 900\n}",
+        );
+        assert_eq!((all.max_age, all.max_idle_conns), (Duration::from_secs(60), 4));
+        assert_eq!(all.read_timeout, Duration::from_millis(1500));
+        assert_eq!((all.max_connect_attempts, all.fails_fast), (3, true));
+        assert_eq!(all.failover, [Rcode::NXDOMAIN, Rcode::REFUSED, Rcode::SERVFAIL]);
+        assert_eq!(all.source_address, "192.0.2.7".parse().ok());
+        assert_eq!((all.hedge_percent, all.packets_per_second), (0, Some(900)));
+    }
+
+    #[test]
+    fn u12_a_try_that_outlasts_its_query_is_told() {
+        let (block, warnings) = read("forward . 192.0.2.1 {\n read_timeout 10s\n}");
+        assert_eq!(block.forward[0].read_timeout, Duration::from_secs(10));
+        assert!(warnings[0].contains("a query takes 4.5s at most"), "{warnings:?}");
     }
 
     #[test]
@@ -344,6 +477,13 @@ mod tests {
                 "max_concurrent",
                 "\"max_concurrent\" lacks an argument; write \"max_concurrent NUMBER\"",
             ),
+            ("read_timeout 0s", "\"0s\" is shorter than 1ms"),
+            ("failover", "\"failover\" lacks an argument; write \"failover RCODES…\""),
+            ("failover NOERROR", "\"NOERROR\" is the answer, and leads to no other upstream"),
+            ("failover SERVFIAL", "\"SERVFIAL\" is not a response code; write one like SERVFAIL"),
+            ("source_address eth0", "\"eth0\" is not an address"),
+            ("hedge 101", "\"101\" is not a number from 0 to 100"),
+            ("packets_per_second many", "\"many\" is not a number from 0 to 1000000"),
             (
                 "policy roundrobin",
                 "\"policy\" does not take \"roundrobin\"; write \"policy \
