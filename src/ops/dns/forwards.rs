@@ -13,12 +13,21 @@ use crate::resolve::step::{Forwarding, Step};
 
 /// Counters of a directive: name, help, and where it is.
 type Whole = (&'static str, &'static str, fn(&Forwarding) -> u64);
-const WHOLE: [Whole; 5] = [
+const WHOLE: [Whole; 8] = [
     ("coredns_forward_healthcheck_broken", "Queries while every upstream was down", |it| {
         it.forward.counters.all_down.value()
     }),
     ("coredns_forward_max_concurrent_rejects", "Queries refused by max_concurrent", |it| {
         it.forward.counters.rejects.value()
+    }),
+    ("mainstay_forward_hedges_forgone", "Late answers for which no hedge was left", |it| {
+        it.forward.counters.hedges_forgone.value()
+    }),
+    ("mainstay_forward_budgets_spent", "Queries that spent all tries or octets", |it| {
+        it.forward.counters.budgets_spent.value()
+    }),
+    ("mainstay_forward_paced", "Queries failed as packets_per_second was spent", |it| {
+        it.forward.counters.paced.value()
     }),
     ("mainstay_resolv_failures", "Times that a changed resolv.conf could not be used", |it| {
         it.forward.counters.resolv_failures.value()
@@ -33,16 +42,37 @@ const WHOLE: [Whole; 5] = [
 
 /// Counters of an upstream: name, help, label `proto` where it has one, and where it is.
 type OfUpstream = (&'static str, &'static str, &'static str, fn(&UpstreamCounters) -> &Counter);
-const OF_UPSTREAM: [OfUpstream; 6] = [
+const OF_UPSTREAM: [OfUpstream; 13] = [
     ("coredns_proxy_healthcheck_failures", "Failed probes", "", |it| &it.probe_failures),
     ("coredns_proxy_conn_cache_hits", REUSED, "tcp", |it| &it.tcp_reused),
     ("coredns_proxy_conn_cache_misses", OPENED, "tcp", |it| &it.tcp_opened),
     ("coredns_proxy_conn_cache_misses", OPENED, "udp", |it| &it.udp_opened),
     ("mainstay_upstream_failures", "Exchanges that failed", "", |it| &it.failures),
     ("mainstay_upstream_mismatched", "Datagrams that fit no question", "", |it| &it.mismatched),
+    ("mainstay_forward_time_outs", "Tries without an answer in time", "", |it| &it.time_outs),
+    ("mainstay_forward_late_answers", "Answers to tries given up", "", |it| &it.late_answers),
+    ("mainstay_forward_outrun", "Tries that a hedge was faster than", "", |it| &it.outrun),
+    ("mainstay_forward_hedges", "Questions asked here as a hedge", "", |it| &it.hedges),
+    ("mainstay_forward_failovers", "Questions asked here after a failure", "", |it| &it.failovers),
+    ("mainstay_forward_near_misses", "Responses with a wrong id", "", |it| &it.near_misses),
+    ("mainstay_forward_packet_waits", "Times no packet was left", "", |it| &it.packet_waits),
 ];
 const REUSED: &str = "Exchanges on a connection that was open";
 const OPENED: &str = "Exchanges on a new socket or connection";
+
+/// Numbers of an upstream that come and go.
+type GaugeOf = (&'static str, &'static str, fn(&Upstream) -> f64);
+const GAUGES: [GaugeOf; 3] = [
+    ("mainstay_forward_rtt_seconds", "Mean time of an answer, lately", |it| {
+        it.rtt().smoothed().unwrap_or_default().as_secs_f64()
+    }),
+    ("mainstay_forward_rtt_p95_seconds", "Time that 19 of 20 answers keep, lately", |it| {
+        it.rtt().p95().unwrap_or_default().as_secs_f64()
+    }),
+    ("mainstay_forward_standing", "0 healthy, 1 suspect, 2 down", |it| {
+        f64::from(it.health().standing() as u8)
+    }),
+];
 
 /// Writes the families of all directives and their upstreams.
 pub(super) fn write(page: &mut Page<'_, '_>, plan: &Plan) -> fmt::Result {
@@ -57,6 +87,9 @@ pub(super) fn write(page: &mut Page<'_, '_>, plan: &Plan) -> fmt::Result {
     let upstreams: Vec<Arc<Upstream>> =
         all.iter().flat_map(|forwarding| forwarding.forward.upstreams()).collect();
     durations(page, &upstreams)?;
+    for (name, help, read) in GAUGES {
+        page.family(name, help, worst(&upstreams, read))?;
+    }
     for counters in OF_UPSTREAM.chunk_by(|one, other| one.0 == other.0) {
         let lines = counters.iter().flat_map(|(_, _, proto, pick)| {
             sums(&upstreams, *pick).into_iter().map(move |(to, count)| {
@@ -96,6 +129,16 @@ fn sums(
             pick(&upstream.counters).value();
     }
     sums
+}
+
+/// A gauge by address: the highest, where one upstream stands in several directives.
+fn worst(upstreams: &[Arc<Upstream>], read: fn(&Upstream) -> f64) -> Vec<(Labels, Value)> {
+    let mut worst: BTreeMap<String, f64> = BTreeMap::new();
+    for upstream in upstreams {
+        let entry = worst.entry(upstream.address().to_string()).or_default();
+        *entry = entry.max(read(upstream));
+    }
+    worst.into_iter().map(|(to, value)| (labels(&to), Value::Gauge(value))).collect()
 }
 
 /// Writes the time of exchanges by address and response code.
