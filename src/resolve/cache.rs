@@ -8,6 +8,7 @@
 //! that it serves in a table of its own ([`super::hot`]) and asks moka again after a lease, which
 //! also tells moka what is popular. Names of the cluster never come here.
 
+use std::cmp::Reverse;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -25,6 +26,8 @@ use crate::wire::{Answer, Name, NameRef, Question};
 /// Octets that an Entry counts at least. `success 9984` so means at most 9984 Entries, and at most
 /// 5 MB however large they are.
 const ENTRY_BYTES_MIN: u32 = 512;
+/// Entries that [`Cache::positives`] looks at.
+const EXPORT_SCAN_MAX: usize = 1 << 17;
 type Entries = Shared<Question, Arc<Entry>, RandomState>;
 
 /// The cache of one Block.
@@ -174,6 +177,38 @@ impl Cache {
         Some(entry)
     }
 
+    /// Positive Entries, at most `max`, those first that most workers serve, and of these the
+    /// youngest. Looks at [`EXPORT_SCAN_MAX`] of them at most; not for the hit path.
+    pub fn positives(&self, max: usize) -> Vec<(Question, Arc<Entry>)> {
+        let mut all: Vec<_> = self.positive.iter().take(EXPORT_SCAN_MAX).collect();
+        // Each worker that serves an Entry holds it in a table of its own.
+        all.sort_by_cached_key(|(_, entry)| Reverse((Arc::strong_count(entry), entry.stored)));
+        let first = all.into_iter().take(max);
+        first.map(|(question, entry)| (Question::clone(&question), entry)).collect()
+    }
+
+    /// Puts a positive Answer back that was kept elsewhere, with what is left of its time. What is
+    /// known already stays, and what must not be kept is not.
+    pub fn restore(
+        &self,
+        question: Question,
+        answer: Answer,
+        ttl_left_s: u32,
+        stale_left: Duration,
+        now: Instant,
+    ) {
+        let is_known = || self.get(question.octets(), now).is_some();
+        if !self.covers(question.name()) || is_known() {
+            return;
+        }
+        let left = Duration::from_secs(ttl_left_s.into());
+        let Some(mut entry) = Entry::new(&question, &answer, &self.config, now) else { return };
+        entry.cache = self.id;
+        if entry.shorten(left, stale_left) {
+            self.positive.insert(question, Arc::new(entry));
+        }
+    }
+
     /// Most Entries that it holds.
     pub fn capacity(&self) -> u64 {
         self.config.success.capacity.saturating_add(self.config.denial.capacity)
@@ -291,6 +326,52 @@ mod tests {
         assert_eq!((entry.space, freshness), (Space::Positive, Freshness::Stale));
         assert!(cache.has_failed(&question, later));
         assert!(!cache.has_failed(&question, later + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn positive_entries_are_taken_out_and_put_back_with_what_is_left_of_their_time() {
+        let (cache, copy, now) = (cache(), self::cache(), Instant::now());
+        let question = question("w.example.");
+        cache.store(&question, &answer(FOUND), now);
+        let (out, later) = (cache.positives(10), now + Duration::from_secs(4));
+        let [(found, entry)] = &out[..] else { panic!("{}", out.len()) };
+        let left = |s| copy.get(question.octets(), later + Duration::from_secs(s));
+        copy.restore(found.clone(), entry.answer.clone(), 6, Duration::from_secs(20), later);
+        assert_eq!(left(0).unwrap().1, Freshness::Fresh(6));
+        assert_eq!(left(25).unwrap().1, Freshness::Stale);
+        assert!(left(26).is_none());
+    }
+
+    #[test]
+    fn what_is_put_back_lives_no_longer_than_what_is_asked_for_and_replaces_nothing() {
+        let (cache, now) = (cache(), Instant::now());
+        let put = |text| {
+            cache.restore(question("w.example."), answer(text), u32::MAX, Duration::MAX, now);
+        };
+        put(DENIED);
+        assert!(cache.get(question("w.example.").octets(), now).is_none());
+        put(FOUND);
+        let (entry, freshness) = cache.get(question("w.example.").octets(), now).unwrap();
+        assert_eq!((freshness, entry.stale), (Freshness::Fresh(10), Duration::from_secs(60)));
+        cache.store(&question("w.example."), &answer(DENIED), now);
+        put(FOUND);
+        assert_eq!(
+            cache.get(question("w.example.").octets(), now).unwrap().0.space,
+            Space::Negative
+        );
+    }
+
+    #[test]
+    fn what_workers_serve_is_taken_out_first() {
+        let (cache, now) = (cache(), Instant::now());
+        let keep = |n: u64| {
+            let later = now + Duration::from_secs(n);
+            cache.store(&question(&format!("{n}.example.")), &answer(FOUND), later).unwrap()
+        };
+        let _served = keep(1);
+        (2..5).for_each(|n| drop(keep(n)));
+        let first: Vec<_> = cache.positives(2).into_iter().map(|(it, _)| it).collect();
+        assert_eq!(first, [question("1.example."), question("4.example.")]);
     }
 
     #[test]

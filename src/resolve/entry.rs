@@ -113,6 +113,14 @@ impl Entry {
         self.ttl + self.stale
     }
 
+    /// Takes time away from a positive Entry that was kept elsewhere before. Whether there is any
+    /// left.
+    pub(super) fn shorten(&mut self, ttl: Duration, stale: Duration) -> bool {
+        self.ttl = self.ttl.min(ttl);
+        self.stale = self.stale.min(stale);
+        self.space == Space::Positive && !self.retention().is_zero()
+    }
+
     /// Marks the Entry as replaced.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
