@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use equivalent::Equivalent;
@@ -19,8 +19,9 @@ use foldhash::fast::RandomState;
 use moka::notification::RemovalCause;
 use moka::sync::Cache as Shared;
 
-use super::config::{CacheConfig, Keep};
+use super::config::{self, CacheConfig};
 use super::entry::{Entry, Freshness, Space};
+use crate::wire::answer::Kind;
 use crate::wire::{Answer, Name, NameRef, Question};
 
 /// Octets that an Entry counts at least. `success 9984` so means at most 9984 Entries, and at most
@@ -28,7 +29,19 @@ use crate::wire::{Answer, Name, NameRef, Question};
 const ENTRY_BYTES_MIN: u32 = 512;
 /// Entries that [`Cache::positives`] looks at.
 const EXPORT_SCAN_MAX: usize = 1 << 17;
+/// Most failures that are kept: enough for an outage, and too few to be worth a flood of names that
+/// fail (RFC 9520 §3.2). Popular ones stay, as in each space.
+const FAILURES_MAX: u64 = 4096;
+/// Parts of [`config::cache_bytes_max`] that the spaces may take, in percent.
+const SHARES: Shares = Shares { positive: 70, negative: 25, failure: 5 };
 type Entries = Shared<Question, Arc<Entry>, RandomState>;
+
+/// A number for each space.
+struct Shares {
+    positive: u64,
+    negative: u64,
+    failure: u64,
+}
 
 /// The cache of one Block.
 pub struct Cache {
@@ -40,6 +53,10 @@ pub struct Cache {
     positive: Entries,
     negative: Entries,
     failure: Entries,
+    /// Most Entries of the first two.
+    capacity: u64,
+    /// Counts the ends of outages: each begins a new round of refreshes.
+    round: AtomicU16,
     pub counters: Arc<CacheCounters>,
 }
 
@@ -56,6 +73,20 @@ pub struct CacheCounters {
     pub served_stale: AtomicU64,
     pub evictions_success: AtomicU64,
     pub evictions_denial: AtomicU64,
+    /// Denials of what was known to exist, or from an upstream that had failed: another upstream
+    /// agreed, had an Answer, or nobody else could be asked.
+    pub doubts: [AtomicU64; 3],
+    /// Refreshes that had to wait because of an outage, or after one.
+    pub refreshes_put_off: AtomicU64,
+}
+
+/// What became of a denial that was doubted: a place in [`CacheCounters::doubts`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Doubt {
+    Agreed,
+    Differed,
+    Unknown,
 }
 
 /// Hits that one worker counts, on cache lines of their own: positive Entries, and all others.
@@ -88,6 +119,16 @@ impl CacheCounters {
         self.prefetches.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a denial that was doubted.
+    pub fn doubted(&self, doubt: Doubt) {
+        self.doubts[doubt as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a refresh that has to wait.
+    pub fn put_off(&self) {
+        self.refreshes_put_off.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts an Entry that was served after it expired.
     pub fn stale(&self) {
         self.served_stale.fetch_add(1, Ordering::Relaxed);
@@ -112,12 +153,26 @@ impl Equivalent<Question> for Key<'_> {
 impl Cache {
     /// An empty cache for these zones.
     pub fn new(config: CacheConfig, zones: Vec<Name>) -> Self {
+        Self::within(config::cache_bytes_max(), config, zones)
+    }
+
+    /// The same, of so many octets at most.
+    fn within(bytes_max: u64, config: CacheConfig, zones: Vec<Name>) -> Self {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
         let counters = Arc::new(CacheCounters::default());
+        let bytes = |entries: u64, share: u64| {
+            let wanted = entries.saturating_mul(u64::from(ENTRY_BYTES_MIN));
+            // Divided first: the bound may be all that a number holds.
+            wanted.min(bytes_max / 100 * share)
+        };
+        let positive = bytes(config.success.capacity, SHARES.positive);
+        let negative = bytes(config.denial.capacity, SHARES.negative);
         Self {
-            positive: entries(config.success, counters.clone()),
-            negative: entries(config.denial, counters.clone()),
-            failure: entries(config.denial, counters.clone()),
+            positive: entries(positive, counters.clone()),
+            negative: entries(negative, counters.clone()),
+            failure: entries(bytes(FAILURES_MAX, SHARES.failure), counters.clone()),
+            capacity: (positive + negative) / u64::from(ENTRY_BYTES_MIN),
+            round: AtomicU16::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             config,
             zones,
@@ -153,22 +208,58 @@ impl Cache {
         entry.is_some_and(|entry| matches!(entry.freshness(now), Freshness::Fresh(_)))
     }
 
+    /// What is known to exist, so that a denial of it needs a second opinion: a positive Entry that
+    /// is fresh or has expired lately.
+    pub fn doubts(&self, question: &Question, now: Instant) -> Option<Arc<Entry>> {
+        self.positive.get(question).filter(|entry| entry.makes_doubt(now))
+    }
+
+    /// Notes that the positive Entry could not be refreshed: it is served at once for a while.
+    pub fn refresh_failed(&self, question: &Question, now: Instant) {
+        if let Some(entry) = self.positive.get(question) {
+            entry.refresh_failed(now);
+        }
+    }
+
+    /// After an outage: forgets failures, which it may have caused, and lets every Entry be
+    /// refreshed.
+    pub fn outage_ended(&self) {
+        self.round.fetch_add(1, Ordering::Relaxed);
+        for (question, _) in &self.failure {
+            if let Some(entry) = self.failure.remove(&*question) {
+                entry.retire();
+            }
+        }
+    }
+
+    /// The round that refreshes are claimed in.
+    pub(super) fn round(&self) -> u16 {
+        self.round.load(Ordering::Relaxed)
+    }
+
     /// Keeps an Answer, if it may be kept, in place of what was known. A failure leaves a positive
-    /// Entry where it is, to be served stale.
+    /// Entry where it is, to be served stale. Denials are the caller's to doubt ([`Cache::doubts`]).
     pub fn store(&self, question: &Question, answer: &Answer, now: Instant) -> Option<Arc<Entry>> {
-        let mut entry = Entry::new(question, answer, &self.config, now)?;
+        let Some(mut entry) = Entry::new(question, answer, &self.config, now) else {
+            // What must not be kept may still say that what we know is no longer so.
+            if answer.kind() == Kind::Found {
+                self.forget(question, &[&self.positive, &self.negative, &self.failure]);
+            }
+            return None;
+        };
         entry.cache = self.id;
+        if entry.space == Space::Failure
+            && let Some(before) = self.failure.get(question)
+        {
+            entry.back_off(&before, self.config.servfail, now);
+        }
         let entry = Arc::new(entry);
         let replaced: &[&Entries] = match entry.space {
             Space::Positive => &[&self.negative, &self.failure],
             Space::Negative => &[&self.positive, &self.failure],
             Space::Failure => &[],
         };
-        for space in replaced {
-            if let Some(old) = space.remove(question) {
-                old.retire();
-            }
-        }
+        self.forget(question, replaced);
         let space = self.space(entry.space);
         if let Some(old) = space.get(question) {
             old.retire();
@@ -209,9 +300,15 @@ impl Cache {
         }
     }
 
+    fn forget(&self, question: &Question, spaces: &[&Entries]) {
+        for old in spaces.iter().filter_map(|space| space.remove(question)) {
+            old.retire();
+        }
+    }
+
     /// Most Entries that it holds.
     pub fn capacity(&self) -> u64 {
-        self.config.success.capacity.saturating_add(self.config.denial.capacity)
+        self.capacity
     }
 
     /// Entries held: positive and negative.
@@ -229,12 +326,12 @@ impl Cache {
 }
 
 /// One space, bounded in octets.
-fn entries(keep: Keep, counters: Arc<CacheCounters>) -> Entries {
+fn entries(bytes_max: u64, counters: Arc<CacheCounters>) -> Entries {
     let weigh = |_: &Question, entry: &Arc<Entry>| {
         u32::try_from(entry.size_bytes()).unwrap_or(u32::MAX).max(ENTRY_BYTES_MIN)
     };
     Shared::builder()
-        .max_capacity(keep.capacity.saturating_mul(u64::from(ENTRY_BYTES_MIN)))
+        .max_capacity(bytes_max)
         .weigher(weigh)
         .expire_after(Retention)
         .eviction_listener(move |_, entry: Arc<Entry>, cause| {
@@ -277,13 +374,13 @@ impl moka::Expiry<Question, Arc<Entry>> for Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolve::config::{Refresh, Stale};
+    use crate::resolve::config::{STALE_DEFAULT, Stale};
     use crate::wire::message::tests::response;
     use crate::wire::{Ede, Rcode, RecordType};
 
     fn cache() -> Cache {
         let config = CacheConfig {
-            serve_stale: Some(Stale { keep: Duration::from_secs(60), refresh: Refresh::Immediate }),
+            serve_stale: Some(Stale { keep: Duration::from_secs(60), ..STALE_DEFAULT }),
             ..CacheConfig::default()
         };
         Cache::new(config, vec![Name::root()])
@@ -372,6 +469,63 @@ mod tests {
         (2..5).for_each(|n| drop(keep(n)));
         let first: Vec<_> = cache.positives(2).into_iter().map(|(it, _)| it).collect();
         assert_eq!(first, [question("1.example."), question("4.example.")]);
+    }
+
+    #[test]
+    fn a_flood_of_failures_evicts_no_denial_and_has_a_bound() {
+        let (cache, now) = (cache(), Instant::now());
+        let kept = question("w.example.");
+        cache.store(&kept, &answer(DENIED), now);
+        let failure = Answer::bare(Rcode::SERVFAIL, Some(Ede::NO_REACHABLE_AUTHORITY));
+        for n in 0..2 * FAILURES_MAX {
+            cache.store(&question(&format!("{n}.example.")), &failure, now);
+        }
+        cache.failure.run_pending_tasks();
+        assert!(cache.failure.entry_count() <= FAILURES_MAX);
+        assert_eq!(cache.get(kept.octets(), now).unwrap().0.space, Space::Negative);
+    }
+
+    #[test]
+    fn the_host_bounds_each_space() {
+        let within =
+            |bytes_max| Cache::within(bytes_max, CacheConfig::default(), vec![Name::root()]);
+        let (small, now) = (within(100 << 10), Instant::now());
+        for n in 0..1_000 {
+            small.store(&question(&format!("{n}.example.")), &answer(FOUND), now);
+            small.store(&question(&format!("n{n}.example.")), &answer(DENIED), now);
+        }
+        small.positive.run_pending_tasks();
+        small.negative.run_pending_tasks();
+        let [positive, negative] = small.entry_counts();
+        assert!((1..=140).contains(&positive) && (1..=50).contains(&negative));
+        assert_eq!((small.capacity(), within(u64::MAX).capacity()), (190, 2 * 9984));
+    }
+
+    #[test]
+    fn after_an_outage_failures_are_forgotten_and_refreshes_begin_anew() {
+        let (cache, now) = (cache(), Instant::now());
+        let question = question("w.example.");
+        cache.store(&question, &answer(FOUND), now);
+        let later = now + Duration::from_secs(20);
+        cache.store(&question, &Answer::bare(Rcode::SERVFAIL, None), later);
+        let (entry, _) = cache.get(question.octets(), later).unwrap();
+        let claims = || entry.claim_refresh(later, cache.round());
+        assert!(claims() && !claims() && cache.has_failed(&question, later));
+        cache.outage_ended();
+        assert!(claims() && !cache.has_failed(&question, later));
+    }
+
+    #[test]
+    fn what_is_for_one_query_only_ends_what_was_known() {
+        let (cache, now) = (cache(), Instant::now());
+        let question = question("w.example.");
+        let old = cache.store(&question, &answer(FOUND), now).unwrap();
+        let once = answer(&FOUND.replace(" 10 ", " 0 "));
+        assert!(cache.store(&question, &once, now).is_none() && old.is_retired());
+        assert!(cache.get(question.octets(), now).is_none());
+        cache.store(&question, &answer(FOUND), now);
+        cache.store(&question, &answer("w.example. A NXDOMAIN"), now);
+        assert!(cache.get(question.octets(), now).is_some(), "a denial without SOA ends nothing");
     }
 
     #[test]

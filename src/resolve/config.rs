@@ -1,15 +1,43 @@
 //! What a `cache`, an `errors`, a `k8s_external` and a `transfer` directive say.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cluster::config::{Fallthrough, primary_zone};
 use crate::wire::{Name, NameRef};
 
-/// Default and largest `servfail` duration (RFC 9520 §3.2: at most 5 minutes).
-pub const SERVFAIL_DEFAULT: Duration = Duration::from_secs(5);
-/// Longest that a failure may be kept.
+/// Longest that a failure is kept that comes back each time: default, and what `servfail` may ask
+/// for (RFC 9520 §3.2: at most 5 minutes).
+pub const SERVFAIL_DEFAULT: Duration = Duration::from_secs(30);
+/// See [`SERVFAIL_DEFAULT`].
 pub const SERVFAIL_MAX: Duration = Duration::from_secs(300);
+/// Longest TTL of a denial, in seconds: by default, and whatever `denial` asks for. What is denied
+/// may exist a moment later, and RFC 2308 §5 finds one to three hours sensible at most.
+pub const DENIAL_TTL_DEFAULT_S: u32 = 60;
+/// See [`DENIAL_TTL_DEFAULT_S`].
+pub const DENIAL_TTL_MAX_S: u32 = 3 * 3600;
+/// How what has expired is served without a word in the Corefile (RFC 8767 §5).
+pub const STALE_DEFAULT: Stale = Stale {
+    keep: Duration::from_secs(24 * 3600),
+    refresh: Refresh::Verify(Duration::from_millis(1800)),
+    ttl_s: 30,
+    recheck: Duration::from_secs(30),
+};
+
+/// Most octets that one cache may take, whatever its directive says.
+static CACHE_BYTES_MAX: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Bounds each cache that is made from here on, in octets: the directives say how many Entries are
+/// wanted, the host how many there is room for. To be called before the first Plan is compiled.
+pub fn set_cache_bytes_max(bytes: u64) {
+    CACHE_BYTES_MAX.store(bytes, Ordering::Relaxed);
+}
+
+/// See [`set_cache_bytes_max`].
+pub fn cache_bytes_max() -> u64 {
+    CACHE_BYTES_MAX.load(Ordering::Relaxed)
+}
 
 /// One `cache` directive. Equal Configs keep their Entries across a reload.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,7 +46,8 @@ pub struct CacheConfig {
     pub zones: Vec<Name>,
     pub success: Keep,
     pub denial: Keep,
-    /// How long a failure is kept; zero turns it off.
+    /// Longest that a failure is kept: a second first, and twice as long each time it comes back;
+    /// zero turns it off.
     pub servfail: Duration,
     /// Positive Answers at or below these names are not kept.
     pub disable_success: Vec<Name>,
@@ -35,7 +64,7 @@ pub struct CacheConfig {
 pub struct Keep {
     /// Entries. Default 9984 (as CoreDNS).
     pub capacity: u64,
-    /// Longest TTL, in seconds. Default 3600 for positive, 1800 for negative Answers.
+    /// Longest TTL, in seconds. Default 3600 for positive, 60 for negative Answers.
     pub ttl_max_s: u32,
     /// Shortest TTL, in seconds. Default 5.
     pub ttl_min_s: u32,
@@ -44,9 +73,13 @@ pub struct Keep {
 /// How expired positive Entries are served (`serve_stale`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stale {
-    /// How long after its expiry. Default 1 hour.
+    /// How long after its expiry. Default 24 hours.
     pub keep: Duration,
     pub refresh: Refresh,
+    /// The TTL that is sent, in seconds. Default 30.
+    pub ttl_s: u32,
+    /// How long it is served at once after a refresh failed. Default 30 s.
+    pub recheck: Duration,
 }
 
 /// When an expired Entry is refreshed.
@@ -76,12 +109,12 @@ impl Default for CacheConfig {
         Self {
             zones: Vec::new(),
             success: keep(3600),
-            denial: keep(1800),
+            denial: keep(DENIAL_TTL_DEFAULT_S),
             servfail: SERVFAIL_DEFAULT,
             disable_success: Vec::new(),
             disable_denial: Vec::new(),
             keep_ttl: false,
-            serve_stale: None,
+            serve_stale: Some(STALE_DEFAULT),
             prefetch: None,
         }
     }

@@ -11,20 +11,25 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::config::{CacheConfig, Prefetch, SERVFAIL_MAX};
+use super::config::{CacheConfig, DENIAL_TTL_MAX_S, Keep, Prefetch};
 use crate::wire::answer::Kind;
-use crate::wire::{Answer, NameRef, Question, Rcode};
+use crate::wire::{Answer, Ede, Name, NameRef, Question, Rcode};
 
-/// How long a failure of the network is kept: RFC 9520 §3.2 wants at least 1 s, and more would
-/// keep clients in an outage that is over.
-const NETWORK_FAILURE: Duration = Duration::from_secs(1);
+/// How long a failure is kept that comes for the first time (RFC 9520 §3.2: at least 1 s).
+const FAILURE_FIRST: Duration = Duration::from_secs(1);
+/// How long a failure is remembered after its time, besides as long again: whether the next one is
+/// the same that comes back.
+const FAILURE_MEMORY: Duration = Duration::from_secs(30);
 /// How long a refresh may be under way before another one may set out: longer than an exchange with
 /// upstreams takes, and short enough to find the end of an outage (RFC 8767 §5: at most 30 s).
 const REFRESH_LAPSE: Duration = Duration::from_secs(6);
-/// Longest TTL that is believed: one day (reliability limits; RFC 8767 §4 allows a week).
-const TTL_MAX: Duration = Duration::from_secs(86_400);
-/// TTL of a stale Answer, in seconds (RFC 8767 §5.2 recommends 30).
-pub const STALE_TTL_S: u32 = 30;
+/// Longest TTL that is believed, in seconds: one day. RFC 8767 §4: one with the high bit set is
+/// large, not zero, and a week is the most to believe.
+const TTL_MAX_S: u32 = 86_400;
+/// How long after its time a positive Entry still makes us doubt a denial.
+const DOUBT_WINDOW: Duration = Duration::from_secs(3600);
+/// Bits of [`Entry::refreshed`] that hold milliseconds: 8 900 years; the others hold the round.
+const ROUND_SHIFT: u32 = 48;
 
 /// The space that an Entry lives in. A flood of one kind cannot evict another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,8 +52,11 @@ pub struct Entry {
     pub stale: Duration,
     /// Set when another Entry took its place or it was evicted, for tables that still hold it.
     retired: AtomicBool,
-    /// When somebody last set out to refresh it, in ms after `stored` plus one; 0 is never.
-    refreshed_ms: AtomicU64,
+    /// When somebody last set out to refresh it, in ms after `stored` plus one, and in which round
+    /// in the highest bits; 0 is never.
+    refreshed: AtomicU64,
+    /// When that last failed, in ms after `stored` plus one; 0 is never.
+    failed_ms: AtomicU64,
     /// Hits without a gap, and when the last one was, in ms after `stored` (prefetch).
     hits: AtomicU32,
     last_hit_ms: AtomicU64,
@@ -77,15 +85,20 @@ impl Entry {
             (Space::Positive, Some(stale)) => stale.keep,
             _ => Duration::ZERO,
         };
+        let mut answer = answer.behind(question.octets());
+        if space == Space::Failure {
+            answer.ede = Some(Ede::cached(answer.ede));
+        }
         Some(Self {
-            answer: answer.behind(question.octets()),
+            answer,
             cache: 0,
             space,
             stored: now,
             ttl,
             stale,
             retired: AtomicBool::new(false),
-            refreshed_ms: AtomicU64::new(0),
+            refreshed: AtomicU64::new(0),
+            failed_ms: AtomicU64::new(0),
             hits: AtomicU32::new(0),
             last_hit_ms: AtomicU64::new(0),
         })
@@ -110,7 +123,27 @@ impl Entry {
 
     /// Time after which nobody may see this Entry any more.
     pub fn retention(&self) -> Duration {
-        self.ttl + self.stale
+        match self.space {
+            Space::Failure => self.ttl * 2 + FAILURE_MEMORY,
+            _ => self.ttl + self.stale,
+        }
+    }
+
+    /// Keeps a failure longer than the same one before it, up to `longest`: twice as long when that
+    /// was over, as long when somebody asked meanwhile (RFC 9520 §3.2, exponential back-off).
+    pub(super) fn back_off(&mut self, before: &Self, longest: Duration, now: Instant) {
+        let times = match now.saturating_duration_since(before.stored) {
+            age if age < before.ttl => 1,
+            age if age < before.retention() => 2,
+            _ => return,
+        };
+        self.ttl = (before.ttl * times).clamp(self.ttl, longest.max(self.ttl));
+    }
+
+    /// Whether a denial of what this Entry says needs a second opinion.
+    pub fn makes_doubt(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.stored);
+        self.space == Space::Positive && age < self.ttl + self.stale.min(DOUBT_WINDOW)
     }
 
     /// Takes time away from a positive Entry that was kept elsewhere before. Whether there is any
@@ -132,16 +165,37 @@ impl Entry {
     }
 
     /// Whether the caller is the one who refreshes it. A claim lapses by itself, so an errand that
-    /// fails, or is dropped, delays the next one and no more.
-    pub fn claim_refresh(&self, now: Instant) -> bool {
-        let age_ms = now.saturating_duration_since(self.stored).as_millis() as u64 + 1;
-        let last_ms = self.refreshed_ms.load(Ordering::Relaxed);
-        let is_free = last_ms == 0 || age_ms >= last_ms + REFRESH_LAPSE.as_millis() as u64;
+    /// fails, or is dropped, delays the next one and no more. A new round, after an outage, ends
+    /// all claims.
+    pub fn claim_refresh(&self, now: Instant, round: u16) -> bool {
+        let claimed = u64::from(round) << ROUND_SHIFT | self.age_ms(now);
+        let last = self.refreshed.load(Ordering::Relaxed);
+        let is_free = last == 0
+            || last >> ROUND_SHIFT != u64::from(round)
+            || claimed >= last + REFRESH_LAPSE.as_millis() as u64;
         let claim = || {
             let order = Ordering::Relaxed;
-            self.refreshed_ms.compare_exchange(last_ms, age_ms, order, order)
+            self.refreshed.compare_exchange(last, claimed, order, order)
         };
         is_free && claim().is_ok()
+    }
+
+    /// Notes that a refresh failed, or is late, or brought what is doubted.
+    pub fn refresh_failed(&self, now: Instant) {
+        self.failed_ms.store(self.age_ms(now), Ordering::Relaxed);
+    }
+
+    /// Whether a refresh failed not longer ago than this, so that nobody is to wait for another
+    /// one (RFC 8767 §5, the failure recheck timer).
+    pub fn has_failed_within(&self, recheck: Duration, now: Instant) -> bool {
+        let failed_ms = self.failed_ms.load(Ordering::Relaxed);
+        failed_ms > 0
+            && u128::from(self.age_ms(now) - failed_ms.min(self.age_ms(now))) < recheck.as_millis()
+    }
+
+    /// Milliseconds since it was stored, plus one.
+    fn age_ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.stored).as_millis() as u64 + 1
     }
 
     /// Counts a hit, and tells whether a popular Entry that soon expires is to be refreshed.
@@ -166,35 +220,33 @@ impl Entry {
 
 /// Where and how long an Answer is kept (RFC 2308 §5, §7; RFC 9520 §3.2).
 fn keep(name: NameRef<'_>, answer: &Answer, config: &CacheConfig) -> Option<(Space, Duration)> {
-    let is_disabled =
-        |zones: &[crate::wire::Name]| zones.iter().any(|zone| name.is_within(zone.as_ref()));
-    let clamp = |ttl_s: u32, keep: &super::config::Keep| {
-        let ttl_s = ttl_s.clamp(keep.ttl_min_s, keep.ttl_max_s.max(keep.ttl_min_s));
-        Duration::from_secs(u64::from(ttl_s)).min(TTL_MAX)
-    };
-    match answer.kind() {
-        Kind::Found => {
-            let ttl_s = answer.ttl_min().filter(|_| !is_disabled(&config.disable_success))?;
-            Some((Space::Positive, clamp(ttl_s, &config.success)))
-        }
+    let is_disabled = |zones: &[Name]| zones.iter().any(|zone| name.is_within(zone.as_ref()));
+    let (space, ttl) = match answer.kind() {
+        Kind::Found if is_disabled(&config.disable_success) => return None,
+        Kind::Found => (Space::Positive, clamp(answer.ttl_min()?, config.success, TTL_MAX_S)?),
+        Kind::NoData | Kind::NxDomain if is_disabled(&config.disable_denial) => return None,
         Kind::NoData | Kind::NxDomain => {
-            let ttl_s = answer.negative_ttl().filter(|_| !is_disabled(&config.disable_denial))?;
-            Some((Space::Negative, clamp(ttl_s, &config.denial)))
+            (Space::Negative, clamp(answer.negative_ttl()?, config.denial, DENIAL_TTL_MAX_S)?)
         }
-        Kind::Failure if answer.rcode == Rcode::SERVFAIL && !config.servfail.is_zero() => {
-            let is_ours = answer.ede.is_some_and(|ede| !ede.is_told());
-            let most = if is_ours { NETWORK_FAILURE } else { SERVFAIL_MAX };
-            Some((Space::Failure, config.servfail.min(most)))
+        Kind::Failure if answer.rcode == Rcode::SERVFAIL => {
+            (Space::Failure, config.servfail.min(FAILURE_FIRST))
         }
-        Kind::Failure => None,
-    }
-    .filter(|(_, ttl)| !ttl.is_zero())
+        Kind::Failure => return None,
+    };
+    (!ttl.is_zero()).then_some((space, ttl))
+}
+
+/// A TTL inside the bounds of the directive and our own. RFC 1035 §3.2.1: what has TTL 0 is for
+/// the query at hand alone, so no shortest TTL makes it longer.
+fn clamp(ttl_s: u32, keep: Keep, most_s: u32) -> Option<Duration> {
+    let clamped_s = ttl_s.clamp(keep.ttl_min_s, keep.ttl_max_s.max(keep.ttl_min_s)).min(most_s);
+    (ttl_s > 0).then(|| Duration::from_secs(clamped_s.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolve::config::{Refresh, Stale};
+    use crate::resolve::config::{STALE_DEFAULT, Stale};
     use crate::wire::message::tests::response;
     use crate::wire::{Ede, Name, RecordType};
 
@@ -212,7 +264,7 @@ mod tests {
     #[test]
     fn an_entry_counts_down_and_is_then_stale_and_then_gone() {
         let config = CacheConfig {
-            serve_stale: Some(Stale { keep: Duration::from_secs(60), refresh: Refresh::Immediate }),
+            serve_stale: Some(Stale { keep: Duration::from_secs(60), ..STALE_DEFAULT }),
             ..CacheConfig::default()
         };
         let entry =
@@ -250,28 +302,63 @@ mod tests {
     #[test]
     fn denials_are_never_served_stale() {
         let config = CacheConfig {
-            serve_stale: Some(Stale { keep: Duration::from_secs(60), refresh: Refresh::Immediate }),
+            serve_stale: Some(Stale { keep: Duration::from_secs(60), ..STALE_DEFAULT }),
             ..CacheConfig::default()
         };
         assert_eq!(entry(NXDOMAIN, &config).unwrap().stale, Duration::ZERO);
     }
 
     #[test]
-    fn a_failure_of_our_own_is_kept_for_a_second_only() {
-        let (section, mut response) = response("w.example. A SERVFAIL");
-        response[11] = 1;
-        response.extend_from_slice(b"\0\0\x29\x04\xD0\0\0\0\0\0\x06\0\x0F\0\x02\0\x16");
-        let told = Answer::from_response(&response, &section).unwrap().ede;
-
-        let question = Question::new(&Name::root(), RecordType::NS);
-        let keep = |ede| {
-            let answer = Answer::bare(Rcode::SERVFAIL, ede);
-            Entry::new(&question, &answer, &CacheConfig::default(), Instant::now())
+    fn u13_what_has_ttl_0_is_used_once_and_what_is_too_long_is_capped() {
+        let config = CacheConfig { success: LONG, denial: LONG, ..CacheConfig::default() };
+        let found = |ttl: u32| {
+            entry(&format!("w.example. A NOERROR\nw.example. {ttl} A 192.0.2.1"), &config)
         };
-        assert_eq!(keep(None).unwrap().ttl, Duration::from_secs(5));
-        assert_eq!(keep(Some(Ede::NO_REACHABLE_AUTHORITY)).unwrap().ttl, Duration::from_secs(1));
-        assert_eq!(told.unwrap().code, Ede::NO_REACHABLE_AUTHORITY.code);
-        assert_eq!(keep(told).unwrap().ttl, Duration::from_secs(5), "that of an upstream");
+        assert!(found(0).is_none());
+        for ttl_s in [1 << 31, u32::MAX, 86_401] {
+            assert_eq!(found(ttl_s).unwrap().ttl.as_secs(), 86_400, "{ttl_s}");
+        }
+        let denied = |ttl: u32| {
+            let soa = format!("example. {ttl} SOA ns.example. root.example. 1 2 3 4 {ttl}");
+            entry(&format!("w.example. A NXDOMAIN\n; authority\n{soa}"), &config)
+        };
+        assert!(denied(0).is_none());
+        assert_eq!(denied(u32::MAX).unwrap().ttl.as_secs(), 10_800);
+    }
+
+    const LONG: Keep = Keep { capacity: 9, ttl_max_s: u32::MAX, ttl_min_s: 0 };
+
+    #[test]
+    fn a_denial_is_kept_for_a_minute_at_most_by_default() {
+        let text = NXDOMAIN.replace(" 60", " 600");
+        assert_eq!(entry(&text, &CacheConfig::default()).unwrap().ttl.as_secs(), 60);
+    }
+
+    #[test]
+    fn a_failure_that_comes_back_is_kept_twice_as_long() {
+        let question = Question::new(&Name::root(), RecordType::NS);
+        let failure = |now| {
+            let answer = Answer::bare(Rcode::SERVFAIL, Some(Ede::NO_REACHABLE_AUTHORITY));
+            Entry::new(&question, &answer, &CacheConfig::default(), now).unwrap()
+        };
+        let longest = Duration::from_secs(30);
+        let mut last = failure(Instant::now());
+        assert_eq!(last.answer.ede, Some(Ede::cached(Some(Ede::NO_REACHABLE_AUTHORITY))));
+        for expected_s in [2, 4, 8, 16, 30, 30] {
+            let mut meanwhile = failure(last.stored);
+            meanwhile.back_off(&last, longest, last.stored);
+            assert_eq!(meanwhile.ttl, last.ttl, "the same one");
+            let end = last.stored + last.ttl;
+            let mut next = failure(end);
+            next.back_off(&last, longest, end);
+            assert_eq!(next.ttl.as_secs(), expected_s);
+            assert!(next.retention() > next.ttl);
+            last = next;
+        }
+        let end = last.stored + last.retention();
+        let mut late = failure(end);
+        late.back_off(&last, longest, end);
+        assert_eq!(late.ttl.as_secs(), 1, "forgotten");
     }
 
     #[test]
@@ -284,8 +371,10 @@ mod tests {
         assert!(!hit(20));
         assert!(!hit(50), "popular, and still good for a while");
         assert!(hit(95));
-        let claim = |s| entry.claim_refresh(entry.stored + Duration::from_secs(s));
+        let claim = |s| entry.claim_refresh(entry.stored + Duration::from_secs(s), 0);
         assert!(claim(95) && !claim(95) && !claim(100));
         assert!(claim(101), "the first one did not come back");
+        let next_round = entry.claim_refresh(entry.stored + Duration::from_secs(102), 1);
+        assert!(next_round, "an outage has ended");
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::outage::Outage;
 use crate::wire::answer::Kind;
 use crate::wire::{Answer, Question};
 
@@ -26,6 +27,8 @@ pub struct Landed {
     pub answer: Answer,
     /// TTL to send instead of the upstream's, in seconds, when the Answer was cached.
     pub ttl_s: Option<u32>,
+    /// Whether this is what was known before, because the upstream's denial of it is doubted.
+    pub is_kept: bool,
 }
 
 type UnderWay = HashMap<Question, watch::Receiver<Option<Landing>>>;
@@ -41,6 +44,8 @@ impl Landed {
 #[derive(Default)]
 pub struct Flights {
     under_way: Mutex<UnderWay>,
+    /// Whether any upstream answers at all.
+    pub outage: Outage,
     /// Questions that joined a Flight of somebody else.
     pub joined: AtomicU64,
     /// Questions refused because too many Flights were under way.
@@ -132,7 +137,7 @@ mod tests {
                         started.fetch_add(1, Ordering::Relaxed);
                         gate.wait_for(|open| *open).await.unwrap();
                         let answer = Answer::bare(Rcode::NXDOMAIN, None);
-                        Ok(Arc::new(Landed { answer, ttl_s: None }))
+                        Ok(Arc::new(Landed { answer, ttl_s: None, is_kept: false }))
                     };
                     flights.join(&question, fetch).await
                 })

@@ -13,17 +13,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::cache::Cache;
 use super::config::Refresh;
 use super::entry::{Entry, Freshness};
-use super::flight::{Landed, Landing};
+use super::fetch::Fetch;
+use super::flight::Landing;
 use super::now::{Client, gate};
 use super::plan::{Block, Plan};
 use super::step::{ClusterStep, Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale};
-use super::tally::{Author, Proto, Served, Tally};
-use crate::forward::{Answered, Budget, Error};
+use super::tally::{Author, Served, Tally};
+use crate::forward::{Budget, Error};
 use crate::wire::answer::CHAIN_MAX;
 use crate::wire::{Answer, Ede, Name, NameRef, Query, Question, Rcode, Reply, TCP_MAX, message};
 
@@ -230,35 +232,92 @@ impl Errand {
         query: &Query<'_>,
     ) -> Written {
         let question = Question::of(query);
-        let stale = cache.and_then(|cache| stale_entry(cache, &question).map(|it| (cache, it)));
         if let Some(cache) = cache.filter(|_| self.purpose == Purpose::Reply) {
             cache.counters.missed();
         }
-        // RFC 9520 §3.2: while a failure is kept nobody is asked; what expired is served meanwhile.
-        if let Some((cache, entry)) =
-            stale.as_ref().filter(|(it, _)| it.has_failed(&question, now()))
+        let stale = cache.filter(|_| query.recursion_desired());
+        let stale = stale.and_then(|cache| stale_entry(cache, &question).map(|it| (cache, it)));
+        // RFC 9520 §3.2: while a failure is kept nobody is asked, before an Entry expires neither.
+        if self.purpose == Purpose::Refresh
+            && stale.is_none()
+            && cache.is_some_and(|cache| cache.has_failed(&question, now()))
+        {
+            return self.fail(query, Author::Cache, None);
+        }
+        if let Some((cache, entry)) = &stale
+            && !self.may_refresh(cache, entry, &question, forwarding)
         {
             return self.write(query, Author::Cache, |reply| serve_stale(cache, entry, reply));
         }
-        let budget = self.budget.clone();
-        let fetch =
-            fetch(forwarding.clone(), cache.cloned(), question.clone(), self.client.proto, budget);
-        let landing = forwarding.flights.join(&question, fetch);
-        let landing = match stale.as_ref().and_then(|(cache, _)| patience(cache)) {
-            Some(patience) => timeout(patience, landing).await.ok(),
-            None => Some(landing.await),
-        };
+        let landing = self.fly(cache, forwarding, &question, stale.is_some()).await;
         match (landing, &stale) {
-            // RFC 8767 §4: an expired Answer is better than a failure, whoever reports it.
-            (Some(Some(Ok(landed))), stale) if stale.is_none() || !landed.is_failure() => self
-                .write(query, Author::Forward, |reply| {
+            // RFC 8767 §4: an expired Answer is better than a failure, whoever reports it, and than
+            // a denial that is doubted.
+            (Some(Some(Ok(landed))), stale)
+                if stale.is_none() || !landed.is_failure() && !landed.is_kept =>
+            {
+                self.write(query, Author::Forward, |reply| {
                     reply.answer(&landed.answer, landed.ttl_s, turn(block, query));
-                }),
+                })
+            }
             (failure, Some((cache, entry))) => {
+                entry.refresh_failed(now());
                 self.tell(block, &question, failure.flatten());
                 self.write(query, Author::Cache, |reply| serve_stale(cache, entry, reply))
             }
-            (failure, None) => self.tell_and_fail(block, query, &question, failure.flatten()),
+            (Some(failure), None) => self.tell_and_fail(block, query, &question, failure),
+            (None, None) => self.fail(query, Author::Forward, Some(Ede::NO_REACHABLE_AUTHORITY)),
+        }
+    }
+
+    /// Whether upstreams are to be asked for what has expired.
+    fn may_refresh(
+        &self,
+        cache: &Cache,
+        entry: &Entry,
+        question: &Question,
+        forwarding: &Forwarding,
+    ) -> bool {
+        // RFC 9520 §3.2: while a failure is kept nobody is asked; what expired is served meanwhile.
+        if cache.has_failed(question, now()) {
+            return false;
+        }
+        let may = forwarding.flights.outage.may_refresh(now());
+        if !may {
+            entry.refresh_failed(now());
+            cache.counters.put_off();
+        }
+        may
+    }
+
+    /// Waits for the Flight of a question: `None` when that takes too long, or brings what is
+    /// doubted while something is known; `Some(None)` when there are too many. The time is that of this query, whoever began the Flight.
+    async fn fly(
+        &self,
+        cache: Option<&Arc<Cache>>,
+        forwarding: &Forwarding,
+        question: &Question,
+        has_stale: bool,
+    ) -> Option<Option<Landing>> {
+        let doubted = Arc::new(Notify::new());
+        let fetch = Fetch {
+            forwarding: forwarding.clone(),
+            cache: cache.cloned(),
+            question: question.clone(),
+            proto: self.client.proto,
+            budget: self.budget.clone(),
+            doubted: doubted.clone(),
+        };
+        let landing = forwarding.flights.join(question, fetch.run());
+        let waits = has_stale && self.purpose == Purpose::Reply;
+        let patience = cache.filter(|_| waits).and_then(|cache| patience(cache));
+        // RFC 8767 §5: the client response timer runs from when the query came.
+        let until = patience.map(|patience| self.arrived + patience);
+        let end = self.budget.deadline();
+        let until = until.map_or(end, |until| until.min(end));
+        tokio::select! {
+            landing = timeout_at(until, landing) => landing.ok(),
+            () = doubted.notified(), if waits => None,
         }
     }
 
@@ -312,31 +371,6 @@ impl Errand {
 /// Which address comes first. The id of a query is random enough.
 fn turn(block: &Block, query: &Query<'_>) -> u32 {
     if block.turns_addresses { query.id().into() } else { 0 }
-}
-
-/// Asks upstream and keeps what it says; also keeps that nobody answered (RFC 9520 §3.2).
-async fn fetch(
-    forwarding: Forwarding,
-    cache: Option<Arc<Cache>>,
-    question: Question,
-    proto: Proto,
-    budget: Arc<Budget>,
-) -> Landing {
-    match forwarding.forward.ask_within(&question, proto == Proto::Tcp, &budget).await {
-        Ok(Answered { answer, .. }) => {
-            let stored = cache.as_ref().and_then(|cache| cache.store(&question, &answer, now()));
-            let keeps_ttl = cache.is_some_and(|cache| cache.config.keep_ttl);
-            let ttl_s = stored.filter(|_| !keeps_ttl).map(|entry| entry.ttl.as_secs() as u32);
-            Ok(Arc::new(Landed { answer, ttl_s }))
-        }
-        Err(error) => {
-            if let (Some(cache), Error::Upstream { .. }) = (cache, &error) {
-                let failure = Answer::bare(Rcode::SERVFAIL, error.ede());
-                cache.store(&question, &failure, now());
-            }
-            Err(Arc::new(error))
-        }
-    }
 }
 
 /// An expired Entry that may still be served.

@@ -13,7 +13,7 @@ use arc_swap::Guard;
 
 use super::cache::Cache;
 use super::config::Refresh;
-use super::entry::{Entry, Freshness, STALE_TTL_S};
+use super::entry::{Entry, Freshness};
 use super::external::External;
 use super::flight::Flights;
 use super::hot::Hot;
@@ -187,7 +187,7 @@ pub(super) fn answer_from(
     }
     let (turn, shard) = (desk.turn(), desk.shard);
     let serve = |entry: &Entry, freshness| {
-        let verdict = serve(cache, entry, freshness, now, turn, reply);
+        let verdict = serve(cache, query, (entry, freshness), now, turn, reply);
         if !matches!(verdict, Verdict::Next) {
             cache.counters.hit(shard, entry.space);
         }
@@ -199,8 +199,8 @@ pub(super) fn answer_from(
 /// Serves an Entry, fresh or stale, as the directive says.
 fn serve(
     cache: &Cache,
-    entry: &Entry,
-    freshness: Freshness,
+    query: &Query<'_>,
+    (entry, freshness): (&Entry, Freshness),
     now: Instant,
     turn: u32,
     reply: &mut Reply<'_>,
@@ -211,16 +211,17 @@ fn serve(
             reply.answer(&entry.answer, ttl_s, turn);
             let prefetch = cache.config.prefetch.as_ref();
             if prefetch.is_some_and(|prefetch| entry.wants_prefetch(prefetch, now))
-                && entry.claim_refresh(now)
+                && entry.claim_refresh(now, cache.round())
             {
                 cache.counters.prefetched();
                 return Verdict::ReplyAndRefresh(Author::Cache);
             }
             Verdict::Reply(Author::Cache)
         }
-        Freshness::Stale if cache.serves_stale_at_once() => {
+        // RFC 8767 §4: a query without RD wants what we have, and what has expired we have not.
+        Freshness::Stale if query.recursion_desired() && cache.serves_stale_at_once(entry, now) => {
             write_stale(cache, entry, turn, reply);
-            if entry.claim_refresh(now) {
+            if entry.claim_refresh(now, cache.round()) {
                 return Verdict::ReplyAndRefresh(Author::Cache);
             }
             Verdict::Reply(Author::Cache)
@@ -237,14 +238,16 @@ pub fn serve_stale(cache: &Cache, entry: &Entry, reply: &mut Reply<'_>) {
 
 /// Writes an expired Answer (RFC 8767 §4), marked so for those who can read it.
 fn write_stale(cache: &Cache, entry: &Entry, turn: u32, reply: &mut Reply<'_>) {
-    reply.answer(&entry.answer, Some(STALE_TTL_S), turn);
+    reply.answer(&entry.answer, cache.config.serve_stale.map(|stale| stale.ttl_s), turn);
     reply.set_ede(Ede::stale(entry.answer.rcode));
     cache.counters.stale();
 }
 
 impl Cache {
-    fn serves_stale_at_once(&self) -> bool {
-        self.config.serve_stale.is_some_and(|stale| stale.refresh == Refresh::Immediate)
+    fn serves_stale_at_once(&self, entry: &Entry, now: Instant) -> bool {
+        self.config.serve_stale.is_some_and(|stale| {
+            stale.refresh == Refresh::Immediate || entry.has_failed_within(stale.recheck, now)
+        })
     }
 }
 

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! They are for people and counters: no resolver decides by them. So they get the room that the
-//! records leave, and never more. A reply tells one: the first by [`Rank`].
+//! records leave, and never more. A reply tells one: the first by [`Rank`]; and of a failure from the
+//! cache, in an option of its own, that it is one.
 
 use std::io::Write;
 
@@ -13,6 +14,8 @@ use super::{Rcode, u16_at};
 
 /// The option code.
 const OPTION: [u8; 2] = [0, 15];
+/// INFO-CODE 13, Cached Error.
+const CACHED: u16 = 13;
 /// Octets of the option before its text: code and length of the option, INFO-CODE.
 const FIXED_LEN: usize = 6;
 
@@ -23,6 +26,8 @@ pub struct Ede {
     /// The INFO-CODE.
     pub code: u16,
     rank: Rank,
+    /// Whether it is told a second time, from the cache.
+    is_cached: bool,
     /// Endpoints of which none is ready, which the text begins with; 0 for other errors.
     unready: u32,
     /// The EXTRA-TEXT: for people, never names or addresses of others.
@@ -54,12 +59,20 @@ impl Ede {
 
 impl Ede {
     const fn no_answer(code: u16, text: &'static str) -> Self {
-        Self { code, rank: Rank::NoAnswer, unready: 0, text }
+        Self { code, rank: Rank::NoAnswer, is_cached: false, unready: 0, text }
     }
 
     /// Every upstream that was asked is out of reach, and the network said so.
     pub const fn network_error(text: &'static str) -> Self {
         Self::no_answer(23, text)
+    }
+
+    /// The same failure, told again from the cache (RFC 8914 §4.14). It may have had no reason.
+    pub(crate) fn cached(why: Option<Self>) -> Self {
+        match why {
+            Some(why) => Self { is_cached: why.code != CACHED, ..why },
+            None => Self::no_answer(CACHED, ""),
+        }
     }
 
     /// An answer with this response code from a cache, after its time (RFC 8767 §4).
@@ -75,14 +88,14 @@ impl Ede {
     fn old(rcode: Rcode, text: &'static str) -> Self {
         // RFC 8914 §4.20: an old denial has a code of its own.
         let code = if rcode == Rcode::NXDOMAIN { 19 } else { 3 };
-        Self { code, rank: Rank::Old, unready: 0, text }
+        Self { code, rank: Rank::Old, is_cached: false, unready: 0, text }
     }
 
     /// Why a headless Service has no address: it has this many endpoints, and none is ready.
     /// INFO-CODE 0 (Other): the registry has none for it.
     pub const fn none_ready(endpoints: u32) -> Self {
         let text = if endpoints == 0 { "no endpoints" } else { "endpoints ready" };
-        Self { code: 0, rank: Rank::Denial, unready: endpoints, text }
+        Self { code: 0, rank: Rank::Denial, is_cached: false, unready: endpoints, text }
     }
 
     /// What an upstream said, from the options of its OPT record: the first of its extended errors,
@@ -101,7 +114,7 @@ impl Ede {
     /// The error of an upstream with this code, if our clients are to hear of it.
     fn passed_on(code: u16) -> Option<Self> {
         let text = REGISTRY.get(usize::from(code)).copied().filter(|text| !text.is_empty())?;
-        Some(Self { code, rank: Rank::Upstream, unready: 0, text })
+        Some(Self { code, rank: Rank::Upstream, is_cached: false, unready: 0, text })
     }
 
     /// Whether an upstream said so, and not we.
@@ -114,9 +127,20 @@ impl Ede {
         self.rank < other.rank
     }
 
+    /// Writes all that is told at the beginning of `room`. Answers the octets.
+    pub(super) fn write(self, room: &mut [u8]) -> usize {
+        let written = self.write_option(room);
+        match room.get_mut(written..) {
+            Some(room) if self.is_cached && written > 0 => {
+                written + Self::no_answer(CACHED, "").write_option(room)
+            }
+            _ => written,
+        }
+    }
+
     /// Writes the option at the beginning of `room`, without its text where only that is too long
     /// (RFC 8914 §2: it may be empty). Answers its octets, 0 where there is no room at all.
-    pub(super) fn write(self, room: &mut [u8]) -> usize {
+    fn write_option(self, room: &mut [u8]) -> usize {
         let Some((fixed, text)) = room.split_at_mut_checked(FIXED_LEN) else { return 0 };
         let text_len = self.write_text(text).unwrap_or(0);
         fixed[..2].copy_from_slice(&OPTION);
@@ -223,6 +247,18 @@ mod tests {
         let len = ede.write(&mut octets);
         octets.truncate(len);
         octets
+    }
+
+    #[test]
+    fn a_failure_from_the_cache_says_so_behind_its_reason() {
+        let again = b"\x00\x0F\x00\x02\x00\x0D";
+        assert_eq!(written(Ede::cached(None), 64), again);
+        let with_reason = written(Ede::cached(Some(Ede::NO_REACHABLE_AUTHORITY)), 64);
+        assert_eq!(with_reason, [&written(Ede::NO_REACHABLE_AUTHORITY, 64)[..], again].concat());
+        let room = with_reason.len() - 1;
+        let reason = written(Ede::cached(Some(Ede::NO_REACHABLE_AUTHORITY)), room);
+        assert_eq!(reason, written(Ede::NO_REACHABLE_AUTHORITY, room));
+        assert_eq!(Ede::cached(Some(Ede::cached(None))), Ede::cached(None));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use super::Directive;
 use crate::corefile::grammar::{Arguments, Form, Grammar};
 use crate::corefile::problem::{Problem, shown};
 use crate::corefile::value;
-use crate::resolve::config::{CacheConfig, Keep, Prefetch, Refresh, SERVFAIL_MAX, Stale};
+use crate::resolve::config::{
+    CacheConfig, DENIAL_TTL_MAX_S, Keep, Prefetch, Refresh, SERVFAIL_MAX, STALE_DEFAULT, Stale,
+};
 use crate::wire::Name;
 
 /// Longest TTL that can be asked for, in seconds (RFC 2181 §8).
@@ -14,7 +16,9 @@ const TTL_MAX_S: u32 = i32::MAX as u32;
 /// Most Entries of one kind that can be asked for.
 const CAPACITY_MAX: u64 = 1 << 24;
 /// `serve_stale` without arguments (as CoreDNS).
-const STALE_DEFAULT: Duration = Duration::from_secs(3600);
+const STALE_KEEP_DEFAULT: Duration = Duration::from_secs(3600);
+/// Longest recheck of `serve_stale` (RFC 8767 §5, and CoreDNS's documentation).
+const RECHECK_MAX: Duration = Duration::from_secs(300);
 /// `prefetch` without a window (as CoreDNS).
 const WINDOW_DEFAULT: Duration = Duration::from_secs(60);
 /// `prefetch` without a percentage (as CoreDNS).
@@ -32,9 +36,10 @@ const GRAMMAR: Grammar<CacheConfig> = Grammar {
     line: Form {
         name: "cache",
         arguments: "[TTL] [ZONES…]",
-        meaning: "Keeps Answers from other servers for TTL seconds at most (default 3600, and \
-                  1800 when negative), for names in ZONES (default: those of the block). Names of \
-                  the cluster are never cached.",
+        meaning: "Keeps Answers from other servers for TTL seconds at most (default 3600; 60 \
+                  when negative, which only `denial` raises), for names in ZONES (default: those \
+                  of the block). Names of the cluster are never cached, nor is anything without \
+                  this directive.",
         repeats: false,
         read: read_line,
     },
@@ -50,14 +55,20 @@ const GRAMMAR: Grammar<CacheConfig> = Grammar {
         Form {
             name: "denial",
             arguments: "CAPACITY [TTL] [MINTTL]",
-            meaning: "The same for negative Answers.",
+            meaning: "The same for negative Answers; TTL 3 hours at most.",
             repeats: false,
-            read: |cache, arguments| read_keep(&mut cache.denial, arguments),
+            read: |cache, arguments| {
+                read_keep(&mut cache.denial, arguments)?;
+                let ttl_max_s = cache.denial.ttl_max_s.min(DENIAL_TTL_MAX_S);
+                limit_ttl(&mut cache.denial, ttl_max_s);
+                Ok(())
+            },
         },
         Form {
             name: "servfail",
             arguments: "DURATION",
-            meaning: "Keeps failures so long (default 5s, at most 5m, 0 not at all).",
+            meaning: "Keeps a failure for 1s, and twice as long each time it comes back, up to \
+                      DURATION (default 30s, at most 5m, 0 not at all).",
             repeats: false,
             read: read_servfail,
         },
@@ -81,10 +92,12 @@ const GRAMMAR: Grammar<CacheConfig> = Grammar {
         },
         Form {
             name: "serve_stale",
-            arguments: "[DURATION] [immediate|verify] [TIMEOUT]",
-            meaning: "Serves Answers for DURATION (default 1h, 0 not at all) after they expired, \
-                      and asks again behind (`immediate`, default) or first (`verify`, waiting \
-                      TIMEOUT).",
+            arguments: "[off|DURATION] [immediate|verify] [TIMEOUT] [TTL] [RECHECK]",
+            meaning: "Serves positive Answers for DURATION (default 1h, 0 or `off` not at all) \
+                      after they expired, with this TTL (default 30s), and asks again behind \
+                      (`immediate`, default) or first (`verify`, which alone takes TIMEOUT, and \
+                      waits so long). For RECHECK (default 30s) after that failed they are served \
+                      at once. Without this option: `24h verify 1800ms 30s 30s`.",
             repeats: false,
             read: read_serve_stale,
         },
@@ -104,7 +117,9 @@ fn read_line(cache: &mut CacheConfig, arguments: &mut Arguments<'_>) -> Result<(
     if arguments.peek().is_some_and(looks_like_ttl) {
         let ttl_s = arguments.number(1..=TTL_MAX_S)?;
         limit_ttl(&mut cache.success, ttl_s);
-        limit_ttl(&mut cache.denial, ttl_s);
+        // It says how long at most; that a denial may hide what exists by now is our own bound.
+        let denial_ttl_max_s = cache.denial.ttl_max_s;
+        limit_ttl(&mut cache.denial, ttl_s.min(denial_ttl_max_s));
     }
     cache.zones = arguments.zones()?;
     Ok(())
@@ -154,7 +169,13 @@ fn read_disable(cache: &mut CacheConfig, arguments: &mut Arguments<'_>) -> Resul
 }
 
 fn read_serve_stale(cache: &mut CacheConfig, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
-    let mut stale = Stale { keep: STALE_DEFAULT, refresh: Refresh::Immediate };
+    if arguments.peek() == Some("off") {
+        arguments.next();
+        cache.serve_stale = None;
+        return Ok(());
+    }
+    let mut stale =
+        Stale { keep: STALE_KEEP_DEFAULT, refresh: Refresh::Immediate, ..STALE_DEFAULT };
     if arguments.peek().is_some() {
         stale.keep = arguments.duration()?;
     }
@@ -166,15 +187,28 @@ fn read_serve_stale(cache: &mut CacheConfig, arguments: &mut Arguments<'_>) -> R
     if let (Refresh::Verify(timeout), Some(_)) = (&mut stale.refresh, arguments.peek()) {
         *timeout = arguments.duration()?;
     }
+    if arguments.peek().is_some() {
+        stale.ttl_s = read_stale_ttl(arguments)?;
+    }
     if let Some(word) = arguments.peek() {
-        let text = format!(
-            "reply TTL and recheck of \"serve_stale\" are not supported yet; remove {}",
-            shown(word)
-        );
-        return Err(arguments.problem(word, text));
+        stale.recheck = arguments.duration()?;
+        if stale.recheck > RECHECK_MAX {
+            let text = format!("{} is longer than 5m", shown(word));
+            return Err(arguments.problem(word, text));
+        }
     }
     cache.serve_stale = (!stale.keep.is_zero()).then_some(stale);
     Ok(())
+}
+
+/// The TTL of what has expired: whole seconds, as in CoreDNS.
+fn read_stale_ttl(arguments: &mut Arguments<'_>) -> Result<u32, Problem> {
+    let word = arguments.peek().unwrap_or_default();
+    let ttl = arguments.duration()?;
+    let ttl_s = u32::try_from(ttl.as_secs()).ok().filter(|s| *s <= TTL_MAX_S);
+    ttl_s.filter(|_| ttl.subsec_nanos() == 0).ok_or_else(|| {
+        arguments.problem(word, format!("{} is not a TTL in whole seconds, like 30s", shown(word)))
+    })
 }
 
 fn read_prefetch(cache: &mut CacheConfig, arguments: &mut Arguments<'_>) -> Result<(), Problem> {
@@ -216,6 +250,7 @@ mod tests {
     #[test]
     fn ttl_and_zones_may_stand_on_the_line() {
         assert_eq!(cache("cache"), CacheConfig::default());
+        assert_eq!(cache("cache 900").denial.ttl_max_s, 60, "only `denial` raises it");
         let with_ttl = cache("cache 30");
         assert_eq!((with_ttl.success, with_ttl.denial), (keep(9984, 30, 5), keep(9984, 30, 5)));
         assert_eq!(cache("cache 30 example.org").zones, names(&["example.org"]));
@@ -236,10 +271,12 @@ mod tests {
         assert_eq!(all.disable_success, names(&["cluster.local"]));
         assert_eq!(all.disable_denial, names(&["a", "b", "."]));
         assert_eq!(cache("cache 900 {\n denial 9984 30\n}").success.ttl_max_s, 900);
+        assert_eq!(cache("cache {\n denial 9984 3600\n}").denial.ttl_max_s, 3600);
+        assert_eq!(cache("cache {\n denial 9984 86400\n}").denial, keep(9984, 10_800, 5));
     }
 
     #[test]
-    fn serve_stale_has_five_forms() {
+    fn serve_stale_has_many_forms() {
         let seconds = Duration::from_secs;
         for (option, keep_s, refresh) in [
             ("serve_stale", 3600, Refresh::Immediate),
@@ -249,9 +286,17 @@ mod tests {
             ("serve_stale 1h verify 2s", 3600, Refresh::Verify(seconds(2))),
         ] {
             let stale = cache(&format!("cache {{\n {option}\n}}")).serve_stale.unwrap();
-            assert_eq!(stale, Stale { keep: seconds(keep_s), refresh }, "{option}");
+            let expected = Stale { keep: seconds(keep_s), refresh, ..STALE_DEFAULT };
+            assert_eq!(stale, expected, "{option}");
         }
-        assert_eq!(cache("cache {\n serve_stale 0\n}").serve_stale, None);
+        for off in ["off", "0"] {
+            assert_eq!(cache(&format!("cache {{\n serve_stale {off}\n}}")).serve_stale, None);
+        }
+        assert_eq!(cache("cache").serve_stale, Some(STALE_DEFAULT));
+        let all = cache("cache {\n serve_stale 24h verify 1800ms 30s 30s\n}");
+        assert_eq!(all.serve_stale, Some(STALE_DEFAULT));
+        let at_once = cache("cache {\n serve_stale 1h immediate 5s 0s\n}").serve_stale.unwrap();
+        assert_eq!((at_once.ttl_s, at_once.recheck), (5, Duration::ZERO));
     }
 
     #[test]
@@ -307,19 +352,14 @@ mod tests {
             ),
             (
                 "cache {\n serve_stale 1h later\n}",
-                "3 - \"serve_stale\" does not take \"later\"; write \"serve_stale [DURATION] \
-                 [immediate|verify] [TIMEOUT]\"",
+                "3 - \"serve_stale\" does not take \"later\"; write \"serve_stale [off|DURATION] \
+                 [immediate|verify] [TIMEOUT] [TTL] [RECHECK]\"",
             ),
             (
-                "cache {\n serve_stale 1h immediate 30s\n}",
-                "3 - reply TTL and recheck of \"serve_stale\" are not supported yet; remove \
-                 \"30s\"",
+                "cache {\n serve_stale 1h immediate 1500ms\n}",
+                "3 - \"1500ms\" is not a TTL in whole seconds, like 30s",
             ),
-            (
-                "cache {\n serve_stale 1h verify 1s 30s\n}",
-                "3 - reply TTL and recheck of \"serve_stale\" are not supported yet; remove \
-                 \"30s\"",
-            ),
+            ("cache {\n serve_stale 1h verify 1s 30s 6m\n}", "3 - \"6m\" is longer than 5m"),
             (
                 "cache {\n serve_stale_policy prefer_positive\n}",
                 "3 - \"serve_stale_policy\" is a CoreDNS option of \"cache\" that Mainstay does \

@@ -1,11 +1,11 @@
-//! `coredns_cache_…`: what the caches hold and did.
+//! `coredns_cache_…` and `mainstay_cache_…`: what the caches hold and did.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Labels, Page, Value, steps, with};
-use crate::resolve::cache::{Cache, CacheCounters};
+use crate::resolve::cache::{Cache, CacheCounters, Doubt};
 use crate::resolve::plan::Plan;
 use crate::resolve::step::Step;
 
@@ -20,7 +20,7 @@ const BY_TYPE: [ByType; 2] = [
 
 /// Counters of a cache as a whole.
 type Whole = (&'static str, &'static str, fn(&CacheCounters) -> u64);
-const WHOLE: [Whole; 5] = [
+const WHOLE: [Whole; 6] = [
     ("coredns_cache_requests", "Queries to the cache", requests),
     ("coredns_cache_misses", "Queries that the cache could not answer", |counters| {
         value(&counters.misses)
@@ -33,7 +33,16 @@ const WHOLE: [Whole; 5] = [
     ("coredns_cache_served_stale", "Queries answered from an expired Entry", |counters| {
         value(&counters.served_stale)
     }),
+    (
+        "mainstay_cache_refreshes_put_off",
+        "Refreshes that had to wait in an outage of all upstreams, or after one",
+        |counters| value(&counters.refreshes_put_off),
+    ),
 ];
+
+/// What becomes of a denial that is doubted, as the label `outcome`.
+const DOUBTS: [(Doubt, &str); 3] =
+    [(Doubt::Agreed, "agreed"), (Doubt::Differed, "differed"), (Doubt::Unknown, "unknown")];
 
 /// Writes the families of all caches.
 pub(super) fn write(page: &mut Page<'_, '_>, plan: &Plan) -> fmt::Result {
@@ -51,7 +60,15 @@ pub(super) fn write(page: &mut Page<'_, '_>, plan: &Plan) -> fmt::Result {
         };
         page.family(name, help, all.iter().map(line))?;
     }
-    Ok(())
+    let doubts = all.iter().flat_map(|(labels, cache)| {
+        let line = |(doubt, outcome)| {
+            let count = value(&cache.counters.doubts[doubt as usize]);
+            (with(labels, "outcome", outcome), Value::Counter(count))
+        };
+        DOUBTS.map(line)
+    });
+    let help = "Denials that were asked about elsewhere before they were believed";
+    page.family("mainstay_cache_denials_doubted", help, doubts)
 }
 
 /// Each cache once, though it serves several zones.

@@ -12,8 +12,8 @@
 //! expect  NOERROR aa tc; answers 28
 //! ```
 //!
-//! The flags are those of `aa ra tc ad`, all of them; `ede=N` is the extended error, if any, and
-//! `because TEXT` its text, which need not be told. A section that is not mentioned is empty. Order
+//! The flags are those of `aa ra tc ad`, all of them; `ede=N` are the extended errors, if any, and
+//! `because TEXT` the text of the first, which need not be told. A section that is not mentioned is empty. Order
 //! does not count, unless `ordered`. `*` stands for any one word. `answers N` and `additionals N`
 //! count records instead of naming them.
 //! `soa ZONE [TTL]` is the authority section of a denial of ours, with TTL 5 and any serial;
@@ -126,8 +126,9 @@ impl Shape {
             ("ad", metadata.authentic_data),
         ];
         let flags = set.iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| (*flag).to_owned());
-        let (ede, because) = ede(&message).unzip();
-        let mut flags: Vec<String> = flags.chain(ede).collect();
+        let (edes, texts): (Vec<_>, Vec<_>) = edes(&message).into_iter().unzip();
+        let because = texts.into_iter().next();
+        let mut flags: Vec<String> = flags.chain(edes).collect();
         flags.sort();
         let lines = |records: &[Record]| Lines::Are(records.iter().map(line).collect());
         Ok(Self {
@@ -238,16 +239,16 @@ pub fn name(name: &Name) -> String {
     if text == "." { text } else { text.trim_end_matches('.').to_owned() }
 }
 
-/// The extended error (RFC 8914): its code as a flag, and its text.
-fn ede(message: &Message) -> Option<(String, String)> {
-    match message.edns.as_ref()?.option(EdnsCode::Unknown(15)) {
-        Some(EdnsOption::Unknown(_, octets)) => {
-            let (code, text) = octets.split_first_chunk()?;
-            let code = format!("ede={}", u16::from_be_bytes(*code));
-            Some((code, String::from_utf8_lossy(text).into_owned()))
-        }
-        _ => None,
-    }
+/// The extended errors (RFC 8914): their codes as flags, and their texts.
+fn edes(message: &Message) -> Vec<(String, String)> {
+    let options = message.edns.as_ref().map(|edns| edns.options().get_all(EdnsCode::Unknown(15)));
+    let read = |option: &EdnsOption| {
+        let EdnsOption::Unknown(_, octets) = option else { return None };
+        let (code, text) = octets.split_first_chunk()?;
+        let code = format!("ede={}", u16::from_be_bytes(*code));
+        Some((code, String::from_utf8_lossy(text).into_owned()))
+    };
+    options.unwrap_or_default().into_iter().filter_map(read).collect()
 }
 
 impl fmt::Display for Shape {
