@@ -372,6 +372,10 @@ impl moka::Expiry<Question, Arc<Entry>> for Retention {
 }
 
 #[cfg(test)]
+#[path = "cache/model.rs"]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::resolve::config::{STALE_DEFAULT, Stale};
