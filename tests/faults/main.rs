@@ -7,7 +7,9 @@
 
 mod api_server;
 mod changes;
+mod instruments;
 mod keeping;
+mod oracle;
 mod resources;
 mod restart;
 mod snapshot;
@@ -17,13 +19,21 @@ mod upstreams;
 mod api;
 #[path = "../support/asker.rs"]
 mod asker;
+#[path = "../support/evil.rs"]
+mod evil;
+#[path = "../support/fake_cluster/mod.rs"]
+mod fake_cluster;
 #[path = "../support/ports.rs"]
 mod ports;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/query.rs"]
+mod query;
 #[path = "../support/server.rs"]
 mod server;
 #[path = "../support/skip.rs"]
 mod skip;
+#[path = "../support/stand.rs"]
+mod stand;
 #[path = "../support/upstream.rs"]
 mod upstream;
