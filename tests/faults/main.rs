@@ -13,6 +13,7 @@ mod oracle;
 mod resources;
 mod restart;
 mod snapshot;
+mod soak;
 mod upstreams;
 
 #[path = "../support/api.rs"]

@@ -13,6 +13,8 @@ use crate::process::Process;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay");
+/// Names another build of it, such as an optimised one for a long run.
+const OTHER: &str = "FAULTS_MAINSTAY";
 /// What kubeadm gives every cluster.
 const KUBEADM: &str = include_str!("../corefiles/valid/kubeadm.Corefile");
 /// Longest lameduck and drain.
@@ -84,7 +86,7 @@ impl Server {
         if !arguments.iter().any(|word| word.to_string_lossy().starts_with("--bind=")) {
             arguments.push("--bind=127.0.0.1".into());
         }
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command.args(arguments).arg("--workers=2");
         Self { process: Process::start(name, &mut command), folder, ports }
     }
@@ -145,6 +147,11 @@ impl Server {
     pub fn wait(&mut self) -> ExitStatus {
         self.process.wait(END_MAX)
     }
+}
+
+/// Where the program is.
+pub fn program() -> PathBuf {
+    std::env::var_os(OTHER).map_or_else(|| PROGRAM.into(), PathBuf::from)
 }
 
 /// One scrape of `/metrics`.
