@@ -35,6 +35,9 @@ impl Ages {
             let heard_at = if is_followed { Some(now) } else { feed.heard_at(kind) };
             *fresh_at = heard_at.unwrap_or(*fresh_at).max(*fresh_at);
         }
+        if feed.is_restored() {
+            return true;
+        }
         // A kind that was never listed has no old word: it is not known yet, or nobody wants it.
         let is_listed = |kind: &Kind| feed.kind(*kind).is_synced();
         let ages = Kind::OF_SERVICES.into_iter().zip(&self.0).filter(|(kind, _)| is_listed(kind));
@@ -46,9 +49,12 @@ impl Ages {
 pub(super) async fn tend(feed: Arc<Feed>, published: Arc<Published>) {
     let mut ages = Ages::new(Instant::now());
     loop {
-        sleep(LOOK_INTERVAL).await;
         let is_stale = ages.look(&feed, Instant::now());
         match (published.set_stale(is_stale), is_stale) {
+            (false, true) if feed.is_restored() => tracing::info!(
+                plugin = "kubernetes",
+                "the picture from before the start is served, marked stale until the cluster is heard"
+            ),
             (false, true) => tracing::warn!(
                 plugin = "kubernetes",
                 "nothing heard of the cluster for {} s; its last picture is served, marked stale",
@@ -57,6 +63,7 @@ pub(super) async fn tend(feed: Arc<Feed>, published: Arc<Published>) {
             (true, false) => tracing::info!(plugin = "kubernetes", "the cluster is heard again"),
             _ => {}
         }
+        sleep(LOOK_INTERVAL).await;
     }
 }
 
@@ -105,6 +112,20 @@ mod tests {
         Kind::OF_SERVICES.iter().for_each(|kind| feed.hear(*kind, now + STALE_AFTER));
         assert!(!ages.look(&feed, now + 2 * STALE_AFTER));
         assert!(ages.look(&feed, now + 2 * STALE_AFTER + SECOND));
+    }
+
+    #[test]
+    fn what_is_from_before_the_start_is_stale_until_each_kind_is_followed_or_heard() {
+        let now = Instant::now();
+        let (feed, mut ages) = (Feed::new(now, &Scope::default()), Ages::new(now));
+        Kind::OF_SERVICES.into_iter().for_each(|kind| feed.restore(kind, "7"));
+        assert!(ages.look(&feed, now), "at once");
+        feed.kind(Kind::Namespace).set_following(true);
+        feed.kind(Kind::Service).set_following(true);
+        assert!(ages.look(&feed, now + SECOND));
+        feed.hear(Kind::Slice, now + SECOND);
+        assert!(!ages.look(&feed, now + SECOND));
+        assert!(ages.look(&feed, now + STALE_AFTER + 3 * SECOND), "heard once, and then away");
     }
 
     #[test]

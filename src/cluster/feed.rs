@@ -26,6 +26,8 @@ pub struct Feed {
 #[derive(Debug, Default)]
 pub struct KindFeed {
     synced: AtomicBool,
+    /// What is known is from before the start, and nothing was heard since.
+    restored: AtomicBool,
     following: AtomicBool,
     /// Milliseconds from the start to the last event, plus one; 0 before the first.
     heard: AtomicU64,
@@ -138,6 +140,11 @@ impl Feed {
         awaited.copied().filter(|kind| Kind::OF_SERVICES.contains(kind))
     }
 
+    /// Whether names of Services are from before the start, as far as one of their kinds goes.
+    pub(super) fn is_restored(&self) -> bool {
+        Kind::OF_SERVICES.into_iter().any(|kind| self.kind(kind).is_restored())
+    }
+
     /// Notes that a watch of `kind` is open, until what is answered is dropped.
     pub(super) fn follow(self: &Arc<Self>, kind: Kind) -> Following {
         self.kind(kind).set_following(true);
@@ -155,13 +162,28 @@ impl Feed {
         let ms = now.saturating_duration_since(self.started).as_millis();
         let ms = u64::try_from(ms).unwrap_or(u64::MAX - 1);
         self.kind(kind).heard.store(ms + 1, Relaxed);
+        self.kind(kind).restored.store(false, Relaxed);
+    }
+
+    /// Notes that `kind` is known at `version` from before the start. It counts as listed, and as
+    /// stale until the source is followed or heard.
+    pub(super) fn restore(&self, kind: Kind, version: &str) {
+        let state = self.kind(kind);
+        state.set_version(version);
+        state.synced.store(true, Relaxed);
+        state.restored.store(true, Relaxed);
     }
 }
 
 impl KindFeed {
-    /// Whether a full list arrived since the start.
+    /// Whether all objects are known: by a full list, or from before the start.
     pub fn is_synced(&self) -> bool {
         self.synced.load(Relaxed)
+    }
+
+    /// Whether what is known is from before the start, and nothing was heard since.
+    pub fn is_restored(&self) -> bool {
+        self.restored.load(Relaxed)
     }
 
     /// Whether a watch is open.
@@ -193,6 +215,7 @@ impl KindFeed {
     /// Notes that a watch was opened or has ended.
     pub(super) fn set_following(&self, is_following: bool) {
         self.following.store(is_following, Relaxed);
+        self.restored.fetch_and(!is_following, Relaxed);
     }
 
     /// Notes the position of the watch.
@@ -319,6 +342,25 @@ mod tests {
         feed.kind(Kind::Namespace).listed();
         feed.kind(Kind::Slice).listed();
         assert_eq!(awaited(&feed), []);
+    }
+
+    #[test]
+    fn what_is_restored_is_known_and_counts_as_such_until_the_source_is_heard() {
+        let start = Instant::now();
+        let feed = Feed::new(start, &Scope::default());
+        let state = |kind| (feed.kind(kind).is_synced(), feed.kind(kind).is_restored());
+        for kind in Kind::OF_SERVICES {
+            feed.restore(kind, "7");
+            assert_eq!((feed.kind(kind).version(), state(kind)), ("7".into(), (true, true)));
+        }
+        assert_eq!(feed.awaited().count(), 0);
+        assert_eq!(feed.heard_at(Kind::Slice), None);
+        feed.hear(Kind::Slice, start);
+        feed.kind(Kind::Service).set_following(true);
+        feed.kind(Kind::Namespace).set_following(false);
+        assert_eq!(state(Kind::Slice), (true, false));
+        assert_eq!(state(Kind::Service), (true, false));
+        assert_eq!(state(Kind::Namespace), (true, true));
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Watcher {
         self.stand_at(version);
         let now = Instant::now();
         self.feed.hear(self.kind, now);
-        if !self.feed.kind(self.kind).is_synced() {
+        if self.feed.kind(self.kind).relists.value() == 0 {
             tracing::info!(resource = self.resource(), version, "first list is complete");
         }
         self.recover_lack();
