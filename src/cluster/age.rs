@@ -2,7 +2,8 @@
 //! answered from it are told so.
 //!
 //! A watch that is open keeps a kind fresh, however quiet it is; so does whatever arrives beside
-//! one. Dead connections are the business of the watch, which ends them.
+//! one. Dead connections are the business of the watch, which ends them: one that fell silent was
+//! fresh when it was last heard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,37 +20,22 @@ pub const STALE_AFTER: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When each kind was last known to be as in the cluster. Pods and imports do not count: an API
-/// that does not have them, or does not show them, says nothing of Services.
-struct Ages([Instant; Kind::OF_SERVICES.len()]);
-
-impl Ages {
-    fn new(now: Instant) -> Self {
-        Self([now; Kind::OF_SERVICES.len()])
-    }
-
-    /// Looks at the source, and tells whether a kind is too old.
-    fn look(&mut self, feed: &Feed, now: Instant) -> bool {
-        for (kind, fresh_at) in Kind::OF_SERVICES.into_iter().zip(&mut self.0) {
-            let is_followed = feed.kind(kind).is_following();
-            let heard_at = if is_followed { Some(now) } else { feed.heard_at(kind) };
-            *fresh_at = heard_at.unwrap_or(*fresh_at).max(*fresh_at);
-        }
-        if feed.is_restored() {
-            return true;
-        }
-        // A kind that was never listed has no old word: it is not known yet, or nobody wants it.
-        let is_listed = |kind: &Kind| feed.kind(*kind).is_synced();
-        let ages = Kind::OF_SERVICES.into_iter().zip(&self.0).filter(|(kind, _)| is_listed(kind));
-        ages.into_iter().any(|(_, fresh_at)| now.saturating_duration_since(*fresh_at) > STALE_AFTER)
-    }
+/// Whether a kind was last known to be as in the cluster too long ago. Pods and imports do not
+/// count: an API that does not have them, or does not show them, says nothing of Services.
+fn is_old(feed: &Feed, now: Instant) -> bool {
+    // A kind that was never listed has no old word: it is not known yet, or nobody wants it.
+    let listed = Kind::OF_SERVICES.into_iter().filter(|kind| feed.kind(*kind).is_synced());
+    let age = |at: Instant| now.saturating_duration_since(at);
+    listed.into_iter().any(|kind| {
+        let fresh_at = feed.fresh_at(kind, now);
+        feed.kind(kind).is_restored() || fresh_at.is_some_and(|at| age(at) > STALE_AFTER)
+    })
 }
 
 /// Marks what is published as stale while the source is away, and tells the operator of both ends.
 pub(super) async fn tend(feed: Arc<Feed>, published: Arc<Published>) {
-    let mut ages = Ages::new(Instant::now());
     loop {
-        let is_stale = ages.look(&feed, Instant::now());
+        let is_stale = is_old(&feed, Instant::now());
         match (published.set_stale(is_stale), is_stale) {
             (false, true) if feed.is_restored() => tracing::info!(
                 plugin = "kubernetes",
@@ -73,66 +59,81 @@ mod tests {
 
     use super::*;
     use crate::cluster::config::{Scope, Source};
+    use crate::cluster::feed::Following;
     use crate::cluster::live::{Cluster, Identity};
 
-    /// A source that listed everything at `now`, and follows it or not.
-    fn feed(now: Instant, is_following: bool) -> Feed {
-        let feed = Feed::new(now, &Scope::default());
+    /// A source that has listed everything now.
+    fn feed() -> Arc<Feed> {
+        let feed = Feed::new(Instant::now(), &Scope::default());
         for kind in Kind::OF_SERVICES {
             feed.kind(kind).listed();
-            feed.kind(kind).set_following(is_following);
-            feed.hear(kind, now);
+            feed.hear(kind, Instant::now());
         }
-        feed
+        Arc::new(feed)
     }
 
     const SECOND: Duration = Duration::from_secs(1);
     const NAMESPACE: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
 
-    #[test]
-    fn a_quiet_cluster_that_is_followed_is_never_stale() {
-        let now = Instant::now();
-        let (feed, mut ages) = (feed(now, true), Ages::new(now));
-        let later = now + 100 * STALE_AFTER;
-        assert!(!ages.look(&feed, later));
+    /// Opens the watches of these kinds.
+    fn follow(feed: &Arc<Feed>, kinds: impl IntoIterator<Item = Kind>) -> Vec<Following> {
+        kinds.into_iter().map(|kind| feed.follow(kind)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_cluster_that_is_followed_is_never_stale() {
+        let feed = feed();
+        let mut watches = follow(&feed, Kind::OF_SERVICES);
+        sleep(100 * STALE_AFTER).await;
+        assert!(!is_old(&feed, Instant::now()));
         // Watches end by themselves all the time; that is no outage.
-        feed.kind(Kind::Slice).set_following(false);
-        assert!(!ages.look(&feed, later + SECOND));
-        assert!(!ages.look(&feed, later + STALE_AFTER));
-        assert!(ages.look(&feed, later + STALE_AFTER + SECOND), "one kind is enough");
-        feed.kind(Kind::Slice).set_following(true);
-        assert!(!ages.look(&feed, later + STALE_AFTER + 2 * SECOND));
+        drop(watches.pop());
+        sleep(STALE_AFTER).await;
+        assert!(!is_old(&feed, Instant::now()));
+        sleep(SECOND).await;
+        assert!(is_old(&feed, Instant::now()), "one kind is enough");
+        let _watch = follow(&feed, Kind::OF_SERVICES);
+        assert!(!is_old(&feed, Instant::now()));
     }
 
-    #[test]
-    fn what_arrives_without_a_watch_keeps_fresh() {
+    #[tokio::test(start_paused = true)]
+    async fn a3_a_watch_that_fell_silent_is_as_old_as_its_last_sign() {
+        let feed = feed();
+        let mut watches = follow(&feed, Kind::OF_SERVICES);
+        sleep(STALE_AFTER + SECOND).await;
+        let silent = watches.pop().unwrap();
+        assert!(!is_old(&feed, Instant::now()));
+        silent.end_silent();
+        assert!(is_old(&feed, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_arrives_without_a_watch_keeps_fresh() {
+        let feed = feed();
         let now = Instant::now();
-        let (feed, mut ages) = (feed(now, false), Ages::new(now));
-        assert!(!ages.look(&feed, now + STALE_AFTER));
+        assert!(!is_old(&feed, now + STALE_AFTER));
         Kind::OF_SERVICES.iter().for_each(|kind| feed.hear(*kind, now + STALE_AFTER));
-        assert!(!ages.look(&feed, now + 2 * STALE_AFTER));
-        assert!(ages.look(&feed, now + 2 * STALE_AFTER + SECOND));
+        assert!(!is_old(&feed, now + 2 * STALE_AFTER));
+        assert!(is_old(&feed, now + 2 * STALE_AFTER + SECOND));
     }
 
-    #[test]
-    fn what_is_from_before_the_start_is_stale_until_each_kind_is_followed_or_heard() {
+    #[tokio::test(start_paused = true)]
+    async fn what_is_from_before_the_start_is_stale_until_each_kind_is_followed_or_heard() {
         let now = Instant::now();
-        let (feed, mut ages) = (Feed::new(now, &Scope::default()), Ages::new(now));
+        let feed = Arc::new(Feed::new(now, &Scope::default()));
         Kind::OF_SERVICES.into_iter().for_each(|kind| feed.restore(kind, "7"));
-        assert!(ages.look(&feed, now), "at once");
-        feed.kind(Kind::Namespace).set_following(true);
-        feed.kind(Kind::Service).set_following(true);
-        assert!(ages.look(&feed, now + SECOND));
+        assert!(is_old(&feed, now), "at once");
+        let _watches = follow(&feed, [Kind::Namespace, Kind::Service]);
+        assert!(is_old(&feed, now + SECOND));
         feed.hear(Kind::Slice, now + SECOND);
-        assert!(!ages.look(&feed, now + SECOND));
-        assert!(ages.look(&feed, now + STALE_AFTER + 3 * SECOND), "heard once, and then away");
+        assert!(!is_old(&feed, now + SECOND));
+        assert!(is_old(&feed, now + STALE_AFTER + 3 * SECOND), "heard once, and then away");
     }
 
     #[test]
     fn what_was_never_listed_is_not_stale() {
         let now = Instant::now();
-        let mut ages = Ages::new(now);
-        assert!(!ages.look(&Feed::new(now, &Scope::default()), now + 100 * STALE_AFTER));
+        assert!(!is_old(&Feed::new(now, &Scope::default()), now + 100 * STALE_AFTER));
     }
 
     fn start(source: Source) -> Cluster {
@@ -165,17 +166,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_published_is_marked_while_the_source_is_away() {
-        let feed = Arc::new(feed(Instant::now(), true));
-        let published = Arc::new(Published::new());
+    async fn a3_what_is_published_is_marked_while_the_source_is_away() {
+        let (feed, published) = (feed(), Arc::new(Published::new()));
+        let watches = follow(&feed, Kind::OF_SERVICES);
         let tending = tokio::spawn(tend(feed.clone(), published.clone()));
         sleep(STALE_AFTER).await;
-        Kind::OF_SERVICES.iter().for_each(|kind| feed.kind(*kind).set_following(false));
+        drop(watches);
         sleep(STALE_AFTER - 2 * LOOK_INTERVAL).await;
         assert!(!published.is_stale());
         sleep(4 * LOOK_INTERVAL).await;
         assert!(published.is_stale());
-        Kind::OF_SERVICES.iter().for_each(|kind| feed.kind(*kind).set_following(true));
+        let _watches = follow(&feed, Kind::OF_SERVICES);
         sleep(2 * LOOK_INTERVAL).await;
         assert!(!published.is_stale());
         tending.abort();

@@ -31,6 +31,8 @@ pub struct KindFeed {
     following: AtomicBool,
     /// Milliseconds from the start to the last event, plus one; 0 before the first.
     heard: AtomicU64,
+    /// The same of the last watch that ended otherwise than by its silence.
+    left: AtomicU64,
     version: Mutex<String>,
     /// Watches that were opened after another one had ended.
     pub restarts: Count,
@@ -45,6 +47,10 @@ pub struct KindFeed {
     pub dropped_addresses: Count,
     /// Objects of a full list that the watch should have told us of before.
     pub repairs: Count,
+    /// Lists, and objects of them, that were older than what we hold, and so were refused.
+    pub outdated: Count,
+    /// Services that lost their last endpoint and kept it for a moment, for slices move.
+    pub held: Count,
     errors: [Count; Fault::ALL.len()],
 }
 
@@ -53,11 +59,23 @@ pub struct KindFeed {
 pub(super) struct Following {
     feed: Arc<Feed>,
     kind: Kind,
+    is_silent: bool,
+}
+
+impl Following {
+    /// Ends a watch that was silent for too long: it kept nothing fresh since it was last heard.
+    pub(super) fn end_silent(mut self) {
+        self.is_silent = true;
+    }
 }
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.feed.kind(self.kind).set_following(false);
+        let state = self.feed.kind(self.kind);
+        state.set_following(false);
+        if !self.is_silent {
+            state.left.store(self.feed.stamp(Instant::now()), Relaxed);
+        }
     }
 }
 
@@ -86,6 +104,8 @@ pub enum Fault {
     Stalled,
     /// A resource version older than one that we had.
     Backwards,
+    /// The server counts other objects than the watch has told of.
+    Omitted,
 }
 
 /// A counter.
@@ -148,21 +168,39 @@ impl Feed {
     /// Notes that a watch of `kind` is open, until what is answered is dropped.
     pub(super) fn follow(self: &Arc<Self>, kind: Kind) -> Following {
         self.kind(kind).set_following(true);
-        Following { feed: Arc::clone(self), kind }
+        Following { feed: Arc::clone(self), kind, is_silent: false }
     }
 
     /// When something was last heard of `kind`.
     pub fn heard_at(&self, kind: Kind) -> Option<Instant> {
-        let ms = self.kind(kind).heard.load(Relaxed).checked_sub(1)?;
-        Some(self.started + Duration::from_millis(ms))
+        self.time(self.kind(kind).heard.load(Relaxed))
     }
 
-    /// Notes that an event, a bookmark or a list of `kind` arrived at `now`.
+    /// When `kind` was last known to be as in the cluster: now, while a watch is open that is not
+    /// silent; else when that ended, or when something was heard beside it.
+    pub(super) fn fresh_at(&self, kind: Kind, now: Instant) -> Option<Instant> {
+        let state = self.kind(kind);
+        if state.is_following() {
+            return Some(now);
+        }
+        self.time(state.heard.load(Relaxed).max(state.left.load(Relaxed)))
+    }
+
+    /// Notes that a watch of `kind` was opened, or an event, a bookmark or a list arrived, at `now`.
     pub(super) fn hear(&self, kind: Kind, now: Instant) {
-        let ms = now.saturating_duration_since(self.started).as_millis();
-        let ms = u64::try_from(ms).unwrap_or(u64::MAX - 1);
-        self.kind(kind).heard.store(ms + 1, Relaxed);
+        self.kind(kind).heard.store(self.stamp(now), Relaxed);
         self.kind(kind).restored.store(false, Relaxed);
+    }
+
+    /// Milliseconds from the start to a time, plus one.
+    fn stamp(&self, at: Instant) -> u64 {
+        let ms = at.saturating_duration_since(self.started).as_millis();
+        u64::try_from(ms).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// The time of such a stamp; none for 0.
+    fn time(&self, stamp: u64) -> Option<Instant> {
+        Some(self.started + Duration::from_millis(stamp.checked_sub(1)?))
     }
 
     /// Notes that `kind` is known at `version` from before the start. It counts as listed, and as
@@ -228,7 +266,7 @@ impl KindFeed {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unreachable,
         Self::Unauthorized,
         Self::Forbidden,
@@ -240,6 +278,7 @@ impl Fault {
         Self::Garbage,
         Self::Stalled,
         Self::Backwards,
+        Self::Omitted,
     ];
 
     /// The label.
@@ -256,6 +295,7 @@ impl Fault {
             Self::Garbage => "garbage",
             Self::Stalled => "stalled",
             Self::Backwards => "backwards",
+            Self::Omitted => "omitted",
         }
     }
 }

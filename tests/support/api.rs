@@ -25,6 +25,8 @@ pub enum Ask {
     Stream,
     /// A page of a list.
     Page,
+    /// One object of a list, and how many there are besides.
+    Count,
     /// Changes after a version.
     Watch,
 }
@@ -150,6 +152,7 @@ impl Script {
         let ask = match (query.contains_key("sendInitialEvents"), query.contains_key("watch")) {
             (true, _) => Ask::Stream,
             (false, true) => Ask::Watch,
+            (false, false) if query.get("limit").is_some_and(|limit| limit == "1") => Ask::Count,
             (false, false) => Ask::Page,
         };
         let resource = uri.path().rsplit('/').next().unwrap_or_default().to_owned();

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use http::Response;
 use http_body_util::BodyExt;
-use kube::api::{ListParams, WatchParams};
+use kube::api::{ListParams, VersionMatch, WatchParams};
 use kube::client::Body;
 use kube::core::Request;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::config::Scope;
@@ -15,11 +17,17 @@ use crate::cluster::connect::ApiServer;
 use crate::cluster::feed::Feed;
 use crate::cluster::object::Kind;
 use crate::cluster::watch::Timing;
+use crate::cluster::watch::canary::Count;
 use crate::cluster::watch::lines::Lines;
 use crate::cluster::watch::trouble::{Trouble, chain};
 
 /// Largest page of a list, in bytes. A larger one makes us ask for fewer objects per page.
 const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest answer to the question how many objects there are; it has one of them, which etcd lets be
+/// 1.5 MiB.
+const COUNT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest wait for that answer.
+const COUNT_MAX: Duration = Duration::from_secs(20);
 /// Most of an error body that is read, in bytes.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 
@@ -36,7 +44,25 @@ pub(super) struct Resource {
     path: &'static str,
 }
 
+/// The answer to the question how many objects there are.
+#[derive(Deserialize)]
+struct Counted {
+    metadata: CountedMetadata,
+    items: Option<Vec<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+struct CountedMetadata {
+    #[serde(rename = "resourceVersion")]
+    version: String,
+    #[serde(rename = "continue")]
+    token: Option<String>,
+    #[serde(rename = "remainingItemCount")]
+    remaining: Option<u64>,
+}
+
 /// One resource of one API server.
+#[derive(Clone)]
 pub(super) struct Api {
     server: Arc<ApiServer>,
     feed: Arc<Feed>,
@@ -102,10 +128,33 @@ impl Api {
         self.ask(Request::new(resource.path).list(&params)).await.is_ok()
     }
 
-    /// Asks for all objects, a bookmark, and then changes, as one stream (WatchList).
-    pub(super) async fn stream(&self) -> Result<Lines, Trouble> {
+    /// Asks for all objects, a bookmark, and then changes, as one stream (WatchList); not older than
+    /// a version, if there is one.
+    pub(super) async fn stream(&self, not_older: Option<&str>) -> Result<Lines, Trouble> {
         // The empty version asks for the most recent state, so no old replica can answer.
-        self.watch(&self.watch_params().initial_events(), "").await
+        let version = not_older.unwrap_or_default();
+        self.watch(&self.watch_params().initial_events(), version).await
+    }
+
+    /// Whether the server tells how many objects there are: of those that it chooses for us, it
+    /// does not.
+    pub(super) fn is_countable(&self) -> bool {
+        self.label_selector.is_none() && self.field_selector.is_none()
+    }
+
+    /// Asks how many objects there are, for the price of one.
+    pub(super) async fn count(self) -> Option<Count> {
+        let request = self.request().list(&ListParams::default().limit(1));
+        let asked = async {
+            let answer = self.ask(request).await.ok()?;
+            collect(answer.into_body(), COUNT_BYTES_MAX, COUNT_MAX).await.ok()
+        };
+        let body = timeout(COUNT_MAX, asked).await.ok()??;
+        let head: Counted = serde_json::from_slice(&body).ok()?;
+        let items = head.items.map_or(0, |items| items.len() as u64);
+        let is_all = head.metadata.token.is_none_or(|token| token.is_empty());
+        let more = head.metadata.remaining.or(is_all.then_some(0))?;
+        Some(Count { version: head.metadata.version.parse().ok()?, objects: items + more })
     }
 
     /// Asks for the changes after `version`.
@@ -113,9 +162,18 @@ impl Api {
         self.watch(&self.watch_params(), version).await
     }
 
-    /// Asks for a page of a list, most recent state.
-    pub(super) async fn page(&self, limit: u32, token: Option<&str>) -> Result<Vec<u8>, Trouble> {
+    /// Asks for a page of a list, most recent state; the first one not older than a version, if
+    /// there is one.
+    pub(super) async fn page(
+        &self,
+        limit: u32,
+        token: Option<&str>,
+        not_older: Option<&str>,
+    ) -> Result<Vec<u8>, Trouble> {
         let mut params = ListParams::default().limit(limit);
+        if let Some(version) = not_older.filter(|_| token.is_none()) {
+            params = params.at(version).matching(VersionMatch::NotOlderThan);
+        }
         params.label_selector.clone_from(&self.label_selector);
         params.field_selector.clone_from(&self.field_selector);
         params.continue_token = token.map(str::to_owned);

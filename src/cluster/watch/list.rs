@@ -7,10 +7,14 @@
 //! pages ──► 500 objects + continue token, … ──► a watch from the version of the list
 //! ```
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use crate::cluster::object::Kind;
+use crate::cluster::watch::backoff::Backoff;
 use crate::cluster::watch::lines::{Line, Lines};
 use crate::cluster::watch::trouble::Trouble;
 use crate::cluster::watch::{Taken, Watcher};
@@ -20,6 +24,11 @@ use crate::cluster::watch::{Taken, Watcher};
 pub(super) const PAGE_SIZE: u32 = 200;
 /// Objects per page, when pages are too large.
 const PAGE_SIZE_MIN: u32 = 10;
+
+/// Tries for a page in the middle of a list. The token of the next page lasts for five minutes.
+const PAGE_TRIES_MAX: u32 = 5;
+/// Shortest time between the begins of two full lists of a server that was listed before.
+const LIST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How a server gives full lists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,13 +63,18 @@ impl Watcher {
         }
         let why = match self.list_streaming().await {
             Ok(lines) => return Ok(Some(lines)),
-            Err(why @ (Trouble::Refused { .. } | Trouble::Stalled(_) | Trouble::Ended)) => why,
+            Err(
+                why @ (Trouble::Refused { .. }
+                | Trouble::Stalled(_)
+                | Trouble::Ended
+                | Trouble::Suspect(_)),
+            ) => why,
             Err(other) => return Err(other),
         };
         tracing::info!(resource = self.resource(), "no streaming list ({why}); using pages");
         self.list_pages().await?;
-        // A stream that merely ended says nothing about what the server can do.
-        if !matches!(why, Trouble::Ended) {
+        // A stream that merely ended, or was not believed, says nothing of what the server can do.
+        if matches!(why, Trouble::Refused { .. } | Trouble::Stalled(_)) {
             self.style = Style::Pages;
         }
         Ok(None)
@@ -68,12 +82,17 @@ impl Watcher {
 
     /// Lists as a stream; the stream goes on with changes.
     async fn list_streaming(&mut self) -> Result<Lines, Trouble> {
-        let mut lines = self.api.stream().await?;
+        let mut lines = self.api.stream(self.not_older()).await?;
         self.begin_list().await?;
+        // A server that is known may be slow, and nothing waits for its list.
+        let patience = match self.listed_at {
+            None => self.timing.progress,
+            Some(_) => self.timing.answer,
+        };
         // A busy server that ignores the flag sends changes for ever, so progress is not enough.
         let deadline = Instant::now() + self.timing.streaming;
         while Instant::now() < deadline {
-            match lines.next(self.timing.progress).await? {
+            match lines.next(patience).await? {
                 Line::End => return Err(Trouble::Ended),
                 Line::TooLong => self.doubt("a line is too long"),
                 Line::Text(line) => {
@@ -94,26 +113,47 @@ impl Watcher {
         self.begin_list().await?;
         let mut token: Option<String> = None;
         loop {
-            let page = self.api.page(self.page_size, token.as_deref()).await;
-            if let Err(Trouble::PageTooLarge(_)) = page {
-                self.page_size = (self.page_size / 2).max(PAGE_SIZE_MIN);
-            }
-            let body = page?;
+            let body = self.page(token.as_deref()).await?;
             let page: Page<'_> = serde_json::from_slice(&body)
                 .map_err(|error| Trouble::Garbage(format!("a page of the list: {error}")))?;
+            // Before anything of it is taken: nothing older may get in.
+            self.believe(page.metadata.resource_version)?;
+            self.doubts.is_proven = true;
             for item in page.items.unwrap_or_default() {
                 self.apply(item.get()).await?;
             }
             token = page.metadata.token.filter(|token| !token.is_empty()).map(str::to_owned);
             if token.is_none() {
+                self.page_size = (self.page_size * 2).min(PAGE_SIZE);
                 return self.end_list(page.metadata.resource_version).await;
             }
         }
     }
 
+    /// Asks for a page. A server that fails in the middle of a list is asked again for less, and
+    /// the list goes on.
+    async fn page(&mut self, token: Option<&str>) -> Result<Vec<u8>, Trouble> {
+        let mut tries = Backoff::new(self.timing.backoff.0, self.timing.backoff.1);
+        loop {
+            let asked = self.api.page(self.page_size, token, self.not_older()).await;
+            let Err(why) = asked else { return asked };
+            if !why.asks_for_less() {
+                return Err(why);
+            }
+            self.page_size = (self.page_size / 2).max(PAGE_SIZE_MIN);
+            if token.is_none() || tries.failures() >= PAGE_TRIES_MAX {
+                return Err(why);
+            }
+            self.note(&why).await;
+            sleep(why.wait(tries.fail())).await;
+        }
+    }
+
     /// Opens the list towards the Index.
     async fn begin_list(&mut self) -> Result<(), Trouble> {
+        self.begin_to_doubt();
         self.seen.begin(self.passed.as_deref());
+        self.list_again_at = Instant::now() + list_pause();
         Ok(self.outlet.begin(self.kind).await?)
     }
 
@@ -122,8 +162,10 @@ impl Watcher {
         if version.is_empty() {
             return Err(Trouble::Garbage("a list without a resource version".into()));
         }
+        self.believe(version)?;
+        self.pass_suspects_on().await?;
         self.outlet.end(self.kind).await?;
-        self.seen.end();
+        let gone = self.seen.end();
         self.stand_at(version);
         let now = Instant::now();
         self.feed.hear(self.kind, now);
@@ -133,7 +175,39 @@ impl Watcher {
         self.recover_lack();
         self.feed.kind(self.kind).listed();
         self.listed_at = Some(now);
-        self.reconcile_at = now + self.timing.reconcile.mul_f64(rand::random_range(0.9..1.1));
+        let pause = if self.end_doubt(gone) { self.timing.doubt } else { self.reconcile_pause() };
+        self.reconcile_at = now + pause.mul_f64(rand::random_range(0.9..1.1));
         Ok(())
     }
+
+    /// How often this kind is listed to find omitted changes. There may be ten times more Pods than
+    /// all else together, and all that a change of one can be is its end.
+    fn reconcile_pause(&self) -> Duration {
+        match self.kind {
+            Kind::Pod => self.timing.reconcile_pods,
+            _ => self.timing.reconcile,
+        }
+    }
+
+    /// How long full lists of a server that forgets at once are held off: they are dear, and what
+    /// is known is served meanwhile.
+    pub(super) fn until_list(&self) -> Duration {
+        let is_needed = self.version.is_none() && self.listed_at.is_some();
+        if !is_needed || self.doubts.is_refusing() {
+            return Duration::ZERO;
+        }
+        self.list_again_at.saturating_duration_since(Instant::now())
+    }
+
+    /// A list that was due has failed. The watch goes on, and the list is tried later.
+    pub(super) async fn put_off(&mut self, why: Trouble) {
+        self.seen.break_off();
+        self.note(&why).await;
+        self.reconcile_at = Instant::now() + list_pause();
+    }
+}
+
+/// [`LIST_PAUSE`], spread, so that replicas do not list together.
+fn list_pause() -> Duration {
+    LIST_PAUSE.mul_f64(rand::random_range(1.0..1.2))
 }

@@ -98,10 +98,9 @@ impl Watcher {
         self.has_slices().await
     }
 
-    /// How long until that is to be done.
-    pub(super) fn until_look(&self) -> Duration {
-        let now = Instant::now();
-        self.lack.look_at.map_or(Duration::MAX, |at| at.saturating_duration_since(now))
+    /// When that is to be done.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.lack.look_at
     }
 
     async fn has_slices(&self) -> bool {
@@ -193,7 +192,7 @@ impl Watcher {
     /// How long to wait before EndpointSlices, or what is in their place, are listed again.
     pub(super) fn pause_of_slices(&mut self, why: &Trouble) -> Duration {
         if self.lack.absent_since.is_none() {
-            return self.pause_before_list(why);
+            return self.pause_before_list();
         }
         // They were there: their last picture is served, and a moment may be all.
         self.pause_of_lack(why).min(self.timing.relist_backoff.1)

@@ -6,12 +6,17 @@
 //!   list ──► follow ──► ended, cut, stalled, refused, unreachable ──► wait ──► resume from version
 //! ```
 //!
+//! A watch may lie: stall without an end (`follow`), omit events (`canary` counts, full lists
+//! compare with what was `seen`), or come from a replica that lags (`doubts`).
+//!
 //! Written by us because a stock reflector keeps a second copy of all objects, cannot resume, and
 //! notices a silent server only after minutes. What the Index holds stays until a full list is
 //! complete: a server that is away, or fails in the middle of a list, empties nothing.
 
 mod api;
 mod backoff;
+mod canary;
+mod doubts;
 mod follow;
 mod lines;
 mod list;
@@ -37,6 +42,8 @@ use crate::cluster::outlet::Outlet;
 use crate::cluster::read::Bookmark;
 use crate::cluster::watch::api::Api;
 use crate::cluster::watch::backoff::Backoff;
+use crate::cluster::watch::canary::Canary;
+use crate::cluster::watch::doubts::Doubts;
 use crate::cluster::watch::list::Style;
 use crate::cluster::watch::missing::Lack;
 use crate::cluster::watch::notices::Notices;
@@ -48,12 +55,13 @@ use crate::cluster::watch::trouble::Trouble;
 pub(super) struct Timing {
     /// Longest wait for the head of an answer, and between pieces of a page.
     pub answer: Duration,
-    /// Longest silence in a streaming list; then pages are tried.
+    /// Longest silence in the first streaming list; then pages are tried.
     pub progress: Duration,
     /// Longest streaming list; then pages are tried. Long, because a large cluster over a slow
     /// link must not be cut off.
     pub streaming: Duration,
-    /// Longest silence of a watch. Servers send a bookmark about every minute.
+    /// Longest silence of a watch. Servers send a bookmark every minute, up to 2 s late
+    /// (kube-apiserver, `defaultBookmarkFrequency`).
     pub silence: Duration,
     /// A watch that was open this long was no failure, even if nothing happened.
     pub steady: Duration,
@@ -68,10 +76,16 @@ pub(super) struct Timing {
     pub missing: (Duration, Duration),
     /// `timeoutSeconds` of watches, shortest and longest: spread, so that not all end at once.
     pub watch_s: (u32, u32),
-    /// Time between full lists that look for omitted events, ±10 %.
+    /// Time between full lists that look for omitted events, ±10 %: what is omitted is repaired
+    /// within ten minutes.
     pub reconcile: Duration,
-    /// The same after a line that could not be read.
+    /// The same for Pods.
+    pub reconcile_pods: Duration,
+    /// The same after a line that could not be read, and after a list that had to repair something.
     pub doubt: Duration,
+    /// When a position from before the start is checked with a full list, shortest and longest: it
+    /// may come from a past that lied.
+    pub proof_s: (u64, u64),
 }
 
 impl Default for Timing {
@@ -80,20 +94,23 @@ impl Default for Timing {
             answer: Duration::from_secs(60),
             progress: Duration::from_secs(10),
             streaming: Duration::from_secs(120),
-            silence: Duration::from_secs(90),
+            silence: Duration::from_secs(68),
             steady: Duration::from_secs(5),
             backoff: (Duration::from_millis(500), Duration::from_secs(5)),
             relist_backoff: (Duration::from_millis(800), Duration::from_secs(30)),
             missing: (Duration::from_secs(5), Duration::from_secs(5 * 60)),
             watch_s: (240, 294),
-            reconcile: Duration::from_secs(30 * 60),
-            doubt: Duration::from_secs(5 * 60),
+            reconcile: Duration::from_secs(8 * 60),
+            reconcile_pods: Duration::from_secs(30 * 60),
+            doubt: Duration::from_secs(2 * 60),
+            proof_s: (20, 50),
         }
     }
 }
 
-/// Longest wait that a server may ask for with Retry-After.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+/// What an API server answers that was asked for a version that it has not come to (`Too large
+/// resource version`).
+const TOO_NEW: u16 = 504;
 /// A full list that is older than this makes the next one no repetition.
 const RELIST_QUIET: Duration = Duration::from_secs(60);
 /// Wait after a panic, which is a bug of ours, before all is listed anew.
@@ -119,8 +136,16 @@ struct Watcher {
     relists: Backoff,
     lacks: Backoff,
     lack: Lack,
+    doubts: Doubts,
+    canary: Canary,
     listed_at: Option<Instant>,
+    /// Before this, no other full list begins.
+    list_again_at: Instant,
     reconcile_at: Instant,
+    /// A full list is to come now, and if it fails the watch goes on.
+    is_due: bool,
+    /// When the last line arrived, or the watch was opened.
+    heard_at: Instant,
     /// The last watch did its work before it ended.
     was_steady: bool,
 }
@@ -148,8 +173,13 @@ pub(super) async fn run(
     let mut position = position;
     loop {
         let mut watcher = Watcher::new(kind, &server, &outlet, &feed, timing);
-        watcher.passed.clone_from(&position);
-        watcher.version = position.take();
+        if let Some(position) = position.take() {
+            let (shortest, longest) = timing.proof_s;
+            let after = Duration::from_secs(rand::random_range(shortest..=longest));
+            watcher.reconcile_at = Instant::now() + after;
+            watcher.passed = Some(position.clone());
+            watcher.version = Some(position);
+        }
         if AssertUnwindSafe(watcher.run()).catch_unwind().await.is_ok() {
             return;
         }
@@ -168,6 +198,7 @@ impl Watcher {
     ) -> Self {
         let api = Api::new(kind, outlet.scope(), Arc::clone(server), Arc::clone(feed), timing);
         let backoff = |(shortest, longest)| Backoff::new(shortest, longest);
+        let now = Instant::now();
         Self {
             kind,
             api,
@@ -185,8 +216,13 @@ impl Watcher {
             relists: backoff(timing.relist_backoff),
             lacks: backoff(timing.missing),
             lack: Lack::default(),
+            doubts: Doubts::default(),
+            canary: Canary::new(now),
             listed_at: None,
-            reconcile_at: Instant::now() + timing.reconcile,
+            list_again_at: now,
+            reconcile_at: now + timing.reconcile,
+            is_due: false,
+            heard_at: now,
             was_steady: false,
         }
     }
@@ -202,7 +238,7 @@ impl Watcher {
                 return;
             }
             self.note(&why).await;
-            let pause = self.pause(&why);
+            let pause = self.pause(&why).max(self.until_list());
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.outlet.closed() => return,
@@ -210,12 +246,17 @@ impl Watcher {
         }
     }
 
-    /// Opens a stream of changes, after a full list if the position is unknown.
+    /// Opens a stream of changes, after a full list if the position is unknown or a list is due.
     async fn open(&mut self) -> Result<lines::Lines, Trouble> {
-        if self.version.is_none()
-            && let Some(lines) = self.list_what_is_there().await?
-        {
-            return Ok(lines);
+        if self.version.is_none() || std::mem::take(&mut self.is_due) {
+            match self.list_what_is_there().await {
+                Ok(Some(lines)) => return Ok(lines),
+                Ok(None) => {}
+                Err(why) if self.version.is_none() || matches!(why, Trouble::Hangup) => {
+                    return Err(why);
+                }
+                Err(why) => self.put_off(why).await,
+            }
         }
         self.api.resume(self.version.as_deref().unwrap_or_default()).await
     }
@@ -227,6 +268,7 @@ impl Watcher {
         }
         let Some(fault) = why.fault() else { return };
         self.feed.kind(self.kind).fail(fault);
+        self.count_refusal(why);
         if self.is_bearable(why) {
             self.tell_lack(why, fault);
         } else if let Some(held_back) = self.notices.tell(fault, Instant::now()) {
@@ -234,6 +276,18 @@ impl Watcher {
         }
         if matches!(fault, Fault::Unauthorized | Fault::Unreachable) {
             self.api.renew().await;
+        }
+    }
+
+    /// Counts what shows that the server is behind us: asked for what is newer, it gives up (504).
+    fn count_refusal(&mut self, why: &Trouble) {
+        let is_behind = match why {
+            Trouble::Older { .. } | Trouble::Backwards { .. } => true,
+            Trouble::Server { code, .. } => self.doubts.is_refusing() && *code == TOO_NEW,
+            _ => false,
+        };
+        if is_behind {
+            self.doubts.refuse();
         }
     }
 
@@ -270,26 +324,26 @@ impl Watcher {
             _ if self.is_bearable(why) => self.pause_of_lack(why),
             Trouble::Ended => Duration::ZERO,
             Trouble::Due => {
-                self.version = None;
+                self.is_due = true;
                 Duration::ZERO
             }
-            Trouble::Expired(_) | Trouble::Backwards { .. } => self.pause_before_list(why),
+            // It has waited long enough, and only another try shows whether the server is there.
+            Trouble::Stalled(_) if self.was_steady && self.failures.failures() == 0 => {
+                self.failures.fail();
+                Duration::ZERO
+            }
+            Trouble::Expired(_) | Trouble::Backwards { .. } | Trouble::Older { .. } => {
+                self.pause_before_list()
+            }
             // What is in their place has versions of its own.
             Trouble::Absent(_) if self.kind == Kind::Slice => self.pause_of_slices(why),
-            Trouble::Throttled(Some(after)) => {
-                self.failures.fail().max((*after).min(RETRY_AFTER_MAX))
-            }
-            _ => self.failures.fail(),
+            _ => why.wait(self.failures.fail()),
         }
     }
 
     /// Full lists are dear, so a server that forgets at once is asked ever more slowly.
-    fn pause_before_list(&mut self, why: &Trouble) -> Duration {
+    fn pause_before_list(&mut self) -> Duration {
         self.version = None;
-        if matches!(why, Trouble::Backwards { .. }) {
-            // What was seen before belongs to a history that is gone.
-            self.passed = None;
-        }
         if self.listed_at.is_some_and(|at| at.elapsed() >= RELIST_QUIET) {
             self.relists.succeed();
         }

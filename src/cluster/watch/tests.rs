@@ -1,7 +1,9 @@
 //! A watch against a scripted API server, on a paused clock.
 
+mod lies;
 mod missing;
 mod objects;
+mod outages;
 mod requests;
 
 use tokio::sync::mpsc::{Receiver, channel};
@@ -36,6 +38,15 @@ fn watch_exposed(
 }
 
 fn watch_scope(kind: Kind, scope: &Scope, replies: impl IntoIterator<Item = (Ask, Reply)>) -> Rig {
+    watch_from(kind, None, scope, replies)
+}
+
+fn watch_from(
+    kind: Kind,
+    position: Option<&str>,
+    scope: &Scope,
+    replies: impl IntoIterator<Item = (Ask, Reply)>,
+) -> Rig {
     let script = Arc::new(Script::default());
     for (ask, reply) in replies {
         script.on(ask, kind.resource(), reply);
@@ -45,7 +56,8 @@ fn watch_scope(kind: Kind, scope: &Scope, replies: impl IntoIterator<Item = (Ask
     let client = kube::Client::new(script.router(), "default");
     let server = Arc::new(ApiServer::with_client(client, scope.api));
     let outlet = Outlet::new(sender, scope);
-    let task = tokio::spawn(run(kind, server, outlet, Arc::clone(&feed), Timing::default(), None));
+    let (timing, position) = (Timing::default(), position.map(str::to_owned));
+    let task = tokio::spawn(run(kind, server, outlet, Arc::clone(&feed), timing, position));
     Rig { script, feed, changes, task, kind }
 }
 
@@ -58,10 +70,12 @@ impl Rig {
         }
     }
 
-    /// What was asked: kind of question and resource version or continue token.
+    /// What was asked: kind of question and resource version or continue token. The canary is left
+    /// out, for it comes at any time.
     fn asked(&self) -> Vec<(Ask, String)> {
         let asked = self.script.asked(self.kind.resource()).into_iter();
         asked
+            .filter(|asked| asked.ask != Ask::Count)
             .map(|asked| {
                 let field = if asked.ask == Ask::Page { "continue" } else { "resourceVersion" };
                 (asked.ask, asked.query.get(field).cloned().unwrap_or_default())
@@ -292,7 +306,8 @@ async fn a_server_that_forgets_at_once_is_listed_ever_more_slowly() {
     for _ in 0..6 {
         rig.expect([BEGIN, END]).await;
     }
-    assert_growing_pauses(&rig);
+    let least = Duration::from_secs(30);
+    assert!(pauses(&rig).iter().all(|pause| *pause >= least), "{:?}", pauses(&rig));
 }
 
 #[tokio::test(start_paused = true)]
@@ -383,7 +398,7 @@ async fn a_server_that_asks_us_to_slow_down_is_obeyed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_watch_is_opened_again_at_its_version() {
+async fn a7_a_silent_watch_is_opened_again_at_its_version_within_90_seconds() {
     let mut rig = watch(
         Kind::Service,
         [
@@ -394,7 +409,7 @@ async fn a_silent_watch_is_opened_again_at_its_version() {
     rig.expect([BEGIN, END, apply("web")]).await;
     assert_eq!(rig.asked()[1], (Ask::Watch, "10".into()));
     assert_eq!(rig.errors(Fault::Stalled), 1);
-    assert!(pauses(&rig)[0] < Duration::from_secs(92));
+    assert!(pauses(&rig)[0] < Duration::from_secs(70));
 }
 
 #[tokio::test(start_paused = true)]
@@ -421,33 +436,6 @@ async fn a_server_that_closes_at_once_is_asked_ever_more_slowly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_was_omitted_is_repaired_by_the_next_full_list_and_counted() {
-    let first = Reply::lines([added("web", 5), added("api", 6), list_end(10), bookmark(90)]);
-    let second = Reply::lines([added("web", 50), added("api", 6), added("new", 95), list_end(99)]);
-    let mut rig = watch(
-        Kind::Service,
-        [(Ask::Stream, first.then(Step::Hold)), (Ask::Stream, second.then(Step::Hold))],
-    );
-    rig.expect([BEGIN, apply("web"), apply("api"), END]).await;
-    rig.expect([BEGIN, apply("web"), apply("api"), apply("new"), END]).await;
-    assert_eq!(rig.feed.kind(Kind::Service).repairs.value(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_version_that_goes_backwards_leads_to_a_full_list() {
-    let mut rig = watch(
-        Kind::Service,
-        [
-            (Ask::Stream, Reply::lines([list_end(10), bookmark(9)]).then(Step::Hold)),
-            (Ask::Stream, Reply::lines([added("web", 3), list_end(4)]).then(Step::Hold)),
-        ],
-    );
-    rig.expect([BEGIN, END, BEGIN, apply("web"), END]).await;
-    assert_eq!(rig.errors(Fault::Backwards), 1);
-    assert_eq!(rig.feed.kind(Kind::Service).repairs.value(), 0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn only_exposed_namespaces_pass_and_a_single_one_is_chosen_by_the_server() {
     let stream = || Reply::lines([added("web", 5), list_end(10)]).then(Step::Hold);
     let mut both = watch_exposed(Kind::Service, &["a", "b"], [(Ask::Stream, stream())]);
@@ -468,7 +456,8 @@ async fn the_watch_ends_when_nobody_receives() {
 
 /// The times between the questions.
 fn pauses(rig: &Rig) -> Vec<Duration> {
-    let asked = rig.script.asked(rig.kind.resource());
+    let mut asked = rig.script.asked(rig.kind.resource());
+    asked.retain(|asked| asked.ask != Ask::Count);
     asked.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
 }
 

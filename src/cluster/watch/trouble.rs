@@ -45,11 +45,19 @@ pub(super) enum Trouble {
     Stalled(Duration),
     #[error("resource version {got} came after {had}")]
     Backwards { had: String, got: String },
+    #[error("the list is of version {got}, older than {had} of the watch")]
+    Older { had: String, got: String },
+    /// A streaming list has many objects that the watch had passed and did not tell of. In pages it
+    /// shows at once how old it is.
+    #[error("the list has more than {0} objects that the watch did not tell of")]
+    Suspect(usize),
     /// A page of a list exceeded its bound. Smaller pages are asked for then.
     #[error("a page of the list is larger than {0} bytes")]
     PageTooLarge(usize),
 }
 
+/// Longest wait that a server may ask for with Retry-After.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
 /// Most of a server's message that is repeated in our log, in characters.
 const MESSAGE_MAX: usize = 300;
 
@@ -75,8 +83,30 @@ impl Trouble {
             Self::Cut(_) => Fault::Cut,
             Self::Garbage(_) | Self::PageTooLarge(_) => Fault::Garbage,
             Self::Stalled(_) => Fault::Stalled,
-            Self::Backwards { .. } => Fault::Backwards,
+            Self::Backwards { .. } | Self::Older { .. } => Fault::Backwards,
+            Self::Suspect(_) => Fault::Omitted,
         })
+    }
+
+    /// The wait before the next try: ours, or that of a server that asks for more.
+    pub(super) fn wait(&self, ours: Duration) -> Duration {
+        match self {
+            Self::Throttled(Some(after)) => ours.max((*after).min(RETRY_AFTER_MAX)),
+            _ => ours,
+        }
+    }
+
+    /// Whether a smaller page may help.
+    pub(super) fn asks_for_less(&self) -> bool {
+        matches!(
+            self,
+            Self::Throttled(_)
+                | Self::Server { .. }
+                | Self::Stalled(_)
+                | Self::Cut(_)
+                | Self::Unreachable(_)
+                | Self::PageTooLarge(_)
+        )
     }
 
     /// Reads an HTTP answer other than 200.

@@ -12,13 +12,15 @@ use crate::cluster::programming::{BOUNDS_MS, Programming, ServiceKind};
 
 /// Counters of a feed: name, help, and where it is.
 type OfFeed = (&'static str, &'static str, fn(&KindFeed) -> &Count);
-const OF_FEED: [OfFeed; 6] = [
+const OF_FEED: [OfFeed; 8] = [
     ("mainstay_cluster_relists", "Full lists", |feed| &feed.relists),
     ("mainstay_cluster_watch_restarts", "Watches opened again", |feed| &feed.restarts),
     ("mainstay_cluster_objects_skipped", "Objects that made no sense", |feed| &feed.skipped),
     ("mainstay_cluster_objects_foreign", "Objects that no name needs", |feed| &feed.foreign),
     ("mainstay_cluster_addresses_dropped", "Addresses left out", |feed| &feed.dropped_addresses),
     ("mainstay_cluster_repairs", "Changes that no watch had told", |feed| &feed.repairs),
+    ("mainstay_cluster_outdated", "Lists and objects older than ours", |feed| &feed.outdated),
+    ("mainstay_cluster_held", "Services that kept their last endpoint", |feed| &feed.held),
 ];
 
 /// Writes the families of all clusters.

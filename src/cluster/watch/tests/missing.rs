@@ -45,6 +45,7 @@ impl Rig {
     fn asked_in_order(&self, resources: &[&str]) -> Vec<(Ask, String)> {
         let mut asked: Vec<_> =
             resources.iter().flat_map(|resource| self.script.asked(resource)).collect();
+        asked.retain(|asked| asked.ask != Ask::Count || asked.resource == "endpointslices");
         asked.sort_by_key(|asked| asked.at);
         asked.dedup_by(|a, b| (a.ask, &a.resource) == (b.ask, &b.resource));
         asked.into_iter().map(|asked| (asked.ask, asked.resource)).collect()
@@ -144,7 +145,7 @@ async fn endpoints_take_the_place_of_slices_until_those_are_there() {
     let change = Reply::lines([event("MODIFIED", &endpoints_json("10.1.0.2", 11))]);
     rig.script.on(Ask::Watch, "endpoints", change.then(Step::Hold));
     // Slices are looked for beside the watch, and none are found yet. Then the server is upgraded.
-    rig.script.on(Ask::Page, "endpointslices", Reply::status(404));
+    rig.script.on(Ask::Count, "endpointslices", Reply::status(404));
     let start = Instant::now();
     let slices = Reply::lines([event("ADDED", &slice_json("10.1.0.3", 5)), list_end(14)]);
     rig.script.on(Ask::Stream, "endpointslices", slices.then(Step::Hold));
@@ -154,16 +155,17 @@ async fn endpoints_take_the_place_of_slices_until_those_are_there() {
         rig.feed_index(&mut index, ends, expected).await;
     }
     let took = start.elapsed();
-    assert!(took >= 2 * LONGEST && took < 2 * LONGEST + Duration::from_secs(10), "{took:?}");
+    // With the next look, or with the next full list.
+    assert!(took >= LONGEST && took < 2 * LONGEST + Duration::from_secs(10), "{took:?}");
     assert_eq!(
         rig.asked_in_order(&["endpointslices", "endpoints"]),
         [
             (Ask::Stream, "endpointslices"),
             (Ask::Stream, "endpoints"),
             (Ask::Watch, "endpoints"),
-            (Ask::Page, "endpointslices"),
+            (Ask::Count, "endpointslices"),
             (Ask::Watch, "endpoints"),
-            (Ask::Page, "endpointslices"),
+            (Ask::Count, "endpointslices"),
             (Ask::Stream, "endpointslices"),
         ]
         .map(|(ask, resource)| (ask, resource.to_owned()))
@@ -208,7 +210,7 @@ async fn a_server_without_slices_and_endpoints_is_tried_until_it_has_them() {
     let mut rig = watch(kind, missing);
     for _ in 0..3 {
         rig.script.on(Ask::Stream, "endpoints", Reply::status(404));
-        rig.script.on(Ask::Page, "endpointslices", Reply::status(404));
+        rig.script.on(Ask::Count, "endpointslices", Reply::status(404));
     }
     let endpoints = Reply::lines([event("ADDED", &endpoints_json("10.1.0.1", 5)), list_end(10)]);
     rig.script.on(Ask::Stream, "endpoints", endpoints.then(Step::Hold));
@@ -255,7 +257,7 @@ async fn one_404_takes_no_slices_away() {
     let mut index = index_of_web();
     rig.feed_index(&mut index, 1, "10.1.0.3").await;
     rig.feed_index(&mut index, 1, "10.1.0.2").await;
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     assert!(rig.script.asked("endpoints").is_empty());
 }
 

@@ -59,7 +59,8 @@ async fn what_is_left_out_of_an_object_is_counted_and_the_rest_is_taken() {
 async fn what_was_known_of_an_object_stays_while_it_is_flawed() {
     let flawed = service_json("web", 12).replace(r#""None""#, "7");
     let first = Reply::lines([added("web", 5), list_end(10), event("MODIFIED", &flawed), gone()]);
-    let second = [event("ADDED", &flawed), list_end(20), event("DELETED", &flawed)];
+    let gone_at_21 = flawed.replace("12", "21");
+    let second = [event("ADDED", &flawed), list_end(20), event("DELETED", &gone_at_21)];
     let replies = [(Ask::Stream, first), (Ask::Stream, Reply::lines(second).then(Step::Hold))];
     let mut rig = watch(Kind::Service, replies);
     let mut index = Index::after(&Zone::unsynced(), &Scope::default());

@@ -1,0 +1,149 @@
+//! What of a full list is believed: nothing older than what we hold gets in.
+//!
+//! ```text
+//! list of version 80, watch at 90 ──► refused ──► asked for again, not older than 90
+//!                                                   │ three times and 20 s, and no watch goes on
+//!                                                   ▼
+//!                                   the history of the server went back: taken as it is
+//! ```
+//!
+//! A streaming list tells its version at its end. Until then an object is held back if the watch
+//! had passed its version and did not tell of it: it was omitted, or deleted since.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cluster::read::Found;
+use crate::cluster::watch::Watcher;
+use crate::cluster::watch::seen::{Seen, number};
+use crate::cluster::watch::trouble::Trouble;
+
+/// Objects that are held back. A list with more of them is asked for in pages.
+const SUSPECTS_MAX: usize = 1000;
+/// Lists that are refused, and for how long at least, before an older one is the truth: etcd was
+/// restored from a backup. Replicas of an API server do not lag that long.
+const REFUSALS_MAX: u32 = 3;
+const HISTORY_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is doubted of the list under way and of those before it.
+#[derive(Default)]
+pub(super) struct Doubts {
+    /// Objects held back.
+    suspects: Vec<Found>,
+    /// The list is known not to be older than the watch.
+    pub is_proven: bool,
+    repaired: usize,
+    /// The first object that was omitted.
+    first: Option<String>,
+    refusals: Option<Refusals>,
+}
+
+/// Lists that were older than the watch, or would have been.
+struct Refusals {
+    since: Instant,
+    count: u32,
+}
+
+impl Doubts {
+    /// Whether an older list, or an older event, was refused, and no newer list has come.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refusals.is_some()
+    }
+
+    /// Notes that something older came.
+    pub(super) fn refuse(&mut self) {
+        let since = Instant::now();
+        self.refusals.get_or_insert(Refusals { since, count: 0 }).count += 1;
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.refusals
+            .as_ref()
+            .is_some_and(|it| it.count > REFUSALS_MAX && it.since.elapsed() >= HISTORY_PATIENCE)
+    }
+}
+
+impl Watcher {
+    /// The version that a list must not be older than, if one was.
+    pub(super) fn not_older(&self) -> Option<&str> {
+        self.passed.as_deref().filter(|_| self.doubts.is_refusing())
+    }
+
+    /// A list begins. When only older ones come and no watch goes on, ours is not the history.
+    pub(super) fn begin_to_doubt(&mut self) {
+        if self.version.is_none() && self.doubts.is_out_of_patience() {
+            let had = self.passed.take().unwrap_or_default();
+            let resource = self.resource();
+            tracing::warn!(resource, had, "the API server has gone back in time; it is followed");
+            self.seen = Seen::default();
+            self.doubts.refusals = None;
+        }
+        self.doubts.suspects.clear();
+        self.doubts.is_proven = false;
+        (self.doubts.repaired, self.doubts.first) = (0, None);
+    }
+
+    /// Refuses a list of a version that the watch has passed.
+    pub(super) fn believe(&mut self, version: &str) -> Result<(), Trouble> {
+        let had = self.passed.as_deref().unwrap_or_default();
+        if number(had).zip(number(version)).is_none_or(|(had, got)| got >= had) {
+            return Ok(());
+        }
+        let (had, got) = (had.to_owned(), version.to_owned());
+        self.feed.kind(self.kind).outdated.add(1);
+        Err(Trouble::Older { had, got })
+    }
+
+    /// Takes an object of a list that the watch should have told of: at once if the list is known to
+    /// be new, else at its end.
+    pub(super) async fn suspect(&mut self, found: Found) -> Result<(), Trouble> {
+        if self.doubts.is_proven {
+            return self.repair(found).await;
+        }
+        if self.doubts.suspects.len() >= SUSPECTS_MAX {
+            return Err(Trouble::Suspect(SUSPECTS_MAX));
+        }
+        self.doubts.suspects.push(found);
+        Ok(())
+    }
+
+    /// The list is not older than the watch, so what was held back is true.
+    pub(super) async fn pass_suspects_on(&mut self) -> Result<(), Trouble> {
+        for found in std::mem::take(&mut self.doubts.suspects) {
+            self.repair(found).await?;
+        }
+        Ok(())
+    }
+
+    async fn repair(&mut self, found: Found) -> Result<(), Trouble> {
+        if self.doubts.first.is_none() {
+            let (namespace, name) = found.identity();
+            self.doubts.first = Some(format!("{namespace}/{name}"));
+        }
+        self.doubts.repaired += 1;
+        Ok(self.pass_on(found).await?)
+    }
+
+    /// A list is complete, and does not have `gone` objects that were held. Counts what it repaired,
+    /// and answers whether that is reason to look again soon.
+    pub(super) fn end_doubt(&mut self, gone: usize) -> bool {
+        self.doubts.refusals = None;
+        let surplus = self.canary.surplus().min(gone);
+        self.canary.stop(Instant::now());
+        let repairs = self.doubts.repaired + surplus;
+        if repairs == 0 {
+            return false;
+        }
+        self.feed.kind(self.kind).repairs.add(repairs as u64);
+        let (resource, first) = (self.resource(), self.doubts.first.take().unwrap_or_default());
+        tracing::warn!(
+            resource,
+            repairs,
+            deletions = surplus,
+            first,
+            "the watch had omitted changes; a full list has repaired them"
+        );
+        true
+    }
+}
