@@ -22,8 +22,10 @@ use super::trie::{Leaf, Trie};
 use super::zone::{POD_KEY_MAX, Zone, pod_key};
 use crate::wire::serial;
 
+mod lingering;
 mod ptr;
 
+use lingering::Lingering;
 use ptr::{PtrName, renew_addresses};
 
 /// Everything known of the cluster, and the Zone that it makes.
@@ -35,6 +37,8 @@ pub struct Index {
     /// The addresses of each Pod.
     pods: HashMap<ObjectKey, Box<[IpAddr]>>,
     lists: HashMap<Kind, List>,
+    /// Services whose last endpoint stays for a moment.
+    lingering: Lingering,
     is_touched: bool,
     /// Whether a Zone may have the serial of the last one.
     keeps_serial: bool,
@@ -97,6 +101,7 @@ impl Index {
             imported: Side::default(),
             pods: HashMap::new(),
             lists: HashMap::new(),
+            lingering: Lingering::default(),
             is_touched: false,
             keeps_serial: false,
             zone,
@@ -254,7 +259,9 @@ impl Index {
         match kind {
             Kind::Pod => self.zone.knows_pods = true,
             Kind::Import => self.zone.knows_imports = true,
-            Kind::Namespace | Kind::Service | Kind::Slice => {}
+            // A list is no change in two parts.
+            Kind::Slice => self.lingering.end(),
+            Kind::Namespace | Kind::Service => {}
         }
         for key in self.keys(kind).into_iter().filter(|key| !seen.contains(key)) {
             self.delete(kind, &key);
@@ -290,6 +297,7 @@ impl Index {
     /// The next Zone, if anything changed and every kind is known: a partial picture is never
     /// published. `now_unix_s` becomes the serial, which only grows (RFC 1982).
     pub fn publish(&mut self, now_unix_s: u32) -> Option<Arc<Zone>> {
+        self.local.touched.extend(self.lingering.over());
         let is_touched = self.is_touched || self.local.is_touched() || self.imported.is_touched();
         if !self.is_synced() || !is_touched {
             return None;
@@ -301,6 +309,7 @@ impl Index {
         for key in std::mem::take(&mut self.imported.touched) {
             is_changed |= self.renew_import(&key);
         }
+        self.lingering.begin();
         if !is_changed {
             return None;
         }
@@ -315,6 +324,9 @@ impl Index {
     fn renew(&mut self, key: &ObjectKey) -> bool {
         let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
         let new = self.draft(&self.local, key).map(|draft| (draft.head, draft.addresses));
+        if self.lingering.keeps(key, self.zone.services.get(&zone_key), new.as_ref()) {
+            return false;
+        }
         let Some((old, new)) = replace(&mut self.zone.services, &zone_key, new) else {
             return false;
         };

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::age;
 use super::config::{Config, Scope, Source};
@@ -208,6 +208,7 @@ async fn keep(shared: Shared, mut changes: Receiver<Change>) {
                     shared.published.store(index.renumber(now_unix_s()));
                 }
             }
+            () = until(index.due()) => {}
         }
         let was_synced = index.zone().is_synced;
         for change in batch.drain(..) {
@@ -215,16 +216,26 @@ async fn keep(shared: Shared, mut changes: Receiver<Change>) {
             triggers.extend(trigger(&change).filter(|_| was_synced));
             index.take(change);
         }
+        index.turn_clock(Instant::now());
         if let Some(zone) = publish(&mut index, &shared.published, now_unix_s()) {
             let services = zone.service_count();
             if !was_synced {
                 tracing::info!(plugin = "kubernetes", services, "cluster is known");
             }
         }
+        shared.feed.kind(Kind::Slice).held.add(index.take_lingered());
         for (service, triggered_ms) in triggers.drain(..) {
             let took = since_epoch().as_millis().saturating_sub(u128::from(triggered_ms));
             shared.programming.record(kind_of(&index, &service), took as u64);
         }
+    }
+}
+
+/// Waits until a time, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -129,6 +129,19 @@ impl Draft {
     }
 }
 
+impl ServiceHead {
+    /// Whether a Service is as it was, but for its endpoints, of which none is ready any more.
+    pub(super) fn is_emptied_since(&self, old: &Self) -> bool {
+        let is_same = self.kind == old.kind && self.rest.found_by == old.rest.found_by;
+        is_same && old.rest.hosts.is_some() && self.rest.hosts.is_none()
+    }
+
+    /// Whether its addresses are those of its endpoints.
+    pub(super) fn is_of_hosts(&self) -> bool {
+        self.kind == Kind::Hosts
+    }
+}
+
 /// How many endpoints are not ready.
 fn count_unready<'s>(parts: impl Iterator<Item = Part<'s>>) -> u32 {
     let endpoints = parts.flat_map(|part| part.endpoints.iter());
