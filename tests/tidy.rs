@@ -64,7 +64,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("serde", &["cluster/", "load/"]),
     ("serde_json", &["cluster/", "load/"]),
     ("serde_saphyr", &["cluster/manifest/"]),
-    ("sha2", &["corefile/fingerprint.rs"]),
+    ("sha2", &["cluster/snapshot/", "corefile/fingerprint.rs"]),
     ("shlex", &["load/drill/", "load/fault/"]),
     ("socket2", &["forward/exchange.rs", "listen/", "load/packets/", "load/resolver/"]),
     ("toml", &["load/drill/"]),

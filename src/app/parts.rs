@@ -57,7 +57,7 @@ impl Parts {
         }
         let known = old.clusters.iter().find(is_same).cloned();
         let cluster =
-            known.unwrap_or_else(|| Arc::new(Cluster::start_after(old.serial(), identity)));
+            known.unwrap_or_else(|| Arc::new(Cluster::start_after(old.serial(), identity, None)));
         self.clusters.push(cluster.clone());
         cluster
     }

@@ -58,6 +58,29 @@ impl Endpoints {
         })
     }
 
+    /// The octets, for a Snapshot.
+    pub(super) fn octets(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Endpoints from octets that were of [`Endpoints::octets`]; `None` of others.
+    pub(super) fn from_octets(octets: &[u8]) -> Option<Self> {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let (head, behind) = rest.split_first_chunk::<4>()?;
+            let [flags, v4, v6, hostname] = head.map(usize::from);
+            let (_, behind) = behind.split_at_checked(v4 * 4 + v6 * 16)?;
+            let (hostname, behind) = behind.split_at_checked(hostname)?;
+            rest = behind;
+            let has_zone = flags & usize::from(HAS_ZONE) != 0;
+            let is_sound = hostname.is_empty() || text(hostname).is_some();
+            if !is_sound || has_zone && split_text(&mut rest).is_none() {
+                return None;
+            }
+        }
+        Some(Self(octets.into()))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.iter().count()

@@ -22,9 +22,11 @@ use super::trie::{Leaf, Trie};
 use super::zone::{POD_KEY_MAX, Zone, pod_key};
 use crate::wire::serial;
 
+mod kept;
 mod lingering;
 mod ptr;
 
+pub use kept::{Kept, KeptSlice, Listed};
 use lingering::Lingering;
 use ptr::{PtrName, renew_addresses};
 

@@ -8,10 +8,12 @@
 //! Nobody waits for the API server here, and nothing that is wrong with it ends the server.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -24,8 +26,10 @@ use super::object::{CHANGES_MAX, Change, Kind, Object, ObjectKey, Role};
 use super::positions::Positions;
 use super::programming::{Programming, ServiceKind};
 use super::published::Published;
+use super::snapshot::{self, Keeping, Place, Restored, Saver, Wake};
 use super::source;
 use super::zone::Zone;
+use crate::wire::serial;
 
 /// Changes that one publish may bring together. Under churn this coalesces; on an idle server a
 /// change is published alone, at once.
@@ -44,6 +48,7 @@ pub struct Cluster {
     pub published: Arc<Published>,
     pub feed: Arc<Feed>,
     pub programming: Arc<Programming>,
+    pub keeping: Arc<Keeping>,
     task: JoinHandle<()>,
 }
 
@@ -61,6 +66,9 @@ struct Shared {
     published: Arc<Published>,
     feed: Arc<Feed>,
     programming: Arc<Programming>,
+    keeping: Arc<Keeping>,
+    /// What the Snapshot brought, until somebody takes it.
+    restored: Arc<Mutex<Option<Restored>>>,
 }
 
 impl Identity {
@@ -73,18 +81,19 @@ impl Identity {
 impl Cluster {
     /// Starts the source and the task that owns the Index.
     pub fn start(identity: Identity) -> Self {
-        Self::start_after(None, identity)
+        Self::start_after(None, identity, None)
     }
 
-    /// The same, with serials that are newer than this one.
-    pub fn start_after(serial: Option<u32>, identity: Identity) -> Self {
-        Self::with(serial, identity, |shared| {
+    /// The same, with serials that are newer than this one, and with the Snapshot in a place.
+    pub fn start_after(serial: Option<u32>, identity: Identity, place: Option<Place>) -> Self {
+        Self::with(serial, identity, place, |shared| {
             tokio::spawn(async move {
                 // One task, so that dropping it ends all; none of them ends the others.
                 tokio::join!(
                     survive(|| live(shared.clone())),
                     survive(|| age::tend(shared.feed.clone(), shared.published.clone())),
                     survive(|| tell_late(shared.clone())),
+                    survive(|| snapshot::learn(&shared.identity, &shared.feed, &shared.keeping)),
                 );
             })
         })
@@ -93,25 +102,45 @@ impl Cluster {
     /// A cluster without a source: whoever holds the Sender tells it what there is.
     pub fn told(identity: Identity) -> (Self, Sender<Change>) {
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
-        (Self::with(None, identity, |shared| tokio::spawn(keep(shared, changes))), sender)
+        let start = |shared: Shared| {
+            let index = fresh_index(&shared);
+            tokio::spawn(keep(shared, index, changes))
+        };
+        (Self::with(None, identity, None, start), sender)
     }
 
     fn with(
         serial: Option<u32>,
         identity: Identity,
+        place: Option<Place>,
         start: impl FnOnce(Shared) -> JoinHandle<()>,
     ) -> Self {
         let serial = serial.unwrap_or_else(|| now_unix_s().wrapping_sub(UNKNOWN_AGE_S));
-        let published = Arc::new(Published::after(serial));
-        let feed = Arc::new(Feed::new(Instant::now(), &identity.scope));
-        let programming = Arc::new(Programming::default());
+        let (keeping, restored) = Keeping::begin(place, |place| {
+            snapshot::restore(place, &identity.scope, serial, snapshot::now_s())
+        });
+        let kept_serial = restored.as_ref().map(|it| it.index.zone().serial);
+        let serial = kept_serial.map_or(serial, |kept| serial::newest(kept, serial));
         let shared = Shared {
             identity: identity.clone(),
-            published: published.clone(),
-            feed: feed.clone(),
-            programming: programming.clone(),
+            published: Arc::new(Published::after(serial)),
+            feed: Arc::new(Feed::new(Instant::now(), &identity.scope)),
+            programming: Arc::default(),
+            keeping: Arc::new(keeping),
+            restored: Arc::default(),
         };
-        Self { identity, published, feed, programming, task: start(shared) }
+        if let Some(mut restored) = restored {
+            show(&mut restored, &shared);
+            *shared.restored.lock() = Some(restored);
+        }
+        Self {
+            identity,
+            published: shared.published.clone(),
+            feed: shared.feed.clone(),
+            programming: shared.programming.clone(),
+            keeping: shared.keeping.clone(),
+            task: start(shared),
+        }
     }
 }
 
@@ -136,16 +165,47 @@ async fn survive<F: Future<Output = ()>>(work: impl Fn() -> F) {
 async fn live(shared: Shared) {
     loop {
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
-        let running = open(&shared, sender).await;
-        // A panic was counted and told when it happened; here it must not freeze the Zone for good.
-        let _ = AssertUnwindSafe(keep(shared.clone(), changes)).catch_unwind().await;
-        running.stop().await;
+        let restored = shared.restored.lock().take();
+        let (index, positions) = match restored {
+            Some(restored) => (restored.index, restored.positions),
+            None => (fresh_index(&shared), Positions::default()),
+        };
+        let mut keeping = pin!(async {
+            // A panic was counted and told when it happened; it must not freeze the Zone for good.
+            let _ = AssertUnwindSafe(keep(shared.clone(), index, changes)).catch_unwind().await;
+        });
+        // What was restored is kept while the source is still to come.
+        tokio::select! {
+            () = &mut keeping => {}
+            running = open(&shared, sender, positions) => {
+                keeping.await;
+                running.stop().await;
+            }
+        }
         tracing::error!(
             plugin = "kubernetes",
             "the task that keeps the cluster ended; it begins anew, the last picture is served"
         );
         sleep(RETRY_INTERVAL).await;
     }
+}
+
+/// An Index that goes on after the last Zone.
+fn fresh_index(shared: &Shared) -> Index {
+    let mut index = Index::after(&shared.published.zone(), &shared.identity.scope);
+    index.keep_serials();
+    index
+}
+
+/// Publishes what the Snapshot brought: known, but old until the source says more.
+fn show(restored: &mut Restored, shared: &Shared) {
+    shared.published.set_stale(true);
+    for kind in &restored.kinds {
+        let position = restored.positions.get(*kind).unwrap_or_default();
+        shared.feed.restore(*kind, position);
+    }
+    restored.index.keep_serials();
+    publish(&mut restored.index, &shared.published, now_unix_s());
 }
 
 /// Tells once that the cluster is still unknown. Nothing waits for it, so that is all.
@@ -169,20 +229,24 @@ fn late(feed: &Feed, patience: Duration) -> String {
     )
 }
 
-/// Starts the source, however long that takes: credentials may come later.
-async fn open(shared: &Shared, sender: Sender<Change>) -> source::Running {
+/// Starts the source, however long that takes: credentials may come later. Positions are used if
+/// they are of the cluster that the API server shows.
+async fn open(
+    shared: &Shared,
+    sender: Sender<Change>,
+    mut positions: Positions,
+) -> source::Running {
+    if !positions.is_empty()
+        && let Err(why) = shared.keeping.confirm().await
+    {
+        tracing::warn!(plugin = "kubernetes", "{why}; full lists replace what the Snapshot says");
+        shared.feed.watched().iter().for_each(|kind| shared.feed.kind(*kind).set_version(""));
+        positions = Positions::default();
+    }
     let mut told: Option<Instant> = None;
     loop {
         let Identity { source, scope } = &shared.identity;
-        match source::start(
-            source,
-            scope,
-            sender.clone(),
-            shared.feed.clone(),
-            &Positions::default(),
-        )
-        .await
-        {
+        match source::start(source, scope, sender.clone(), shared.feed.clone(), &positions).await {
             Ok(running) => return running,
             Err(error) if told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) => {
                 tracing::error!(plugin = "kubernetes", "{error}; trying again");
@@ -195,9 +259,8 @@ async fn open(shared: &Shared, sender: Sender<Change>) -> source::Running {
 }
 
 /// Owns the Index: takes changes in and publishes, until the source is gone.
-async fn keep(shared: Shared, mut changes: Receiver<Change>) {
-    let mut index = Index::after(&shared.published.zone(), &shared.identity.scope);
-    index.keep_serials();
+async fn keep(shared: Shared, mut index: Index, mut changes: Receiver<Change>) {
+    let mut saver = Saver::new(shared.keeping.clone(), &shared.feed);
     let mut batch = Vec::with_capacity(PUBLISH_MAX);
     let mut triggers = Vec::new();
     loop {
@@ -209,8 +272,11 @@ async fn keep(shared: Shared, mut changes: Receiver<Change>) {
                 }
             }
             () = until(index.due()) => {}
+            wake = saver.wake() => if let Wake::Look = wake {
+                saver.look(&index, &shared.feed, &shared.published, changes.len());
+            }
         }
-        let was_synced = index.zone().is_synced;
+        let (was_synced, taken) = (index.zone().is_synced, batch.len());
         for change in batch.drain(..) {
             // What a first list brings was changed before we lived: that is no latency of ours.
             triggers.extend(trigger(&change).filter(|_| was_synced));
@@ -224,6 +290,7 @@ async fn keep(shared: Shared, mut changes: Receiver<Change>) {
             }
         }
         shared.feed.kind(Kind::Slice).held.add(index.take_lingered());
+        saver.took(taken, &index, &shared.published);
         for (service, triggered_ms) in triggers.drain(..) {
             let took = since_epoch().as_millis().saturating_sub(u128::from(triggered_ms));
             shared.programming.record(kind_of(&index, &service), took as u64);
@@ -299,6 +366,8 @@ mod tests {
             published: Arc::default(),
             feed,
             programming: Arc::default(),
+            keeping: Arc::new(Keeping::begin(None, |_| Ok(None)).0),
+            restored: Arc::default(),
         }
     }
 

@@ -26,6 +26,7 @@ pub mod schema;
 #[path = "../../tests/support/api.rs"]
 mod scripted_api;
 pub mod selector;
+pub mod snapshot;
 pub mod source;
 pub mod trie;
 mod watch;

@@ -36,9 +36,9 @@ fn from_scratch(objects: &BTreeMap<(Kind, ObjectKey), Object>) -> Index {
 }
 
 /// Leaves of a trie as text, by key.
-type Leaves = BTreeMap<Vec<u8>, String>;
+pub(in crate::cluster) type Leaves = BTreeMap<Vec<u8>, String>;
 
-fn picture(zone: &Zone) -> [Leaves; 7] {
+pub(in crate::cluster) fn picture(zone: &Zone) -> [Leaves; 7] {
     [
         pictures(&zone.services),
         pictures(&zone.imports),

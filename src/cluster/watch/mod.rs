@@ -26,6 +26,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod uid;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ use crate::cluster::watch::missing::Lack;
 use crate::cluster::watch::notices::Notices;
 use crate::cluster::watch::seen::Seen;
 use crate::cluster::watch::trouble::Trouble;
+pub(super) use crate::cluster::watch::uid::{Told, ask as ask_uid};
 
 /// How patient a watch is.
 #[derive(Clone, Copy, Debug)]

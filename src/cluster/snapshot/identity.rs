@@ -1,0 +1,96 @@
+//! Which cluster it is that the API server shows: asked as soon as it answers, and again until it
+//! is known. Watches that go on from a Snapshot wait for it, and nothing else does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Keeping;
+use crate::cluster::config::Source;
+use crate::cluster::connect::ApiServer;
+use crate::cluster::feed::Feed;
+use crate::cluster::live::Identity;
+use crate::cluster::watch::{Told, ask_uid};
+
+/// First and longest pause before an API server is asked again. Short: watches wait for it.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// The same after one that does not want to tell, which costs full lists and no more.
+const UNTOLD_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// How often somebody may come to want a Snapshot, by a reload.
+const PLACE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is told that an API server is away.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What is known of the UID of the cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::cluster) enum Uid {
+    /// The API server has not answered yet.
+    Unknown,
+    /// It does not tell.
+    Untold,
+    Is(String),
+}
+
+/// Finds out which cluster it is, if anybody wants a Snapshot of it.
+pub(in crate::cluster) async fn learn(
+    identity: &Identity,
+    feed: &Arc<Feed>,
+    keeping: &Arc<Keeping>,
+) {
+    if matches!(identity.source, Source::Manifests(_) | Source::Embedded(_)) {
+        return;
+    }
+    let mut server = None;
+    let mut pause = PAUSE.0;
+    let mut told: Option<Instant> = None;
+    loop {
+        while keeping.place().is_none() {
+            sleep(PLACE_INTERVAL).await;
+        }
+        let why = match ask(&mut server, identity, feed).await {
+            Told::Uid(uid) => return keeping.tell_uid(Uid::Is(uid)),
+            Told::Nothing(why) => {
+                keeping.tell_uid(Uid::Untold);
+                pause = UNTOLD_PAUSE;
+                why
+            }
+            Told::Away(why) => {
+                pause = (pause * 2).min(PAUSE.1);
+                why
+            }
+        };
+        if told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) {
+            told = Some(Instant::now());
+            tell(keeping, &why);
+        }
+        sleep(pause.mul_f64(rand::random_range(0.75..1.0))).await;
+    }
+}
+
+/// Without a Snapshot the watches say what is wrong.
+fn tell(keeping: &Keeping, why: &str) {
+    if keeping.restored_uid().is_some() {
+        tracing::warn!(
+            plugin = "kubernetes",
+            "{why}; that leaves open whether the Snapshot is of this cluster; answering from it"
+        );
+    }
+}
+
+async fn ask(
+    server: &mut Option<Arc<ApiServer>>,
+    Identity { source, scope }: &Identity,
+    feed: &Arc<Feed>,
+) -> Told {
+    if server.is_none() {
+        match ApiServer::open(source, scope.api).await {
+            Ok(opened) => *server = Some(Arc::new(opened)),
+            Err(error) => return Told::Away(error.to_string()),
+        }
+    }
+    match server {
+        Some(server) => ask_uid(server, feed).await,
+        None => Told::Away("bug: no API server".to_owned()),
+    }
+}

@@ -1,0 +1,108 @@
+//! Which cluster an API server is of: the UID of the Namespace `kube-system`, which nobody can
+//! delete or make twice. It is asked for with `list`, because that is the right that we have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::cluster::config::Scope;
+use crate::cluster::connect::ApiServer;
+use crate::cluster::feed::{Fault, Feed};
+use crate::cluster::object::Kind;
+use crate::cluster::watch::Timing;
+use crate::cluster::watch::api::Api;
+use crate::cluster::watch::trouble::Trouble;
+
+/// The Namespace that every cluster has.
+const NAMESPACE: &str = "kube-system";
+/// Longest wait for the answer: it is one small object, and watches wait for it.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Longest UID that is believed; they have 36 characters.
+const UID_LEN_MAX: usize = 128;
+
+/// What the API server said.
+#[derive(PartialEq, Eq, Debug)]
+pub(in crate::cluster) enum Told {
+    Uid(String),
+    /// It answers, but will not tell, in these words.
+    Nothing(String),
+    /// It does not answer.
+    Away(String),
+}
+
+/// A page of one Namespace.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    items: Vec<Item>,
+}
+
+/// The Namespace, as far as we want to know it.
+#[derive(Deserialize)]
+struct Item {
+    metadata: Metadata,
+}
+
+/// Its name and its UID.
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
+    uid: String,
+}
+
+/// Asks an API server which cluster it is of.
+pub(in crate::cluster) async fn ask(server: &Arc<ApiServer>, feed: &Arc<Feed>) -> Told {
+    let scope = Scope { namespaces: vec![NAMESPACE.to_owned()], ..Scope::default() };
+    let timing = Timing { answer: ANSWER_MAX, ..Timing::default() };
+    let api = Api::new(Kind::Namespace, &scope, server.clone(), feed.clone(), timing);
+    match api.page(1, None).await {
+        Ok(body) => read(&body),
+        Err(why) => refused(&why, &api, feed).await,
+    }
+}
+
+fn read(body: &[u8]) -> Told {
+    let Ok(page) = serde_json::from_slice::<Page>(body) else {
+        return Told::Nothing("its answer cannot be read".to_owned());
+    };
+    let found = page.items.into_iter().map(|item| item.metadata);
+    let uid = found.filter(|it| it.name == NAMESPACE).map(|it| it.uid).next();
+    match uid.filter(|uid| (1..=UID_LEN_MAX).contains(&uid.len())) {
+        Some(uid) => Told::Uid(uid),
+        None => Told::Nothing(format!("it shows no namespace {NAMESPACE}")),
+    }
+}
+
+/// Counts a failure, and tells whether the server is there.
+async fn refused(why: &Trouble, api: &Api, feed: &Feed) -> Told {
+    why.fault().into_iter().for_each(|fault| feed.kind(Kind::Namespace).fail(fault));
+    if matches!(why.fault(), Some(Fault::Unauthorized | Fault::Unreachable)) {
+        api.renew().await;
+    }
+    match why {
+        Trouble::Forbidden(_) | Trouble::Absent(_) | Trouble::Refused { .. } => {
+            Told::Nothing(why.to_string())
+        }
+        _ => Told::Away(why.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_uid_of_that_namespace_counts() {
+        let page = |name: &str, uid: &str| {
+            let item = format!(r#"{{"metadata":{{"name":"{name}","uid":"{uid}"}}}}"#);
+            read(format!(r#"{{"kind":"NamespaceList","items":[{item}]}}"#).as_bytes())
+        };
+        assert_eq!(page("kube-system", "u-1"), Told::Uid("u-1".to_owned()));
+        assert!(matches!(page("default", "u-1"), Told::Nothing(_)));
+        assert!(matches!(page("kube-system", ""), Told::Nothing(_)));
+        assert!(matches!(page("kube-system", &"u".repeat(200)), Told::Nothing(_)));
+        assert!(matches!(read(b"{"), Told::Nothing(_)));
+        assert!(matches!(read(b"{}"), Told::Nothing(_)));
+    }
+}
