@@ -142,6 +142,21 @@ impl Answer {
         Some(self.ttl_min()?.min(minimum))
     }
 
+    /// The response that [`Answer::from_response`] makes this Answer of again, behind a question
+    /// section.
+    pub fn to_response(&self, question: &[u8]) -> Vec<u8> {
+        let mut response = Vec::with_capacity(HEADER_LEN + question.len() + self.body().len());
+        let flags = [
+            0x80 | u8::from(self.authoritative) << 2,
+            u8::from(self.recursion_available) << 7 | u8::from(self.authentic) << 5,
+        ];
+        response.extend([0, 0, flags[0], flags[1] | self.rcode.0 as u8 & 0x0f, 0, 1]);
+        self.counts.iter().for_each(|count| response.extend(count.to_be_bytes()));
+        response.extend_from_slice(question);
+        response.extend_from_slice(self.body());
+        response
+    }
+
     /// Octets that this Answer takes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.octets.all.len()

@@ -25,6 +25,13 @@ impl Question {
         Self(octets.into())
     }
 
+    /// The question of such octets as [`Question::octets`] has; `None` of others.
+    pub fn from_octets(octets: &[u8]) -> Option<Self> {
+        let name = Name::from_wire(octets)?;
+        let is_sound = octets.strip_prefix(name.octets())?.len() == KEY_FIXED;
+        is_sound.then(|| Self(octets.into()))
+    }
+
     /// The name asked for.
     pub fn name(&self) -> NameRef<'_> {
         NameRef::trusted(&self.0[..self.0.len() - KEY_FIXED])
@@ -101,5 +108,11 @@ mod tests {
         assert_eq!(question.to_string(), "example.org. MX");
         assert_eq!((question.class(), question.recursion_desired()), (Class::IN, true));
         assert_eq!(question.section().len(), 13 + 4);
+        let octets = question.octets();
+        assert_eq!(Question::from_octets(octets), Some(question.clone()));
+        let upper = octets.to_ascii_uppercase();
+        for other in [&octets[1..], &octets[..octets.len() - 1], &upper, b"", b"\0\0\0"] {
+            assert_eq!(Question::from_octets(other), None, "{other:?}");
+        }
     }
 }

@@ -135,3 +135,18 @@ fn no_cut_and_no_flipped_octet_of_a_response_panics() {
         }
     }
 }
+
+#[test]
+fn an_answer_makes_the_response_that_makes_it() {
+    let texts = [
+        "w.example. A NOERROR\nw.example. 300 A 192.0.2.1\nw.example. 60 A 192.0.2.2",
+        "w.example. A NOERROR\nw.example. 300 CNAME v.example.\nv.example. 60 A 192.0.2.2",
+        "w.example. A NXDOMAIN\n; authority\nexample. 9 SOA ns.example. r.example. 1 2 3 4 60",
+    ];
+    for text in texts {
+        let (section, response) = crate::wire::message::tests::response(text);
+        let answer = Answer::from_response(&response, &section).unwrap();
+        let again = answer.behind(b"key").to_response(&section);
+        assert_eq!(Answer::from_response(&again, &section).unwrap(), answer, "{text}");
+    }
+}
