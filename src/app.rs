@@ -13,6 +13,7 @@ pub mod arguments;
 pub mod check;
 pub mod compile;
 pub mod demo;
+mod keeping;
 mod limits;
 pub mod load;
 pub mod parts;
@@ -119,7 +120,9 @@ impl Server {
     ) -> Result<Self, Error> {
         let setting =
             Setting { workers: options.workers_in_all(), own_addresses: local::addresses().into() };
-        let (plan, parts) = compile(&corefile, &Parts::default(), &setting)?;
+        let state = options.state.as_ref().map(|state| state.folder().to_owned());
+        let (plan, parts) = compile(&corefile, &Parts::kept_in(state), &setting)?;
+        keeping::restore(&corefile, &parts);
         let exchange = Exchange::new(plan.clone(), Handle::current());
         let scene = Arc::new(ArcSwap::from_pointee(Scene::default()));
         let readiness = Arc::new(Readiness::default());
@@ -217,7 +220,7 @@ impl Server {
     /// end. Answers how many queries are left.
     pub async fn drain(self) -> usize {
         let deadline = Instant::now() + DRAIN_MAX;
-        self.exchange.errands.drained(DRAIN_MAX / 2).await;
+        tokio::join!(self.save_now(), self.exchange.errands.drained(DRAIN_MAX / 2));
         close(self.listening, deadline).await;
         let left = deadline.saturating_duration_since(Instant::now());
         self.exchange.errands.drained(left).await
@@ -259,6 +262,7 @@ impl Server {
             });
         }
         let mut waiting = JoinSet::new();
+        keeping::arrange(&self.corefile, &self.parts, &mut waiting);
         for cluster in self.parts.clusters.iter().cloned() {
             let part: Arc<Part> = self.readiness.register("kubernetes");
             // A reload that keeps the cluster must not flicker.

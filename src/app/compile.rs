@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Error;
 use super::parts::Parts;
-use crate::corefile::{Corefile, ServerBlock};
+use crate::corefile::{Corefile, Key, ServerBlock};
 use crate::forward::LoopProbe;
 use crate::resolve::config::TransferConfig;
 use crate::resolve::errors::ErrorLog;
@@ -64,10 +64,8 @@ fn block(
     setting: &Setting,
 ) -> Result<Block, Error> {
     let mut steps = Vec::new();
-    // The first key names a block as long as it exists, wherever it stands in the file.
     let key = &server.keys[0];
-    let place =
-        |directive: &str, index: usize| format!("{}:{} {directive} {index}", key.zone, key.port);
+    let place = |directive: &str, index: usize| place(key, directive, index);
     let mut forwards = Vec::new();
     for (index, config) in server.forward.iter().enumerate() {
         forwards.push(parts.forward(old, place("forward", index), config)?);
@@ -112,6 +110,12 @@ fn block(
         errors: server.errors.clone().map(|config| Arc::new(ErrorLog::new(config))),
         is_published: server.prometheus.is_some(),
     })
+}
+
+/// Names a directive: the first key names a block as long as it exists, wherever it stands in the
+/// file.
+pub(super) fn place(key: &Key, directive: &str, index: usize) -> String {
+    format!("{}:{} {directive} {index}", key.zone, key.port)
 }
 
 /// The directives of a block, by name, for `coredns_plugin_enabled`.

@@ -5,12 +5,14 @@
 //! dropped when the old Plan is.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
 use crate::cluster::config::Config as ClusterConfig;
 use crate::cluster::live::{Cluster, Identity};
+use crate::cluster::snapshot::Place;
 use crate::cluster::zone::Zone;
 use crate::forward::{Config as ForwardConfig, Forward};
 use crate::resolve::cache::Cache;
@@ -36,13 +38,26 @@ pub struct Parts {
     /// The places and counters of all transfers, which live as long as the process.
     pub shared_by_transfers: Arc<Shared>,
     tallies: HashMap<(String, String), Arc<Tally>>,
+    /// Where the server keeps its state.
+    state: Option<PathBuf>,
 }
 
 impl Parts {
+    /// The parts of no Plan yet, of a server that keeps its state in a folder.
+    pub fn kept_in(state: Option<PathBuf>) -> Self {
+        Self { state, ..Self::default() }
+    }
+
+    /// Where the server keeps its state.
+    pub fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
+    }
+
     /// What a new Plan may take over: the counters always, the rest when it is asked for.
     pub fn next(&self) -> Self {
         Self {
             tallies: self.tallies.clone(),
+            state: self.state.clone(),
             shared_by_transfers: self.shared_by_transfers.clone(),
             ..Self::default()
         }
@@ -56,10 +71,28 @@ impl Parts {
             return known.clone();
         }
         let known = old.clusters.iter().find(is_same).cloned();
-        let cluster =
-            known.unwrap_or_else(|| Arc::new(Cluster::start_after(old.serial(), identity, None)));
+        let cluster = known.unwrap_or_else(|| {
+            // A reload waits for what is true; only a start has to make do with what was.
+            let place = self.place(config).filter(|_| old.is_first());
+            Arc::new(Cluster::start_after(old.serial(), identity, place))
+        });
         self.clusters.push(cluster.clone());
         cluster
+    }
+
+    /// Where the Snapshot of a directive's cluster is.
+    fn place(&self, config: &ClusterConfig) -> Option<Place> {
+        let folder = config.snapshot.folder(self.state.as_deref())?;
+        Place::new(folder, &Identity::of(config), &config.zones)
+    }
+
+    /// Keeps clusters where their directives say. Of several with one cluster the first counts.
+    pub fn keep_clusters<'c>(&self, configs: impl DoubleEndedIterator<Item = &'c ClusterConfig>) {
+        for config in configs.rev() {
+            let identity = Identity::of(config);
+            let its = self.clusters.iter().filter(|cluster| cluster.identity == identity);
+            its.for_each(|cluster| cluster.keeping.move_to(self.place(config)));
+        }
     }
 
     /// The newest serial of all clusters: another one that takes over a zone must go on from it.

@@ -1,6 +1,6 @@
 //! What a `kubernetes` directive says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::object::Kind;
@@ -34,6 +34,30 @@ pub struct Config {
     /// Whether a Service with a cluster IP and no ready endpoint has no name
     /// (`ignore empty_service`).
     pub ignores_empty: bool,
+    pub snapshot: Snapshot,
+}
+
+/// Where a Snapshot of the cluster is kept.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Snapshot {
+    /// In the folder for the state of the server, if it has one.
+    #[default]
+    WithState,
+    /// In this folder.
+    In(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+impl Snapshot {
+    /// The folder, where `state` is that of the server.
+    pub fn folder<'f>(&'f self, state: Option<&'f Path>) -> Option<&'f Path> {
+        match self {
+            Self::WithState => state,
+            Self::In(folder) => Some(folder),
+            Self::Off => None,
+        }
+    }
 }
 
 /// What of a cluster is watched, and what is kept of it.

@@ -13,12 +13,17 @@ use crate::cluster::zone::{Ahead, Asked, Outcome, Style, Version, View, Zone};
 use crate::wire::reply::Owner;
 use crate::wire::{Class, Ede, Name, NameRef, Query, Rcode, RecordType, Reply, Section};
 
+/// Longest TTL of what may be old, in seconds: it is to be asked for again when the source is back.
+const STALE_TTL_MAX_S: u32 = 5;
+
 /// A `kubernetes` directive at run time.
 pub struct Kubernetes {
     /// Longest first.
     zones: Vec<Shown>,
     fallthrough: Fallthrough,
     view: View,
+    /// The same while what is published may be old.
+    stale_view: View,
     pub published: Arc<Published>,
 }
 
@@ -53,7 +58,8 @@ impl Kubernetes {
             own_addresses,
             style: Style::cluster(),
         };
-        Self { zones, fallthrough: config.fallthrough.clone(), view, published }
+        let stale_view = View { ttl_s: view.ttl_s.min(STALE_TTL_MAX_S), ..view.clone() };
+        Self { zones, fallthrough: config.fallthrough.clone(), view, stale_view, published }
     }
 
     /// One version of one of the zones, as this directive shows it.
@@ -109,7 +115,8 @@ impl ClusterStep for Kubernetes {
             return Verdict::Next;
         };
         let (zone, in_clusterset) = (shown.name.as_ref(), shown.is_clusterset);
-        let asked = Asked { view: &self.view, zone, in_clusterset, prefix, query, turn };
+        let view = if self.published.is_stale() { &self.stale_view } else { &self.view };
+        let asked = Asked { view, zone, in_clusterset, prefix, query, turn };
         let published = self.published.zone();
         let outcome = published.lookup(&asked, reply);
         conclude(self, outcome, &published, &asked, &self.fallthrough, reply)

@@ -9,6 +9,7 @@ mod fetch;
 pub mod flight;
 pub mod hot;
 pub mod journal;
+pub mod keep;
 pub mod kubernetes;
 pub mod later;
 pub mod now;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mainstay::cluster::config::{Config, Fallthrough, Pods, Scope, Source};
+use mainstay::cluster::config::{Config, Fallthrough, Pods, Scope, Snapshot, Source};
 use mainstay::cluster::index::Index;
 use mainstay::cluster::object::{
     Change, Endpoint, Kind, Object, ObjectKey, Part, Port as ServicePort, Protocol, Role, Service,
@@ -68,6 +68,7 @@ fn fixture_with(
         pods: Pods::Insecure,
         ttl_s: 30,
         ignores_empty: false,
+        snapshot: Snapshot::Off,
     };
     let published = Arc::new(Published::new());
     let kubernetes = || Kubernetes::new(&config, Vec::new().into(), published.clone());

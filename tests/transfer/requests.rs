@@ -54,6 +54,7 @@ impl World {
             ttl_s: 5,
             fallthrough: Fallthrough::Never,
             ignores_empty: false,
+            snapshot: Default::default(),
         };
         let published = Arc::new(Published::new());
         let kubernetes = Kubernetes::new(&config, Vec::new().into(), published.clone());

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) use identity::{Uid, learn};
-pub use keep::{Counters, Keeping};
+pub use keep::{Counters, Keeping, complain};
 pub(super) use keep::{Saver, Wake};
 
 use super::config::{Scope, Source};

@@ -65,7 +65,7 @@ fn all_shapes() -> Vec<Object> {
         hostname: Some(hostname.into()),
         zone: Some("eu-1a".into()),
     };
-    let endpoints = vec![
+    let endpoints = [
         endpoint([10, 0, 0, 1].into(), "a"),
         endpoint([0xfd, 0, 0, 0, 0, 0, 0, 1].into(), "b"),
     ];
@@ -202,7 +202,7 @@ fn what_the_corefile_says_makes_another_place() {
     let named = Scope { namespaces: vec!["shop".into()], ..Scope::default() };
     let zonal = Scope { kept: Kept { zones: true, ..Kept::default() }, ..Scope::default() };
     let others = [
-        place(&source, Scope::default(), &[here.clone()]),
+        place(&source, Scope::default(), std::slice::from_ref(&here)),
         place(&source, named, &[here.clone(), there.clone()]),
         place(&source, zonal, &[here.clone(), there.clone()]),
         place(&Source::InCluster, Scope::default(), &[here.clone(), there]),

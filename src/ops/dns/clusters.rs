@@ -9,6 +9,7 @@ use super::{Labels, Page, Value, with};
 use crate::cluster::feed::{self, Count, Durations, Fault, Feed, KindFeed};
 use crate::cluster::live::Cluster;
 use crate::cluster::programming::{BOUNDS_MS, Programming, ServiceKind};
+use crate::cluster::snapshot::Counters;
 
 /// Counters of a feed: name, help, and where it is.
 type OfFeed = (&'static str, &'static str, fn(&KindFeed) -> &Count);
@@ -36,6 +37,7 @@ pub(super) fn write(page: &mut Page<'_, '_>, clusters: &[Arc<Cluster>]) -> fmt::
     let services = gauges(|cluster| cluster.published.zone().service_count() as f64);
     page.family("mainstay_cluster_services", "Services with a name", services)?;
     feeds(page, clusters)?;
+    snapshots(page, clusters)?;
     // CoreDNS has no label for the cluster here; more than one is rare and the first is ours.
     let Some(cluster) = clusters.first() else { return Ok(()) };
     programming(page, &cluster.programming)?;
@@ -68,6 +70,39 @@ fn feeds(page: &mut Page<'_, '_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
     }
     let errors = all().flat_map(|(labels, cluster, kind)| faults(labels, cluster.feed.kind(kind)));
     page.family("mainstay_cluster_errors", "What went wrong with the source", errors)
+}
+
+/// Counters of Snapshots: name, help, and where it is.
+type OfSnapshot = (&'static str, &'static str, fn(&Counters) -> &AtomicU64);
+const OF_SNAPSHOT: [OfSnapshot; 2] = [
+    ("mainstay_snapshot_written", "Snapshots written", |counters| &counters.written),
+    ("mainstay_snapshot_failures", "Snapshots that could not be written", |it| &it.failures),
+];
+
+fn snapshots(page: &mut Page<'_, '_>, clusters: &[Arc<Cluster>]) -> fmt::Result {
+    let all = || {
+        clusters.iter().enumerate().map(|(number, cluster)| {
+            (vec![("cluster", number.to_string())], &cluster.keeping.counters)
+        })
+    };
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    for (name, help, pick) in OF_SNAPSHOT {
+        let lines = all().map(|(labels, it)| (labels, Value::Counter(load(pick(it)))));
+        page.family(name, help, lines)?;
+    }
+    let rejected = all().flat_map(|(labels, it)| {
+        it.rejected()
+            .map(move |(reason, count)| (with(&labels, "reason", reason), Value::Counter(count)))
+    });
+    page.family("mainstay_snapshot_rejected", "Snapshots not used at the start", rejected)?;
+    let restored =
+        all().map(|(labels, it)| (labels, Value::Gauge(load(&it.restored_objects) as f64)));
+    page.family("mainstay_snapshot_restored_objects", "Objects known at the start", restored)?;
+    let octets = all().map(|(labels, it)| (labels, Value::Gauge(load(&it.octets) as f64)));
+    page.family("mainstay_snapshot_bytes", "Size of the Snapshot on the disk", octets)?;
+    let ages =
+        all().filter_map(|(labels, it)| Some((labels, Value::Gauge(it.age()?.as_secs_f64()))));
+    page.family("mainstay_snapshot_age_seconds", "Age of what the Snapshot on the disk says", ages)
 }
 
 fn faults(labels: Labels, feed: &KindFeed) -> impl Iterator<Item = (Labels, Value)> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Directive;
 use crate::cluster::config::{
-    Config, Fallthrough, Pods, Scope, Selector, Source, TTL_DEFAULT_S, TTL_MAX_S, Tls,
+    Config, Fallthrough, Pods, Scope, Selector, Snapshot, Source, TTL_DEFAULT_S, TTL_MAX_S, Tls,
 };
 use crate::corefile::ServerBlock;
 use crate::corefile::grammar::{Arguments, Form, Grammar};
@@ -42,6 +42,7 @@ struct Draft {
     ttl_s: Option<u32>,
     fallthrough: Fallthrough,
     ignores_empty: bool,
+    snapshot: Snapshot,
 }
 
 const GRAMMAR: Grammar<Draft> = Grammar {
@@ -202,6 +203,19 @@ const GRAMMAR: Grammar<Draft> = Grammar {
                       ServiceImports of a cluster set.",
             repeats: false,
             read: read_multicluster,
+        },
+        Form {
+            name: "snapshot",
+            arguments: "FOLDER|off",
+            meaning: "Where a Snapshot of the cluster is kept, which answers at the next start \
+                      until the API server does. Default: the folder of `--state`. Not in CoreDNS.",
+            repeats: false,
+            read: |draft, arguments| {
+                let path = arguments.path()?;
+                let is_off = path.as_os_str() == "off";
+                draft.snapshot = if is_off { Snapshot::Off } else { Snapshot::In(path) };
+                Ok(())
+            },
         },
         Form {
             name: "startup_timeout",
@@ -374,6 +388,7 @@ impl Draft {
             ttl_s: self.ttl_s.unwrap_or(TTL_DEFAULT_S),
             fallthrough: std::mem::take(&mut self.fallthrough),
             ignores_empty: self.ignores_empty,
+            snapshot: std::mem::take(&mut self.snapshot),
             source: self.source().map_err(problem)?,
         })
     }

@@ -45,6 +45,17 @@ fn options_are_read() {
 }
 
 #[test]
+fn the_place_of_the_snapshot_is_read() {
+    let folder = |option: &str| {
+        let snapshot = with_option(option).snapshot;
+        snapshot.folder(Some("state".as_ref())).map(|folder| folder.display().to_string())
+    };
+    assert_eq!(folder("ttl 5").as_deref(), Some("state"));
+    assert_eq!(folder("snapshot /keep").as_deref(), Some("/keep"));
+    assert_eq!(folder("snapshot off"), None);
+}
+
+#[test]
 fn what_is_watched_is_read() {
     let scope = |option: &str| with_option(option).scope;
     assert_eq!(scope("ttl 5"), Scope::default());
