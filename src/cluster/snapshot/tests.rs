@@ -65,10 +65,8 @@ fn all_shapes() -> Vec<Object> {
         hostname: Some(hostname.into()),
         zone: Some("eu-1a".into()),
     };
-    let endpoints = [
-        endpoint([10, 0, 0, 1].into(), "a"),
-        endpoint([0xfd, 0, 0, 0, 0, 0, 0, 1].into(), "b"),
-    ];
+    let endpoints =
+        [endpoint([10, 0, 0, 1].into(), "a"), endpoint([0xfd, 0, 0, 0, 0, 0, 0, 1].into(), "b")];
     let slice = |name: &str, service: Option<&str>, import: Option<&str>| Slice {
         key: key(name),
         service: service.map(Into::into),
