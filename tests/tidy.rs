@@ -26,7 +26,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     ("corefile", "cluster", CONFIG_ONLY),
     ("corefile", "forward", CONFIG_ONLY),
     ("corefile", "resolve", CONFIG_ONLY),
-    ("resolve", "cluster", &["config", "published", "zone"]),
+    ("resolve", "cluster", &["config", "published", "snapshot", "zone"]),
     ("load", "cluster", &["config", "feed", "object", "pods", "positions", "source"]),
     ("load", "listen", &["batch"]),
     ("load", "ops", &["http", "log"]),

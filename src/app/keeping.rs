@@ -1,7 +1,7 @@
-//! What survives a restart: the Snapshots of clusters, and the hot Answers of upstreams beside them.
+//! What survives a restart: Snapshots of clusters, and the hot Answers of upstreams beside them.
 //!
-//! A cluster writes its own file, as `cluster::snapshot` says. The Answers have one of the same form
-//! for all caches, for there may be several clusters, or none.
+//! A cluster writes its own file, as `cluster::snapshot` says. The Answers have one of the same
+//! form for all caches, for there may be several clusters, or none.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The Snapshot: what the Index knows, in a file, so that a start needs no API server.
 //!
 //! ```text
-//! start   file ─► checked ─► Index ─► Zone, marked stale ─► is it the same cluster? ─► watches resume
+//! start   file ─► checked ─► Index ─► Zone, marked stale ─► same cluster? ─► watches resume
 //! later   Index and versions ─► octets ─► a thread of its own ─► file
 //! ```
 //!
