@@ -17,13 +17,13 @@ mod keeping;
 mod limits;
 pub mod load;
 pub mod parts;
+mod readings;
 pub mod serve;
 pub mod state;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,10 +33,9 @@ use tokio::time::Instant;
 
 use crate::corefile::{Corefile, Monitor as MonitorWord, Problem};
 use crate::listen::{Exchange, Listening, local, socket};
-use crate::ops::dns::{DnsCollector, Reading, Scene};
+use crate::ops::dns::Scene;
 use crate::ops::{
-    self, Build, Exposition, Listen, Monitor, Page, Pages, Part, PluginEnabled, Readiness,
-    RunningPlan, Sources,
+    self, Build, Listen, Monitor, Page, Pages, Part, PluginEnabled, Readiness, RunningPlan, Sources,
 };
 use crate::resolve::plan::Plan;
 use compile::{Setting, compile, enabled, server_name};
@@ -126,7 +125,7 @@ impl Server {
         let exchange = Exchange::new(plan.clone(), Handle::current());
         let scene = Arc::new(ArcSwap::from_pointee(Scene::default()));
         let readiness = Arc::new(Readiness::default());
-        let exposition = exposition(&counters, &scene, &exchange);
+        let exposition = readings::exposition(&counters, &scene, &exchange);
         let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
         let pages = Pages::start(sources)?;
         let listening = open(&exchange, &options, &BTreeMap::new(), &plan)?;
@@ -344,39 +343,6 @@ fn wishes(corefile: &Corefile) -> Vec<Listen> {
         ]
     });
     wishes.flatten().collect()
-}
-
-/// A counter of the listeners: name without `_total`, help, and where it is.
-type OfExchange = (&'static str, &'static str, fn(&Exchange) -> u64);
-const READINGS: [OfExchange; 6] = [
-    ("mainstay_packets_ignored", "Packets that are no queries", |it| load(&it.counters.ignored)),
-    ("mainstay_receive_errors", "Errors of receiving sockets", |it| {
-        load(&it.counters.receive_errors)
-    }),
-    ("mainstay_send_errors", "Replies that could not be sent", |it| load(&it.counters.send_errors)),
-    ("mainstay_accept_errors", "Connections not accepted", |it| load(&it.counters.accept_errors)),
-    ("mainstay_tcp_refused", "Connections closed as too many", |it| load(&it.counters.tcp_refused)),
-    ("mainstay_errands_refused", "Queries dropped as too many", |it| load(&it.errands.refused)),
-];
-
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
-/// The metrics of all rooms.
-fn exposition(
-    counters: &ops::Counters,
-    scene: &Arc<ArcSwap<Scene>>,
-    exchange: &Arc<Exchange>,
-) -> Exposition {
-    let mut exposition = Exposition::new(counters.clone(), BUILD);
-    let readings = READINGS.map(|(name, help, read)| {
-        let exchange = exchange.clone();
-        Reading { name, help, read: Box::new(move || read(&exchange)) }
-    });
-    let collector = DnsCollector { scene: scene.clone(), readings: readings.into() };
-    exposition.registry_mut().register_collector(Box::new(collector));
-    exposition
 }
 
 /// What was built.

@@ -132,6 +132,7 @@ pub fn enabled(server: &ServerBlock) -> Vec<&'static str> {
         ("prometheus", server.prometheus.is_some()),
         ("ready", server.ready.is_some()),
         ("reload", server.reload.is_some()),
+        ("shed", server.shed),
         ("transfer", !server.transfer.is_empty()),
     ];
     all.into_iter().filter(|(_, is_enabled)| *is_enabled).map(|(name, _)| name).collect()

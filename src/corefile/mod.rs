@@ -80,6 +80,8 @@ pub struct ServerBlock {
     pub reload: Option<Reload>,
     /// Whether the order of addresses changes from answer to answer.
     pub loadbalance: bool,
+    /// `shed`: says what is so without it too.
+    pub shed: bool,
 }
 
 /// A `health` directive.
@@ -172,6 +174,7 @@ impl ServerBlock {
             loop_detection: false,
             reload: None,
             loadbalance: false,
+            shed: false,
         }
     }
 

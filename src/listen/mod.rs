@@ -11,8 +11,10 @@
 //! one that stays keeps its sockets over a reload.
 
 pub mod batch;
+pub mod drops;
 pub mod errands;
 pub mod local;
+pub mod overload;
 pub mod socket;
 pub mod tcp;
 pub mod udp;
@@ -50,6 +52,10 @@ pub struct Counters {
     pub accept_errors: AtomicU64,
     /// Connections closed because there were too many.
     pub tcp_refused: AtomicU64,
+    /// Packets that found no room in a socket's buffer.
+    pub receive_drops: drops::ReceiveDrops,
+    /// Packets thrown away under overload.
+    pub shed: drops::Shed,
 }
 
 /// One listen address, UDP and TCP.

@@ -69,8 +69,9 @@ pub fn udp(address: SocketAddr) -> Result<UdpSocket, Error> {
     let open = || {
         let socket = new(address, Type::DGRAM, Protocol::UDP)?;
         socket.set_reuse_port(true)?;
-        // The kernel clamps this to net.core.rmem_max; more is better, less still works.
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+        // The second is clamped to net.core.rmem_max; more is better, less still works.
+        let _ = batch::force_receive_buffer(&socket, RECEIVE_BUFFER_BYTES)
+            .or_else(|_| socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES));
         socket.bind(&address.into())?;
         socket.set_read_timeout(Some(WAKE_INTERVAL))?;
         let socket = UdpSocket::from(socket);

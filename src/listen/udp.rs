@@ -6,20 +6,22 @@
 //! ```
 //!
 //! A worker waits for its socket and for nothing else. If answering panics, the worker drops the
-//! batch at hand and goes on with the same socket. The panic hook of `ops` counts and tells.
+//! batch at hand and goes on with the same socket. The panic hook of `ops` counts and tells. When
+//! more comes than it can answer, it throws away what has waited longest ([`super::overload`]).
 
 use std::io;
 use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::Guard;
 
 use super::Exchange;
 use super::batch::{BATCH_MAX, Batch};
+use super::overload::{Change, Overload};
 use crate::resolve::later::{Errand, Purpose};
 use crate::resolve::now::{Client, Lane, Now, answer_now, read_ahead};
 use crate::resolve::plan::{Plan, Port};
@@ -50,6 +52,9 @@ struct Worker {
     sent: Vec<Served>,
     /// Packets of the batch at hand that become errands.
     later: Vec<Waiting>,
+    overload: Overload,
+    /// Packets thrown away under overload.
+    shed: Arc<AtomicU64>,
 }
 
 /// A packet that has to wait for somebody.
@@ -88,7 +93,10 @@ impl Worker {
         let (batch, desk) = (Batch::new(), Desk::new());
         let sent = Vec::with_capacity(BATCH_MAX);
         let (pens, later) = (Vec::new(), Vec::new());
-        Self { exchange, socket, port, batch, desk, plan: None, pens, sent, later }
+        exchange.counters.receive_drops.watch(&socket);
+        let (overload, shed) = (Overload::default(), exchange.counters.shed.of(port));
+        let plan = None;
+        Self { exchange, socket, port, batch, desk, plan, pens, sent, later, overload, shed }
     }
 
     /// Answers what has arrived before the end.
@@ -102,7 +110,12 @@ impl Worker {
     fn turn(&mut self) -> usize {
         match self.batch.receive(&self.socket) {
             Ok(count) => {
-                let answered = catch_unwind(AssertUnwindSafe(|| self.answer(count)));
+                let now = Instant::now();
+                self.look_for_overload(count, now);
+                if self.overload.is_on() && self.is_shed(count) {
+                    return count;
+                }
+                let answered = catch_unwind(AssertUnwindSafe(|| self.answer(count, now)));
                 if answered.is_err() {
                     self.desk = Desk::new();
                     self.sent.clear();
@@ -112,8 +125,10 @@ impl Worker {
             }
             // Nothing came: what is not needed any more must not be held by an idle worker.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let now = Instant::now();
+                self.look_for_overload(0, now);
                 self.plan = Some(self.newest_plan());
-                self.desk.hot.tidy_idle(Instant::now());
+                self.desk.hot.tidy_idle(now);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Such as ECONNREFUSED of a client that has gone: not ours, and not lasting.
@@ -123,6 +138,29 @@ impl Worker {
             }
         }
         0
+    }
+
+    /// Notes a batch. Under overload, and only then, the kernel tells when packets came.
+    fn look_for_overload(&mut self, count: usize, now: Instant) {
+        let is_on = match self.overload.saw(count == BATCH_MAX, now) {
+            Change::None => return,
+            Change::Begins => true,
+            Change::Ends => false,
+        };
+        // Without the time nothing can be thrown away, and all is answered in its order.
+        let _ = self.batch.stamp(&self.socket, is_on);
+    }
+
+    /// Under overload, throws the batch at hand away if it waited too long, and all behind it that
+    /// did.
+    #[cold]
+    fn is_shed(&mut self, count: usize) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let limit = self.batch.newest().and_then(|newest| self.overload.limit(newest, now));
+        let Some(limit) = limit else { return false };
+        let gone = count + self.batch.discard(&self.socket, limit);
+        self.shed.fetch_add(gone as u64, Ordering::Relaxed);
+        true
     }
 
     /// The Plan to answer from; the worker's own Entries belong to the last one.
@@ -142,8 +180,7 @@ impl Worker {
     }
 
     /// Answers a batch.
-    fn answer(&mut self, count: usize) {
-        let began = Instant::now();
+    fn answer(&mut self, count: usize, began: Instant) {
         let plan = self.newest_plan();
         match plan.port(self.port) {
             Some(port) => self.answer_all(&plan, port, count, began),

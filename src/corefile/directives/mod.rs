@@ -35,7 +35,7 @@ impl Directive {
 }
 
 /// All of them, in the order of a Corefile of kubeadm.
-pub(super) const DIRECTIVES: [&Directive; 12] = [
+pub(super) const DIRECTIVES: [&Directive; 13] = [
     &ops::ERRORS,
     &ops::HEALTH,
     &ops::READY,
@@ -48,6 +48,7 @@ pub(super) const DIRECTIVES: [&Directive; 12] = [
     &simple::LOOP,
     &ops::RELOAD,
     &simple::LOADBALANCE,
+    &simple::SHED,
 ];
 
 /// The names of all directives, in the order of a Corefile of kubeadm.
@@ -56,7 +57,7 @@ pub fn directive_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The other directives of CoreDNS (its plugin.cfg), and the external ones of common builds.
-const NOT_YET: [&str; 49] = [
+const NOT_YET: [&str; 48] = [
     "acl",
     "any",
     "auto",
@@ -96,7 +97,6 @@ const NOT_YET: [&str; 49] = [
     "root",
     "route53",
     "secondary",
-    "shed",
     "sign",
     "template",
     "timeouts",

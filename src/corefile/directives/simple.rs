@@ -1,4 +1,4 @@
-//! `loop` and `loadbalance`: directives without options.
+//! `loop`, `loadbalance` and `shed`: directives without options.
 
 use super::Directive;
 use crate::corefile::grammar::{Form, Grammar};
@@ -18,6 +18,15 @@ pub(super) const LOADBALANCE: Directive = Directive::new(
     |block, statement, findings| {
         LOADBALANCE_GRAMMAR.read((), statement, findings);
         block.loadbalance = true;
+    },
+);
+
+pub(super) const SHED: Directive = Directive::new(
+    &SHED_GRAMMAR.line,
+    || SHED_GRAMMAR.rows(),
+    |block, statement, findings| {
+        SHED_GRAMMAR.read((), statement, findings);
+        block.shed = true;
     },
 );
 
@@ -53,6 +62,19 @@ const LOADBALANCE_GRAMMAR: Grammar<()> = Grammar {
     not_yet: &["prefer", "reload"],
 };
 
+const SHED_GRAMMAR: Grammar<()> = Grammar {
+    line: Form {
+        name: "shed",
+        arguments: "",
+        meaning: "Under overload, drops the UDP queries that have waited longest and answers the \
+                  newest. Always on; the line says so.",
+        repeats: false,
+        read: |(), _| Ok(()),
+    },
+    options: &[],
+    not_yet: &[],
+};
+
 #[cfg(test)]
 mod tests {
     use crate::corefile::directives::testing::{check_problems, read};
@@ -64,6 +86,15 @@ mod tests {
         let (block, _) = read("loop\nloadbalance");
         assert!(block.loop_detection && block.loadbalance);
         assert!(read("loadbalance round_robin").0.loadbalance);
+    }
+
+    #[test]
+    fn shed_is_accepted_and_takes_nothing() {
+        assert!(!read("ready").0.shed && read("shed").0.shed);
+        check_problems(&[
+            ("shed 1024", "2 - \"shed\" does not take \"1024\"; write \"shed\""),
+            ("shed {\n depth 10\n}", "3 - unknown option \"depth\" of \"shed\""),
+        ]);
     }
 
     #[test]

@@ -122,3 +122,48 @@ fn without_batches_one_who_only_sends_sends_one_by_one() {
     }
     sender.join().unwrap();
 }
+
+/// An instant that no packet comes after.
+const NEVER: Duration = Duration::from_secs(1 << 40);
+
+#[test]
+fn p15_what_waits_is_thrown_away_up_to_an_instant_and_the_rest_is_answered() {
+    for (address, asked) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.5")] {
+        let (server, client) = pair(address);
+        client.connect((asked, server.local_addr().unwrap().port())).unwrap();
+        let mut batch = Batch::new();
+        assert_eq!(batch.newest(), None);
+        batch.stamp(&server, true).unwrap();
+        let send = |count: usize| (0..count).for_each(|_| assert!(client.send(b"waits").is_ok()));
+        send(BATCH_MAX * 3);
+        assert_eq!(batch.discard(&server, Duration::ZERO), BATCH_MAX, "the first is late enough");
+        assert_eq!(batch.discard(&server, NEVER), BATCH_MAX * 2, "all of them");
+        assert_eq!(batch.discard(&server, NEVER), 0, "and none is waited for");
+        send(2);
+        assert_eq!(shout(&mut batch, &server), 2);
+        assert!(batch.newest().is_some_and(|newest| !newest.is_zero()));
+        // From the address that was asked, although the time stands before it.
+        assert_eq!(client.recv(&mut [0; 16]).unwrap(), 5);
+        batch.stamp(&server, false).unwrap();
+        send(1);
+        assert_eq!(shout(&mut batch, &server), 1);
+        assert_eq!(batch.newest(), None);
+    }
+}
+
+#[test]
+fn control_messages_of_any_octets_are_read_within_their_bounds() {
+    let mut state = 1_u32;
+    for _ in 0..20_000 {
+        let octets = std::array::from_fn(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Small numbers make more headers that look right.
+            if state & 0x300 == 0 { (state >> 24) as u8 } else { (state >> 28) as u8 & 3 }
+        });
+        let mut control = Control(octets);
+        for len in [0, 15, 16, 17, 40, CONTROL_MAX, CONTROL_MAX + 1] {
+            assert!(messages(&control, len).all(|message| message.start < CONTROL_MAX));
+            assert!(source_only(&mut control, len) <= CONTROL_MAX);
+        }
+    }
+}

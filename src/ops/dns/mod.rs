@@ -32,13 +32,16 @@ pub struct Scene {
     pub transfers: Option<Arc<Shared>>,
 }
 
-/// A counter of a room that this one does not know.
+/// A metric of a room that this one does not know.
 pub struct Reading {
     /// Without `_total`.
     pub name: &'static str,
     pub help: &'static str,
-    pub read: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub read: Box<dyn Fn() -> Vec<Line> + Send + Sync>,
 }
+
+/// One line of a metric.
+pub type Line = (Labels, Value);
 
 /// Reads the counters of all rooms.
 pub struct DnsCollector {
@@ -46,10 +49,11 @@ pub struct DnsCollector {
     pub readings: Vec<Reading>,
 }
 
-type Labels = Vec<(&'static str, String)>;
+/// The labels of a line.
+pub type Labels = Vec<(&'static str, String)>;
 
 /// The value of one line.
-enum Value {
+pub enum Value {
     Counter(u64),
     Gauge(f64),
     /// Upper bounds, counts that are not cumulative (the last one without bound), and the sum.
@@ -70,7 +74,7 @@ impl Collector for DnsCollector {
             transfers::write(page, shared)?;
         }
         for reading in &self.readings {
-            page.family(reading.name, reading.help, [(vec![], Value::Counter((reading.read)()))])?;
+            page.family(reading.name, reading.help, (reading.read)())?;
         }
         Ok(())
     }

@@ -1,0 +1,66 @@
+//! The counters of the listeners as metrics, and all metrics as one page.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::BUILD;
+use super::compile::server_name;
+use crate::listen::Exchange;
+use crate::ops::dns::{DnsCollector, Line, Reading, Scene, Value};
+use crate::ops::{self, Exposition};
+
+/// A counter of the listeners: name without `_total`, help, and where it is.
+type OfExchange = (&'static str, &'static str, fn(&Exchange) -> u64);
+const READINGS: [OfExchange; 7] = [
+    ("mainstay_packets_ignored", "Packets that are no queries", |it| load(&it.counters.ignored)),
+    ("mainstay_receive_errors", "Errors of receiving sockets", |it| {
+        load(&it.counters.receive_errors)
+    }),
+    ("mainstay_receive_drops", "Packets without room in a receive buffer", |it| {
+        it.counters.receive_drops.total()
+    }),
+    ("mainstay_send_errors", "Replies that could not be sent", |it| load(&it.counters.send_errors)),
+    ("mainstay_accept_errors", "Connections not accepted", |it| load(&it.counters.accept_errors)),
+    ("mainstay_tcp_refused", "Connections closed as too many", |it| load(&it.counters.tcp_refused)),
+    ("mainstay_errands_refused", "Queries dropped as too many", |it| load(&it.errands.refused)),
+];
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// The metrics of all rooms.
+pub(super) fn exposition(
+    counters: &ops::Counters,
+    scene: &Arc<ArcSwap<Scene>>,
+    exchange: &Arc<Exchange>,
+) -> Exposition {
+    let mut exposition = Exposition::new(counters.clone(), BUILD);
+    let mut readings: Vec<Reading> = READINGS.map(|reading| of_exchange(reading, exchange)).into();
+    readings.push(shed(exchange));
+    let collector = DnsCollector { scene: scene.clone(), readings };
+    exposition.registry_mut().register_collector(Box::new(collector));
+    exposition
+}
+
+fn of_exchange((name, help, read): OfExchange, exchange: &Arc<Exchange>) -> Reading {
+    let exchange = exchange.clone();
+    let line = move || vec![(vec![], Value::Counter(read(&exchange)))];
+    Reading { name, help, read: Box::new(line) }
+}
+
+/// As CoreDNS's `shed`, which also drops replies; ours always leave.
+fn shed(exchange: &Arc<Exchange>) -> Reading {
+    let exchange = exchange.clone();
+    let line = |(port, count)| -> Line {
+        let labels = vec![("server", server_name(port)), ("reason", "query".to_owned())];
+        (labels, Value::Counter(count))
+    };
+    Reading {
+        name: "coredns_shed_dropped",
+        help: "Queries dropped under overload, because they waited longest",
+        read: Box::new(move || exchange.counters.shed.totals().into_iter().map(line).collect()),
+    }
+}
