@@ -4,7 +4,7 @@
 //! Nothing here depends on how fast anything is: what `benches/cluster` measures is not asserted.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,6 @@ use mainstay::resolve::now::Lane;
 use mainstay::resolve::step::Forwarding;
 use mainstay::wire::{Name, RecordType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -110,9 +109,15 @@ impl Flooded {
         reply
     }
 
-    /// Opens so many silent connections of each client, one after the other, and tells how many
-    /// were refused. Nothing when that took so long that the first one may have ended meanwhile.
-    async fn silent_connections(&mut self, clients: Range<u8>, each: usize) -> Option<u64> {
+    /// Opens so many silent connections of each client, one after the other, waits until `excess`
+    /// were refused or made room, and tells how many it were. Nothing
+    /// when that took so long that the first one may have ended meanwhile.
+    async fn silent_connections(
+        &mut self,
+        clients: Range<u8>,
+        each: usize,
+        excess: u64,
+    ) -> Option<u64> {
         let (began, mut kept) = (Instant::now(), Vec::new());
         for client in clients {
             for _ in 0..each {
@@ -121,12 +126,13 @@ impl Flooded {
             self.ask_the_cluster().await;
         }
         let is_quick = began.elapsed() < FIRST_MESSAGE_TIMEOUT / 2;
-        // They are accepted in their order, and counted before they are closed: when the last one,
-        // which is beyond the bound, is closed, all are decided.
-        let end = kept.last_mut().unwrap().read_u8();
-        timeout(PATIENCE, end).await.expect("it is closed").unwrap_err();
+        // They are accepted in their order, and counted before they are closed: when all are
+        // decided, so many have lost their place as there are too many.
+        let counters = &self.exchange.counters;
+        let refused = || load(&counters.tcp_refused) + load(&counters.tcp_idle_closed);
+        until_equal("closed", || (refused().max(excess), refused())).await;
         let is_in_time = began.elapsed() < FIRST_MESSAGE_TIMEOUT;
-        let refused = load(&self.exchange.counters.tcp_refused);
+        let refused = refused();
         self.ask_the_cluster().await;
         // What was opened quickly and yet not refused in time is no matter of speed.
         (is_in_time || is_quick).then_some(refused)
@@ -173,6 +179,11 @@ fn request(name: &str, id: u16) -> Vec<u8> {
     packet
 }
 
+/// The address of one client among many.
+fn client(number: usize) -> IpAddr {
+    IpAddr::from((number as u32).to_be_bytes())
+}
+
 fn foreign(count: u16) -> impl Iterator<Item = Vec<u8>> {
     (0..count).map(|n| request(&format!("x{n}.flood.example."), n))
 }
@@ -216,7 +227,7 @@ async fn distinct_names_without_an_answer_take_no_place_of_the_cluster() {
     let mut flooded = Flooded::with(silent.address).await;
     let errands = &flooded.exchange.errands;
     let places: Vec<_> =
-        (FREE..UPSTREAM_MAX).map(|_| errands.place(Lane::Upstream).unwrap()).collect();
+        (FREE..UPSTREAM_MAX).map(|n| errands.place(Lane::Upstream, client(n)).unwrap()).collect();
     flooded.flood(foreign(SENT)).await;
     assert!(flooded.exchange.errands.under_way() <= UPSTREAM_MAX);
     until_equal("asked upstream, or counted as refused", || {
@@ -282,7 +293,7 @@ async fn silent_connections_of_a_client_are_as_many_as_its_bound_allows() {
     let honest = LoopbackUpstream::honest().await;
     for _ in 0..TRIES {
         let mut flooded = Flooded::with(honest.address).await;
-        if let Some(refused) = flooded.silent_connections(0..1, PER_CLIENT_MAX + 1).await {
+        if let Some(refused) = flooded.silent_connections(0..1, PER_CLIENT_MAX + 1, 1).await {
             assert_eq!(refused, 1);
             return;
         }
@@ -304,8 +315,10 @@ async fn silent_connections_are_as_many_as_the_bound_of_all_allows() {
     let honest = LoopbackUpstream::honest().await;
     for _ in 0..TRIES {
         let mut flooded = Flooded::with(honest.address).await;
-        if let Some(refused) = flooded.silent_connections(0..clients as u8, PER_CLIENT_MAX).await {
-            assert_eq!(refused, wanted - CONNECTIONS_MAX as u64);
+        let (clients, excess) = (0..clients as u8, wanted - CONNECTIONS_MAX as u64);
+        let refused = flooded.silent_connections(clients, PER_CLIENT_MAX, excess).await;
+        if let Some(refused) = refused {
+            assert_eq!(refused, excess);
             return;
         }
     }

@@ -347,7 +347,9 @@ async fn upstreams_without_a_place_left_do_not_hold_up_the_cluster() {
     let silent = LoopbackUpstream::silent().await;
     let serving = Serving::on_loopback(Some(silent.address));
     let errands = &serving.exchange.errands;
-    let places: Vec<_> = std::iter::from_fn(|| errands.place(Lane::Upstream)).collect();
+    let mut clients = (0_u32..).map(|number| IpAddr::from(number.to_be_bytes()));
+    let place = || errands.place(Lane::Upstream, clients.next()?);
+    let places: Vec<_> = std::iter::from_fn(place).collect();
     assert_eq!(places.len(), mainstay::listen::errands::UPSTREAM_MAX);
     let refused = errands.refused.load(Ordering::Relaxed);
     let socket = serving.udp("127.0.0.1").await;

@@ -13,7 +13,7 @@ use crate::ops::{self, Exposition};
 
 /// A counter of the listeners: name without `_total`, help, and where it is.
 type OfExchange = (&'static str, &'static str, fn(&Exchange) -> u64);
-const READINGS: [OfExchange; 7] = [
+const READINGS: [OfExchange; 9] = [
     ("mainstay_packets_ignored", "Packets that are no queries", |it| load(&it.counters.ignored)),
     ("mainstay_receive_errors", "Errors of receiving sockets", |it| {
         load(&it.counters.receive_errors)
@@ -24,7 +24,13 @@ const READINGS: [OfExchange; 7] = [
     ("mainstay_send_errors", "Replies that could not be sent", |it| load(&it.counters.send_errors)),
     ("mainstay_accept_errors", "Connections not accepted", |it| load(&it.counters.accept_errors)),
     ("mainstay_tcp_refused", "Connections closed as too many", |it| load(&it.counters.tcp_refused)),
+    ("mainstay_tcp_idle_closed", "Idle connections closed to make room", |it| {
+        load(&it.counters.tcp_idle_closed)
+    }),
     ("mainstay_errands_refused", "Queries dropped as too many", |it| load(&it.errands.refused)),
+    ("mainstay_errands_refused_by_client", "Queries dropped as too many of one client", |it| {
+        load(&it.errands.refused_by_client)
+    }),
 ];
 
 fn load(counter: &AtomicU64) -> u64 {

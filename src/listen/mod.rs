@@ -11,6 +11,7 @@
 //! one that stays keeps its sockets over a reload.
 
 pub mod batch;
+pub mod connections;
 pub mod drops;
 pub mod errands;
 pub mod local;
@@ -39,7 +40,26 @@ pub use socket::Error;
 pub struct Exchange {
     pub plan: ArcSwap<Plan>,
     pub errands: Errands,
+    pub connections: Arc<tcp::Connections>,
     pub counters: Counters,
+}
+
+/// How much may wait at once. The defaults are the most; a small machine has fewer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Places {
+    /// Errands that wait for upstreams.
+    pub upstream: usize,
+    /// Errands that wait for the cluster.
+    pub cluster: usize,
+    /// TCP connections, over all listeners.
+    pub connections: usize,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let (upstream, cluster) = (errands::UPSTREAM_MAX, errands::CLUSTER_MAX);
+        Self { upstream, cluster, connections: tcp::CONNECTIONS_MAX }
+    }
 }
 
 /// What the listeners count.
@@ -52,6 +72,8 @@ pub struct Counters {
     pub accept_errors: AtomicU64,
     /// Connections closed because there were too many.
     pub tcp_refused: AtomicU64,
+    /// Idle connections closed to make room for others.
+    pub tcp_idle_closed: AtomicU64,
     /// Packets that found no room in a socket's buffer.
     pub receive_drops: drops::ReceiveDrops,
     /// Packets thrown away under overload.
@@ -71,8 +93,15 @@ pub struct Listening {
 impl Exchange {
     /// Begins with a Plan.
     pub fn new(plan: Arc<Plan>, runtime: Handle) -> Arc<Self> {
-        let errands = Errands::new(runtime);
-        Arc::new(Self { plan: ArcSwap::new(plan), errands, counters: Counters::default() })
+        Self::within(plan, runtime, Places::default())
+    }
+
+    /// The same, with so many places.
+    pub fn within(plan: Arc<Plan>, runtime: Handle, places: Places) -> Arc<Self> {
+        let errands = Errands::new(runtime, places);
+        let connections = Arc::new(tcp::Connections::new(places.connections));
+        let counters = Counters::default();
+        Arc::new(Self { plan: ArcSwap::new(plan), errands, connections, counters })
     }
 }
 

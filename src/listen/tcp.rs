@@ -14,14 +14,12 @@
 //! too, since its client may take minutes for it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -29,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Exchange;
+use super::connections::{Full, Place};
 use crate::resolve::later::{Errand, Purpose};
 use crate::resolve::now::{Client, Lane, Now, answer_now};
 use crate::resolve::plan::{Plan, Port};
@@ -37,10 +36,8 @@ use crate::resolve::tally::{Proto, Served, Tally};
 use crate::resolve::transfer::Stream;
 use crate::wire::TCP_MAX;
 
-/// Connections at once, over all clients of one listener (RFC 9210 §4.2 leaves the number to us).
-pub const CONNECTIONS_MAX: usize = 4096;
-/// Connections at once of one client address. Loose, because a whole node may stand behind one.
-pub const PER_CLIENT_MAX: usize = 64;
+pub use super::connections::{CONNECTIONS_MAX, Connections, IDLE_MIN, PER_CLIENT_MAX};
+
 /// Errands in flight of one connection; beyond it the connection is not read.
 pub const IN_FLIGHT_MAX: usize = 100;
 /// Time for the first whole message.
@@ -81,27 +78,22 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let mut stopped = stop.clone();
-    let places = Arc::new(Places::default());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             _ = ended(&mut stopped) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => match places.take(peer.ip()) {
-                    Some(place) => {
-                        let connection = Connection::new(exchange.clone(), port, peer);
-                        let stop = stop.clone();
-                        connections.spawn(async move {
-                            let _place = place;
-                            connection.run(stream, stop).await;
-                        });
+                Ok((stream, peer)) => {
+                    if let Some(place) = admit(&exchange, peer.ip()) {
+                        let connection = Connection::new(exchange.clone(), port, peer, place);
+                        connections.spawn(connection.run(stream, stop.clone()));
                     }
-                    None => {
-                        exchange.counters.tcp_refused.fetch_add(1, Ordering::Relaxed);
-                    }
-                },
+                }
                 Err(_) => {
+                    // Most likely there are no file descriptors left. The connection that has done
+                    // nothing for longest has the one that is missing.
                     exchange.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
+                    make_room(&exchange);
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -112,44 +104,23 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-/// How many connections there are, and of whom.
-#[derive(Default)]
-struct Places(Mutex<Taken>);
-
-#[derive(Default)]
-struct Taken {
-    total: usize,
-    by_client: HashMap<IpAddr, usize>,
-}
-
-/// The place of one connection, given back when it ends.
-struct Place {
-    places: Arc<Places>,
-    client: IpAddr,
-}
-
-impl Places {
-    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let mut taken = self.0.lock();
-        let own = taken.by_client.get(&client).copied().unwrap_or(0);
-        if taken.total >= CONNECTIONS_MAX || own >= PER_CLIENT_MAX {
-            return None;
-        }
-        taken.total += 1;
-        taken.by_client.insert(client, own + 1);
-        Some(Place { places: self.clone(), client })
+/// A place for a new connection, if need be that of one that has long done nothing.
+fn admit(exchange: &Exchange, client: IpAddr) -> Option<Place> {
+    let take = || exchange.connections.take(client, Instant::now());
+    let mut taken = take();
+    if matches!(taken, Err(Full::All)) && make_room(exchange) {
+        taken = take();
     }
+    if taken.is_err() {
+        exchange.counters.tcp_refused.fetch_add(1, Ordering::Relaxed);
+    }
+    taken.ok()
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.lock();
-        taken.total -= 1;
-        match taken.by_client.get_mut(&self.client) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => drop(taken.by_client.remove(&self.client)),
-        }
-    }
+fn make_room(exchange: &Exchange) -> bool {
+    let is_made = exchange.connections.make_room(Instant::now());
+    exchange.counters.tcp_idle_closed.fetch_add(is_made.into(), Ordering::Relaxed);
+    is_made
 }
 
 /// One connection.
@@ -164,6 +135,7 @@ struct Connection {
     output: Vec<u8>,
     /// A zone transfer that is to be sent before anything else is answered.
     transfer: Option<Transfer>,
+    place: Place,
     in_flight: Arc<Semaphore>,
     sender: mpsc::Sender<Landed>,
     receiver: mpsc::Receiver<Landed>,
@@ -192,7 +164,7 @@ enum Event {
 }
 
 impl Connection {
-    fn new(exchange: Arc<Exchange>, port: u16, peer: SocketAddr) -> Self {
+    fn new(exchange: Arc<Exchange>, port: u16, peer: SocketAddr, place: Place) -> Self {
         let address = peer.ip().to_canonical();
         let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
         Self {
@@ -203,6 +175,7 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             transfer: None,
+            place,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             sender,
             receiver,
@@ -212,9 +185,15 @@ impl Connection {
     async fn run(mut self, mut stream: TcpStream, mut stop: watch::Receiver<bool>) {
         // Replies are written whole; waiting for more to come would only delay them.
         let _ = stream.set_nodelay(true);
-        let mut deadline = Instant::now() + FIRST_MESSAGE_TIMEOUT;
+        let mut since = Instant::now();
+        let mut deadline = since + FIRST_MESSAGE_TIMEOUT;
         loop {
-            match self.wait(&mut stream, deadline, &mut stop).await {
+            if !self.has_errands() {
+                self.place.rests_since(since);
+            }
+            let event = self.wait(&mut stream, deadline, &mut stop).await;
+            self.place.works();
+            match event {
                 Event::End => break,
                 // A client that waits for us is not idle.
                 Event::Due if self.has_errands() => deadline = Instant::now() + IDLE_TIMEOUT,
@@ -224,7 +203,10 @@ impl Connection {
             }
             match self.answer(&mut stream, &mut stop).await {
                 Ok(0) => {}
-                Ok(_) => deadline = Instant::now() + IDLE_TIMEOUT,
+                Ok(_) => {
+                    since = Instant::now();
+                    deadline = since + IDLE_TIMEOUT;
+                }
                 Err(_) => return,
             }
         }
@@ -247,6 +229,7 @@ impl Connection {
                 _ => Event::End,
             },
             () = sleep_until(deadline) => Event::Due,
+            () = self.place.gives_way() => Event::End,
             () = ended(stop) => Event::End,
         }
     }
@@ -326,7 +309,8 @@ impl Connection {
                 room.sent.push(served);
                 if refresh {
                     let errand = || self.errand(plan, message, Purpose::Refresh);
-                    self.exchange.errands.run(Lane::Upstream, errand, |_| {});
+                    let client = self.client.address;
+                    self.exchange.errands.run(Lane::Upstream, client, errand, |_| {});
                 }
             }
             Now::Stream { served, stream } => {
@@ -345,7 +329,7 @@ impl Connection {
         let arrived = Instant::now();
         let errand = || self.errand(plan, message, Purpose::Reply);
         let sender = self.sender.clone();
-        self.exchange.errands.run(lane, errand, move |done| {
+        self.exchange.errands.run(lane, self.client.address, errand, move |done| {
             done.tally.count(&[done.served], arrived.elapsed());
             // Never full: there are as many places as replies and errands in flight.
             let _ = sender.try_send(Landed { reply: done.reply, _place: place });
@@ -439,18 +423,5 @@ mod tests {
         assert!(empty.is_empty());
         assert!(frame(rest).is_none());
         assert!(frame(&[0]).is_none());
-    }
-
-    #[test]
-    fn one_client_cannot_take_all_places() {
-        let places = Arc::new(Places::default());
-        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let mut taken: Vec<_> = (0..PER_CLIENT_MAX).map(|_| places.take(one).unwrap()).collect();
-        assert!(places.take(one).is_none());
-        assert!(places.take(other).is_some());
-        taken.pop();
-        assert!(places.take(one).is_some());
-        taken.clear();
-        assert!(places.0.lock().by_client.is_empty());
     }
 }

@@ -247,7 +247,7 @@ impl Worker {
         let (socket, exchange, port) = (self.socket.clone(), self.exchange.clone(), self.port);
         let packet = self.batch.slot(index).0;
         let errand = || Errand::new(plan.clone(), port, packet.to_vec(), client, arrived, purpose);
-        self.exchange.errands.run(lane, errand, move |done| {
+        self.exchange.errands.run(lane, client.address, errand, move |done| {
             if purpose == Purpose::Refresh {
                 return;
             }
