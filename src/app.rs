@@ -16,6 +16,7 @@ pub mod demo;
 mod keeping;
 mod limits;
 pub mod load;
+mod memory;
 pub mod parts;
 mod readings;
 pub mod serve;
@@ -37,8 +38,10 @@ use crate::ops::dns::Scene;
 use crate::ops::{
     self, Build, Listen, Monitor, Page, Pages, Part, PluginEnabled, Readiness, RunningPlan, Sources,
 };
+use crate::resolve::config::set_cache_bytes_max;
 use crate::resolve::plan::Plan;
 use compile::{Setting, compile, enabled, server_name};
+use memory::{Limit, Memory};
 use parts::Parts;
 use state::State;
 
@@ -117,15 +120,22 @@ impl Server {
         options: Options,
         counters: ops::Counters,
     ) -> Result<Self, Error> {
+        let limit = Limit::find();
+        limit.tell();
+        set_cache_bytes_max(limit.cache_bytes());
         let setting =
             Setting { workers: options.workers_in_all(), own_addresses: local::addresses().into() };
         let state = options.state.as_ref().map(|state| state.folder().to_owned());
         let (plan, parts) = compile(&corefile, &Parts::kept_in(state), &setting)?;
         keeping::restore(&corefile, &parts);
-        let exchange = Exchange::new(plan.clone(), Handle::current());
+        let places = limits::places(&limit);
+        let exchange = Exchange::within(plan.clone(), Handle::current(), places);
+        let memory = Memory::new(limit);
+        let source = |source| Error::Io { what: "cannot watch the memory".into(), source };
+        memory.watch(&exchange).map_err(source)?;
         let scene = Arc::new(ArcSwap::from_pointee(Scene::default()));
         let readiness = Arc::new(Readiness::default());
-        let exposition = readings::exposition(&counters, &scene, &exchange);
+        let exposition = readings::exposition(&counters, &scene, &exchange, &memory);
         let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
         let pages = Pages::start(sources)?;
         let listening = open(&exchange, &options, &BTreeMap::new(), &plan)?;

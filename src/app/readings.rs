@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::BUILD;
 use super::compile::server_name;
+use super::memory::Memory;
 use crate::listen::Exchange;
 use crate::ops::dns::{DnsCollector, Line, Reading, Scene, Value};
 use crate::ops::{self, Exposition};
@@ -33,6 +34,28 @@ const READINGS: [OfExchange; 9] = [
     }),
 ];
 
+/// What is told of the memory.
+type OfMemory = (&'static str, &'static str, fn(&Memory) -> Value);
+const MEMORY: [OfMemory; 4] = [
+    ("mainstay_memory_limit_bytes", "Memory that may be used", |it| {
+        Value::Gauge(it.limit.bytes as f64)
+    }),
+    ("mainstay_memory_used_bytes", "Memory in use that counts against the limit", |it| {
+        Value::Gauge(load(&it.used_bytes) as f64)
+    }),
+    ("mainstay_memory_pressure", "1 while memory is short and caches give way", |it| {
+        Value::Gauge(it.is_short.load(Ordering::Relaxed).into())
+    }),
+    ("mainstay_memory_shrinks", "Times that a cache gave memory back", |it| {
+        Value::Counter(load(&it.shrinks))
+    }),
+];
+
+fn of_memory((name, help, read): OfMemory, memory: &Arc<Memory>) -> Reading {
+    let memory = memory.clone();
+    Reading { name, help, read: Box::new(move || vec![(vec![], read(&memory))]) }
+}
+
 fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
@@ -42,10 +65,12 @@ pub(super) fn exposition(
     counters: &ops::Counters,
     scene: &Arc<ArcSwap<Scene>>,
     exchange: &Arc<Exchange>,
+    memory: &Arc<Memory>,
 ) -> Exposition {
     let mut exposition = Exposition::new(counters.clone(), BUILD);
     let mut readings: Vec<Reading> = READINGS.map(|reading| of_exchange(reading, exchange)).into();
     readings.push(shed(exchange));
+    readings.extend(MEMORY.map(|reading| of_memory(reading, memory)));
     let collector = DnsCollector { scene: scene.clone(), readings };
     exposition.registry_mut().register_collector(Box::new(collector));
     exposition

@@ -316,6 +316,21 @@ impl Cache {
         [self.positive.entry_count(), self.negative.entry_count()]
     }
 
+    /// Gives memory back, if it holds more than `floor` octets: all negative Entries and failures,
+    /// and every other positive one. Answers whether it did.
+    pub fn shrink(&self, floor: u64) -> bool {
+        let spaces = [&self.positive, &self.negative, &self.failure];
+        if spaces.iter().map(|space| space.weighted_size()).sum::<u64>() <= floor {
+            return false;
+        }
+        for (space, step) in [(&self.negative, 1), (&self.failure, 1), (&self.positive, 2)] {
+            let keys: Vec<_> = space.iter().step_by(step).map(|(question, _)| question).collect();
+            keys.iter().for_each(|question| space.invalidate(&**question));
+            space.run_pending_tasks();
+        }
+        true
+    }
+
     fn space(&self, space: Space) -> &Entries {
         match space {
             Space::Positive => &self.positive,
