@@ -3,18 +3,34 @@
 //! Each question upstream has a socket of its own and each TCP client one, so the usual soft limit
 //! of 1024 would end in SERVFAIL long before our own bounds. The hard limit is what was granted.
 
+use std::io;
+use std::num::NonZero;
+use std::sync::OnceLock;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use tokio::runtime::{Builder, EnterGuard, Runtime};
 
 use super::memory::Limit;
 use crate::listen::Places;
 
-/// Nice value of every thread of the runtime. A UDP worker that wakes up for a packet is then
-/// let onto its core at once, where it would wait for the time slice of a thread that reads a list
-/// of Services: with one core and 1 000 changes/s, p99 of cluster names was 6 times that of a quiet
-/// server, and with this it is the same (2026-11). Where the workers want every core whole, what
-/// is behind them keeps some 15 ms of each second. Threads inherit it and cannot take it back, so
-/// workers are started from the main thread only.
-const BACKGROUND_NICE: i32 = 19;
+/// Nice value of the threads of the runtime: errands, TCP, signals. Each piece of work is short,
+/// so a UDP worker hardly ever waits for one; and where the workers want every core whole, what is
+/// behind them keeps a quarter of it, so that foreign names are still asked for. At 19 it kept some
+/// 15 ms of each second. Threads inherit it and cannot take it back, so workers are started from
+/// the main thread only.
+const ERRANDS_NICE: i32 = 5;
+/// Nice value of the threads that know clusters: watches, lists, the Index. Their work comes in
+/// pieces of many milliseconds. A UDP worker that wakes up for a packet is let onto its core at
+/// once, where it would wait for the time slice of a thread that reads a list of Services: with one
+/// core and 1 000 changes/s, p99 of cluster names was 6 times that of a quiet server, and with this
+/// it is the same (2026-11).
+const CLUSTERS_NICE: i32 = 19;
+/// Most threads that know clusters: one reads, one indexes, and a relist of several kinds is no
+/// reason to take more cores.
+const CLUSTER_THREADS_MAX: usize = 4;
+
+/// The runtime of the clusters, as long as the process.
+static CLUSTERS: OnceLock<Runtime> = OnceLock::new();
 
 /// Below this many files a busy server may run out: room for the errands of a node.
 const FILES_MIN: u64 = 4096;
@@ -61,8 +77,33 @@ fn within_files(places: Places, files: Option<u64>) -> Places {
 
 /// Lets the UDP workers go before the calling thread.
 pub fn go_behind_workers() {
+    go_behind(ERRANDS_NICE);
+}
+
+fn go_behind(nice: i32) {
     // A thread may always be nicer than it is; where it may not, answers are later and no worse.
-    let _ = setpriority_process(None, BACKGROUND_NICE);
+    let _ = setpriority_process(None, nice);
+}
+
+/// Starts the threads for clusters, which go behind all others.
+///
+/// # Errors
+/// When the threads cannot be started.
+pub fn start_cluster_threads() -> io::Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut builder = Builder::new_multi_thread();
+    let builder = builder.worker_threads(threads.min(CLUSTER_THREADS_MAX)).enable_all();
+    let builder = builder.thread_name("cluster").on_thread_start(|| go_behind(CLUSTERS_NICE));
+    if CLUSTERS.get().is_none() {
+        let _ = CLUSTERS.set(builder.build()?);
+    }
+    Ok(())
+}
+
+/// While this is held, tasks are spawned on the threads for clusters, if they have been started:
+/// one who embeds a server, as tests do, may want all on one runtime.
+pub fn on_cluster_threads() -> Option<EnterGuard<'static>> {
+    CLUSTERS.get().map(Runtime::enter)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Error;
+use super::{Error, limits};
 use crate::cluster::config::Config as ClusterConfig;
 use crate::cluster::live::{Cluster, Identity};
 use crate::cluster::snapshot::Place;
@@ -71,6 +71,7 @@ impl Parts {
             return known.clone();
         }
         let known = old.clusters.iter().find(is_same).cloned();
+        let _entered = limits::on_cluster_threads();
         let cluster = known.unwrap_or_else(|| {
             // A reload waits for what is true; only a start has to make do with what was.
             let place = self.place(config).filter(|_| old.is_first());

@@ -66,11 +66,12 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
     })
 }
 
-/// The runtime for what waits: errands, TCP, watches.
+/// The runtime for what waits: errands and TCP; and that of the clusters.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let builder = builder.enable_all().on_thread_start(limits::go_behind_workers);
-    builder.build().map_err(|source| Error::Io { what: "cannot start the runtime".into(), source })
+    let started = limits::start_cluster_threads().and_then(|()| builder.build());
+    started.map_err(|source| Error::Io { what: "cannot start the runtime".into(), source })
 }
 
 fn options(arguments: &ServeArguments) -> Options {
