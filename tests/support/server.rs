@@ -91,6 +91,18 @@ impl Server {
         Self { process: Process::start(name, &mut command), folder, ports }
     }
 
+    /// Starts a server in a shell that did this before, such as `ulimit -n 256`.
+    #[allow(dead_code)] // Not all test programs do.
+    pub fn start_after(name: &str, ports: Ports, corefile: &str, before: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("Corefile");
+        std::fs::write(&path, corefile).unwrap();
+        let mut command = Command::new("sh");
+        let script = format!("{before} && exec \"$0\" \"$@\"");
+        command.args(["-c", &script, PROGRAM, "--bind=127.0.0.1", "--workers=1", "-conf"]);
+        Self { process: Process::start(name, command.arg(path)), folder, ports }
+    }
+
     /// Where its Corefile is.
     pub fn corefile(&self) -> PathBuf {
         self.folder.path().join("Corefile")
