@@ -9,6 +9,8 @@
 //!
 //! The program runs itself once more inside of each namespace; all resolvers run at once.
 
+#[path = "../support/programs.rs"]
+mod programs;
 #[path = "../support/steps.rs"]
 #[allow(dead_code)] // Nothing is measured.
 mod steps;
@@ -25,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use cases::{CASES, Case};
-use real::Real;
+use programs::Program;
 use servers::Servers;
 use steps::{skip::skip, step};
 use tempfile::TempDir;
@@ -125,12 +127,12 @@ fn unshare() -> Command {
 
 /// All cases of one resolver, on their way.
 struct Run {
-    real: Real,
+    real: Program,
     child: std::process::Child,
 }
 
 impl Run {
-    fn start(real: Real, folder: &Path) -> Self {
+    fn start(real: Program, folder: &Path) -> Self {
         let files = folder.join(format!("etc-{}", real.name));
         stand_ins(&files);
         let mut command = unshare();
