@@ -1,0 +1,3 @@
+module lookups
+
+go 1.22
