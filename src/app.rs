@@ -184,9 +184,9 @@ impl Server {
                 return Err(error);
             }
         }
-        let old = self.exchange.plan.swap(plan.clone());
+        self.exchange.plan.store(plan.clone());
         let now = Instant::now().into_std();
-        old.zones().filter_map(|zoned| zoned.block.errors.as_ref()).for_each(|log| log.end(now));
+        self.parts.errors_gone(&parts).for_each(|log| log.end(now));
         self.listening.extend(opened);
         // Everything is in place before the next wait: a signal that ends it leaves nothing half.
         (self.corefile, self.parts) = (corefile, parts);

@@ -9,7 +9,6 @@ use super::parts::Parts;
 use crate::corefile::{Corefile, Key, ServerBlock};
 use crate::forward::LoopProbe;
 use crate::resolve::config::TransferConfig;
-use crate::resolve::errors::ErrorLog;
 use crate::resolve::external::External;
 use crate::resolve::kubernetes::Kubernetes;
 use crate::resolve::plan::{Block, Plan, Port, Zoned};
@@ -107,7 +106,10 @@ fn block(
         steps,
         transfers,
         turns_addresses: server.loadbalance,
-        errors: server.errors.clone().map(|config| Arc::new(ErrorLog::new(config))),
+        errors: server
+            .errors
+            .as_ref()
+            .map(|config| parts.error_log(old, place("errors", 0), config)),
         is_published: server.prometheus.is_some(),
     })
 }

@@ -16,7 +16,8 @@ use crate::cluster::snapshot::Place;
 use crate::cluster::zone::Zone;
 use crate::forward::{Config as ForwardConfig, Forward};
 use crate::resolve::cache::Cache;
-use crate::resolve::config::{CacheConfig, TransferConfig};
+use crate::resolve::config::{CacheConfig, ErrorsConfig, TransferConfig};
+use crate::resolve::errors::ErrorLog;
 use crate::resolve::flight::Flights;
 use crate::resolve::kubernetes::Kubernetes;
 use crate::resolve::step::Forwarding;
@@ -35,6 +36,7 @@ pub struct Parts {
     pub forwards: Vec<(String, Forwarding)>,
     pub caches: Vec<(String, Arc<Cache>)>,
     pub transfers: Vec<(String, Arc<Transfer>)>,
+    errors: Vec<(String, Arc<ErrorLog>)>,
     /// The places and counters of all transfers, which live as long as the process.
     pub shared_by_transfers: Arc<Shared>,
     tallies: HashMap<(String, String), Arc<Tally>>,
@@ -200,6 +202,24 @@ impl Parts {
         };
         self.caches.push((place, cache.clone()));
         cache
+    }
+
+    /// The error log of a block, with what it has counted in periods that have not ended.
+    pub fn error_log(&mut self, old: &Self, place: String, config: &ErrorsConfig) -> Arc<ErrorLog> {
+        let is_same =
+            |(other, known): &&(String, Arc<ErrorLog>)| *other == place && known.is_of(config);
+        let log = match old.errors.iter().find(is_same) {
+            Some((_, known)) => known.clone(),
+            None => Arc::new(ErrorLog::new(config.clone())),
+        };
+        self.errors.push((place, log.clone()));
+        log
+    }
+
+    /// The error logs that `next` has not.
+    pub fn errors_gone<'s>(&'s self, next: &'s Self) -> impl Iterator<Item = &'s Arc<ErrorLog>> {
+        let is_kept = |log: &Arc<ErrorLog>| next.errors.iter().any(|it| Arc::ptr_eq(&it.1, log));
+        self.errors.iter().map(|(_, log)| log).filter(move |log| !is_kept(log))
     }
 
     /// Whether these are the parts of no Plan: the server starts.

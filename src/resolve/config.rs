@@ -173,7 +173,7 @@ impl TransferConfig {
 }
 
 /// One `errors` directive.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ErrorsConfig {
     pub consolidate: Vec<Consolidate>,
 }
@@ -187,6 +187,16 @@ pub struct Consolidate {
     /// Also tell the first one at once.
     pub show_first: bool,
 }
+
+/// A pattern is what is written of it.
+impl PartialEq for Consolidate {
+    fn eq(&self, other: &Self) -> bool {
+        let all = |it: &Self| (it.period, it.level, it.show_first);
+        all(self) == all(other) && self.pattern.as_str() == other.pattern.as_str()
+    }
+}
+
+impl Eq for Consolidate {}
 
 /// One `k8s_external` directive.
 #[derive(Clone, PartialEq, Eq, Debug)]

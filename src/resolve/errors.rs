@@ -44,6 +44,11 @@ impl ErrorLog {
         Self { config, state: Mutex::new(state) }
     }
 
+    /// Whether this is the log that such a directive asks for.
+    pub fn is_of(&self, config: &ErrorsConfig) -> bool {
+        self.config == *config
+    }
+
     /// Takes a failed query.
     pub fn tell(&self, question: &Question, rcode: Rcode, error: &dyn Display, now: Instant) {
         let text = format!("{} {question}: {error}", rcode.0);
