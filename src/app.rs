@@ -138,7 +138,8 @@ impl Server {
         let exposition = readings::exposition(&counters, &scene, &exchange, &memory);
         let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
         let pages = Pages::start(sources)?;
-        let listening = open(&exchange, &options, &BTreeMap::new(), &plan)?;
+        let mut listening = open(&exchange, &options, &BTreeMap::new(), &plan)?;
+        begin(&mut listening);
         let mut server = Self {
             options,
             setting,
@@ -176,7 +177,7 @@ impl Server {
         if tokio::time::timeout(SYNC_MAX, known).await.is_err() {
             return Err(Error::Unknown(SYNC_MAX));
         }
-        let opened = open(&self.exchange, &self.options, &self.listening, &plan)?;
+        let mut opened = open(&self.exchange, &self.options, &self.listening, &plan)?;
         match listen(&mut self.pages, &corefile) {
             Ok(addresses) => self.page_addresses = addresses,
             Err(error) => {
@@ -187,6 +188,8 @@ impl Server {
         self.exchange.plan.store(plan.clone());
         let now = Instant::now().into_std();
         self.parts.errors_gone(&parts).for_each(|log| log.end(now));
+        // Only from here on there is an answer to what has come to the new ports.
+        begin(&mut opened);
         self.listening.extend(opened);
         // Everything is in place before the next wait: a signal that ends it leaves nothing half.
         (self.corefile, self.parts) = (corefile, parts);
@@ -304,7 +307,7 @@ impl Server {
 /// The sockets of each port.
 type ByPort = BTreeMap<u16, Vec<Listening>>;
 
-/// Opens the sockets of ports that are not open yet.
+/// Opens the sockets of ports that are not open yet, and answers nothing yet.
 fn open(
     exchange: &Arc<Exchange>,
     options: &Options,
@@ -318,11 +321,16 @@ fn open(
             [] => vec![socket::wildcard(port)],
             bind => bind.iter().map(|&address| SocketAddr::new(address, port)).collect(),
         };
-        let open = |address| Listening::open(exchange, address, port, options.workers);
+        let open = |address| Listening::prepare(exchange, address, port, options.workers);
         let listening: Result<_, _> = addresses.into_iter().map(open).collect();
         opened.insert(port, listening?);
     }
     Ok(opened)
+}
+
+/// Starts to answer.
+fn begin(ports: &mut ByPort) {
+    ports.values_mut().flatten().for_each(Listening::begin);
 }
 
 /// Closes all sockets of some ports, side by side.

@@ -53,7 +53,17 @@ const DOORS: &[(&str, &[&str])] = &[
     ("libc", &["listen/batch.rs"]),
     ("memchr", &["cluster/watch/lines.rs"]),
     ("mimalloc", &["main.rs"]),
-    ("rustix", &["app/limits.rs", "load/fault/", "load/packets/", "load/report/live.rs"]),
+    (
+        "rustix",
+        &[
+            "app/limits.rs",
+            "listen/kept.rs",
+            "listen/socket.rs",
+            "load/fault/",
+            "load/packets/",
+            "load/report/live.rs",
+        ],
+    ),
     ("moka", &["resolve/cache.rs"]),
     ("prometheus_client", &["ops/"]),
     ("pcap_file", &["load/capture/"]),

@@ -397,16 +397,6 @@ pub fn tell_destination(socket: &UdpSocket) -> io::Result<()> {
     set_int(socket, level, option, 1)
 }
 
-/// Makes a socket's receive buffer so large, whatever `net.core.rmem_max` says. Needs
-/// CAP_NET_ADMIN.
-///
-/// # Errors
-/// Those of setsockopt.
-pub fn force_receive_buffer(socket: &impl AsRawFd, bytes: usize) -> io::Result<()> {
-    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
-}
-
 /// Packets that a socket had no room for, since it was opened.
 ///
 /// # Errors

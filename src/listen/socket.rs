@@ -4,12 +4,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::batch;
 
 /// Receive buffer of each UDP socket, in octets. The kernel's 208 KiB drop packets at some 200
-/// small ones in flight; 4 MiB hold 10 000 q/s for a third of a second and more.
+/// small ones in flight; 4 MiB hold 10 000 q/s for a third of a second and more, also while a
+/// server that has died is started anew.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// How often a worker that has nothing to do looks whether it is to stop.
 const WAKE_INTERVAL: Duration = Duration::from_millis(500);
@@ -69,11 +71,12 @@ pub fn udp(address: SocketAddr) -> Result<UdpSocket, Error> {
     let open = || {
         let socket = new(address, Type::DGRAM, Protocol::UDP)?;
         socket.set_reuse_port(true)?;
-        // The second is clamped to net.core.rmem_max; more is better, less still works.
-        let _ = batch::force_receive_buffer(&socket, RECEIVE_BUFFER_BYTES)
-            .or_else(|_| socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES));
+        // The kernel clamps this to net.core.rmem_max for those without CAP_NET_ADMIN; more is
+        // better, less still works.
+        if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES).is_err() {
+            let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+        }
         socket.bind(&address.into())?;
-        socket.set_read_timeout(Some(WAKE_INTERVAL))?;
         let socket = UdpSocket::from(socket);
         if address.ip().is_unspecified() {
             batch::tell_destination(&socket)?;
@@ -81,6 +84,15 @@ pub fn udp(address: SocketAddr) -> Result<UdpSocket, Error> {
         Ok(socket)
     };
     open().map_err(|source| explain(address, "udp", source))
+}
+
+/// Lets a worker wait at a socket, whatever its last owner did with it.
+///
+/// # Errors
+/// It is no socket that can be waited at.
+pub fn make_waiting(socket: &UdpSocket) -> io::Result<()> {
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(WAKE_INTERVAL))
 }
 
 fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -13,15 +13,15 @@ use std::io;
 use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::Guard;
 
-use super::Exchange;
 use super::batch::{BATCH_MAX, Batch};
 use super::overload::{Change, Overload};
+use super::{Duty, Exchange};
 use crate::resolve::later::{Errand, Purpose};
 use crate::resolve::now::{Client, Lane, Now, answer_now, read_ahead};
 use crate::resolve::plan::{Plan, Port};
@@ -66,7 +66,7 @@ struct Waiting {
     purpose: Purpose,
 }
 
-/// Starts a worker. It ends soon after `stop` is set.
+/// Starts a worker. It ends soon after its `duty` does.
 ///
 /// # Errors
 /// When the thread cannot be started.
@@ -75,12 +75,12 @@ pub fn start(
     socket: UdpSocket,
     port: u16,
     number: usize,
-    stop: Arc<AtomicBool>,
+    mut duty: Duty,
 ) -> io::Result<JoinHandle<()>> {
     let socket = Arc::new(socket);
     let run = move || {
         let mut worker = Worker::new(exchange, socket, port);
-        while !stop.load(Ordering::Relaxed) {
+        while duty.goes_on() {
             worker.turn();
         }
         worker.finish();

@@ -1,0 +1,341 @@
+//! Sockets that outlive the process that answers on them: a parent holds each one too, and gives
+//! them to the next server. What arrives meanwhile waits in their buffers.
+//!
+//! ```text
+//! server ── Keep(key)+socket, Release(key), Serving, Beat, Stuck(thread) ──► parent
+//! server ◄── Keep(key)+socket …, Given ── parent, once, before anything else
+//! ```
+//!
+//! A message is one datagram of a Unix socket pair, text with at most one socket beside it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::cmsg_space;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair, sockopt,
+};
+
+use super::beat::Beats;
+
+/// Sockets that a parent keeps at most: 1024 workers on four addresses.
+pub const KEPT_MAX: usize = 4096;
+/// Octets of a message.
+const MESSAGE_MAX: usize = 256;
+/// Time that the parent gets to take a message before the server goes on without it.
+const SEND_MAX: Duration = Duration::from_secs(1);
+
+/// Which socket it is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Key {
+    /// `udp` or `tcp`.
+    pub proto: Proto,
+    pub address: SocketAddr,
+    /// The number of the worker; 0 for TCP.
+    pub number: usize,
+}
+
+/// The transport of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Proto {
+    Udp,
+    Tcp,
+}
+
+/// What server and parent tell each other.
+#[derive(Debug)]
+pub enum Message {
+    /// Hold this socket too.
+    Keep(Key, OwnedFd),
+    /// Close it: its port is not served any more.
+    Release(Key),
+    /// These were all.
+    Given,
+    /// The server answers.
+    Serving,
+    /// The server lives.
+    Beat,
+    /// A thread of the server has not moved for too long.
+    Stuck(String),
+}
+
+/// One end of the pair.
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends: the one of the parent, and the one of the server.
+    ///
+    /// # Errors
+    /// No more open files.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self(one), other))
+    }
+
+    /// The end of the server, where a parent that does not take messages holds nobody up.
+    ///
+    /// # Errors
+    /// It is no socket.
+    pub fn of_server(end: OwnedFd) -> io::Result<Self> {
+        sockopt::set_socket_timeout(&end, sockopt::Timeout::Send, Some(SEND_MAX))?;
+        Ok(Self(end))
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// The other end is gone, or takes nothing.
+    pub fn send(&self, message: &Message) -> io::Result<()> {
+        self.send_with(message, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends a message if there is room.
+    ///
+    /// # Errors
+    /// As [`Channel::send`]; `WouldBlock` when there is no room.
+    pub fn try_send(&self, message: &Message) -> io::Result<()> {
+        self.send_with(message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    fn send_with(&self, message: &Message, flags: SendFlags) -> io::Result<()> {
+        let text = message.to_string();
+        let mut room = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut room);
+        let sockets: Option<[BorrowedFd<'_>; 1]> = match message {
+            Message::Keep(_, socket) => Some([socket.as_fd()]),
+            _ => None,
+        };
+        if let Some(sockets) = &sockets {
+            beside.push(SendAncillaryMessage::ScmRights(sockets));
+        }
+        sendmsg(&self.0, &[IoSlice::new(text.as_bytes())], &mut beside, flags)?;
+        Ok(())
+    }
+
+    /// Waits for the next message; `None` when the other end is gone. What cannot be read is
+    /// skipped.
+    ///
+    /// # Errors
+    /// The socket is broken; `WouldBlock` when there is none and it does not wait.
+    pub fn receive(&self) -> io::Result<Option<Message>> {
+        loop {
+            let mut text = [0; MESSAGE_MAX];
+            let mut room = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+            let mut beside = RecvAncillaryBuffer::new(&mut room);
+            let mut parts = [IoSliceMut::new(&mut text)];
+            let got = recvmsg(&self.0, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+            let sockets = beside.drain().filter_map(|beside| match beside {
+                RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
+                _ => None,
+            });
+            let socket = sockets.flatten().next();
+            if got.bytes == 0 && socket.is_none() {
+                return Ok(None);
+            }
+            let is_whole = !got.flags.contains(ReturnFlags::TRUNC);
+            let text = text.get(..got.bytes).and_then(|octets| std::str::from_utf8(octets).ok());
+            if let Some(message) = text.filter(|_| is_whole).and_then(|text| read(text, socket)) {
+                return Ok(Some(message));
+            }
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep(key, _) => write!(f, "keep {key}"),
+            Self::Release(key) => write!(f, "release {key}"),
+            Self::Given => f.write_str("given"),
+            Self::Serving => f.write_str("serving"),
+            Self::Beat => f.write_str("beat"),
+            Self::Stuck(thread) => write!(f, "stuck {thread}"),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proto = match self.proto {
+            Proto::Udp => "udp",
+            Proto::Tcp => "tcp",
+        };
+        write!(f, "{proto} {} {}", self.address, self.number)
+    }
+}
+
+/// Reads a message.
+fn read(text: &str, socket: Option<OwnedFd>) -> Option<Message> {
+    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+    Some(match word {
+        "keep" => Message::Keep(read_key(rest)?, socket?),
+        "release" => Message::Release(read_key(rest)?),
+        "given" => Message::Given,
+        "serving" => Message::Serving,
+        "beat" => Message::Beat,
+        "stuck" => Message::Stuck(rest.to_owned()),
+        _ => return None,
+    })
+}
+
+fn read_key(text: &str) -> Option<Key> {
+    let mut words = text.split(' ');
+    let proto = match words.next()? {
+        "udp" => Proto::Udp,
+        "tcp" => Proto::Tcp,
+        _ => return None,
+    };
+    let (address, number) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some(Key { proto, address, number })
+}
+
+/// What a server got from its parent, and its way to tell it more.
+pub struct Kept {
+    pub channel: Channel,
+    /// Of all threads that the parent wants to see move.
+    pub beats: Arc<Beats>,
+    /// Given, and not taken yet.
+    sockets: Mutex<BTreeMap<Key, OwnedFd>>,
+}
+
+impl Kept {
+    /// Takes what the parent gives.
+    ///
+    /// # Errors
+    /// The parent is gone, or this is no parent.
+    pub fn receive(channel: Channel) -> io::Result<Self> {
+        let mut sockets = BTreeMap::new();
+        loop {
+            match channel.receive()? {
+                Some(Message::Keep(key, socket)) if sockets.len() < KEPT_MAX => {
+                    sockets.insert(key, socket);
+                }
+                Some(Message::Given) => break,
+                Some(_) => {}
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+        Ok(Self { channel, beats: Arc::default(), sockets: Mutex::new(sockets) })
+    }
+
+    /// How many UDP sockets of an address were given: as many workers are needed, so that none of
+    /// them is left with what waits in it.
+    pub fn workers(&self, address: SocketAddr) -> usize {
+        let sockets = self.sockets.lock();
+        let is_its = |key: &&Key| key.proto == Proto::Udp && key.address == address;
+        sockets.keys().filter(is_its).map(|key| key.number + 1).max().unwrap_or(0)
+    }
+
+    /// A socket that was given.
+    pub fn take(&self, key: &Key) -> Option<OwnedFd> {
+        self.sockets.lock().remove(key)
+    }
+
+    /// Has a new socket kept. Where that fails everything works, but for what arrives while the
+    /// server is started anew.
+    pub fn keep(&self, key: &Key, socket: impl AsFd) {
+        let send = || {
+            let socket = socket.as_fd().try_clone_to_owned()?;
+            self.channel.send(&Message::Keep(key.clone(), socket))
+        };
+        if let Err(error) = send() {
+            tracing::warn!("the socket {key} is not kept for the next server: {error}");
+        }
+    }
+
+    /// Has a socket closed.
+    pub fn release(&self, key: Key) {
+        // Without a parent there is nobody who holds it.
+        let _ = self.channel.send(&Message::Release(key));
+    }
+
+    /// Has those closed that nobody took: the Corefile has changed since.
+    pub fn release_rest(&self) {
+        let rest = std::mem::take(&mut *self.sockets.lock());
+        rest.into_keys().for_each(|key| self.release(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    fn key(number: usize) -> Key {
+        Key { proto: Proto::Udp, address: "127.0.0.1:53".parse().unwrap(), number }
+    }
+
+    fn pair() -> (Channel, Channel) {
+        let (parent, server) = Channel::pair().unwrap();
+        (parent, Channel::of_server(server).unwrap())
+    }
+
+    #[test]
+    fn a_socket_comes_back_with_what_waits_in_it() {
+        let (parent, server) = pair();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        parent.send(&Message::Given).unwrap();
+        let first = Kept::receive(server).unwrap();
+        first.keep(&key(0), &socket);
+        drop((first, socket));
+        let Some(Message::Keep(of, held)) = parent.receive().unwrap() else { panic!("no socket") };
+        assert_eq!(of, key(0));
+        assert!(parent.receive().unwrap().is_none(), "the server is gone");
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"waits", address).unwrap();
+        let (parent, server) = pair();
+        parent.send(&Message::Keep(of, held)).unwrap();
+        parent.send(&Message::Given).unwrap();
+        let second = Kept::receive(server).unwrap();
+        assert_eq!(second.workers("127.0.0.1:53".parse().unwrap()), 1);
+        let taken = UdpSocket::from(second.take(&key(0)).unwrap());
+        let mut buffer = [0; 16];
+        assert_eq!(taken.recv(&mut buffer).unwrap(), 5);
+        assert!(second.take(&key(0)).is_none());
+    }
+
+    #[test]
+    fn what_nobody_took_is_released() {
+        let (parent, server) = pair();
+        let socket = || OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+        for number in [0, 2] {
+            parent.send(&Message::Keep(key(number), socket())).unwrap();
+        }
+        parent.send(&Message::Given).unwrap();
+        let kept = Kept::receive(server).unwrap();
+        assert_eq!(kept.workers(key(0).address), 3, "a gap is filled with a new socket");
+        kept.take(&key(0)).unwrap();
+        kept.release_rest();
+        drop(kept);
+        assert!(matches!(parent.receive().unwrap(), Some(Message::Release(of)) if of == key(2)));
+        assert!(parent.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn messages_are_read_as_they_were_written_and_odd_ones_are_not() {
+        for text in ["given", "serving", "beat", "stuck udp-53-0", "release tcp [::]:53 0"] {
+            assert_eq!(read(text, None).unwrap().to_string(), text);
+        }
+        for text in ["", "keep", "keep udp 127.0.0.1:53 0", "release udp 127.0.0.1 0", "release x"]
+        {
+            assert!(read(text, None).is_none(), "{text:?}");
+        }
+    }
+}
