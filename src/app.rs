@@ -14,6 +14,7 @@ pub mod check;
 pub mod compile;
 pub mod demo;
 mod keeping;
+mod last_good;
 mod limits;
 pub mod load;
 mod memory;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::ServeArguments;
+use super::last_good::LastGood;
 use super::state::State;
 use super::{BUILD, Error, Options, Server, limits};
 use crate::corefile::{self, Corefile, Origin, Reload, builtin, directive_names};
@@ -21,6 +22,8 @@ const COREFILE_DEFAULT: &str = "Corefile";
 /// node, and each worker holds half a MiB, and up to 4 MiB more where it is asked for very many
 /// foreign names.
 const WORKERS_MAX: usize = 16;
+/// How often a Corefile that was bad at the start is looked at, if it does not say itself.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Largest Corefile from standard input, in octets.
 const STDIN_MAX: u64 = 1 << 20;
 
@@ -53,17 +56,58 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
     let runtime = runtime()?;
     runtime.block_on(async {
         // First of all: as process 1, a signal that nobody listens for does nothing.
-        let mut signals = Signals::listen()?;
+        let signals = Signals::listen()?;
         limits::raise_open_files();
         let source = ConfSource::new(arguments)?;
-        let corefile = source.load().await?;
-        tell_warnings(&corefile);
         let _pidfile = PidFile::write(arguments.pidfile.as_deref())?;
-        let server = Server::start(corefile, options(arguments), counters.clone()).await?;
+        let options = options(arguments);
+        let mut last_good = LastGood::new(options.state.as_ref(), source.options);
+        let (server, refused) = start(&source, options, &counters, &last_good).await?;
         announce(&server, arguments.quiet);
-        live(server, &source, &counters, &mut signals).await;
+        if refused.is_none() {
+            last_good.keep(server.corefile()).await;
+        }
+        let reloads = Reloads { source: &source, counters: &counters, last_good, refused };
+        live(server, reloads, signals).await;
         Ok(())
     })
+}
+
+/// Starts to serve the Corefile, or if that cannot be, the last one that could. Then the text of
+/// why is beside it.
+async fn start(
+    source: &ConfSource,
+    options: Options,
+    counters: &ops::Counters,
+    last_good: &LastGood,
+) -> Result<(Server, Option<String>), Error> {
+    let error = match source.load().await {
+        Ok(corefile) => {
+            tell_warnings(&corefile);
+            match Server::start(corefile, options.clone(), counters.clone()).await {
+                Ok(server) => return Ok((server, None)),
+                Err(error) => error,
+            }
+        }
+        Err(error) => error,
+    };
+    let Some(copy) = last_good.load().await else { return Err(error) };
+    let path = last_good.path().unwrap_or(Path::new("")).display();
+    counters.reload_failed.inc();
+    counters.last_good_in_use.set(1);
+    let text = error.to_string();
+    tracing::error!(
+        "THE COREFILE CANNOT BE SERVED: {}; serving the last one that could be, from {path}; \
+         correct the Corefile, and it is taken over",
+        text.replace('\n', "; ")
+    );
+    match Server::start(copy, options, counters.clone()).await {
+        Ok(server) => Ok((server, Some(text))),
+        Err(other) => {
+            tracing::error!("{path} cannot be served either: {other}");
+            Err(error)
+        }
+    }
 }
 
 /// The runtime for what waits: errands and TCP; and that of the clusters.
@@ -226,17 +270,11 @@ impl Signals {
 }
 
 /// Lives until a signal ends it.
-async fn live(
-    mut server: Server,
-    source: &ConfSource,
-    counters: &ops::Counters,
-    signals: &mut Signals,
-) {
-    let mut reloads = Reloads { source, counters, told: None };
+async fn live(mut server: Server, mut reloads: Reloads<'_>, mut signals: Signals) {
     let mut insist = Insist::No;
     loop {
         let look = match insist {
-            Insist::No => next_look(&server),
+            Insist::No => reloads.next_look(&server),
             Insist::Yes => Instant::now(),
         };
         // A reload may wait for a cluster; a signal ends that wait, and nothing has changed then.
@@ -250,19 +288,9 @@ async fn live(
         match wish {
             Wish::Reload => insist = Insist::Yes,
             Wish::EndNow => return,
-            Wish::Drain => return drain(server, signals).await,
+            Wish::Drain => return drain(server, &mut signals).await,
         }
     }
-}
-
-/// When to look at the Corefile again: after the shortest interval of the `reload` directives.
-fn next_look(server: &Server) -> Instant {
-    let reloads = server.corefile().blocks.iter().filter_map(|block| block.reload);
-    let Some(Reload { interval, jitter }) = reloads.min_by_key(|reload| reload.interval) else {
-        // Nobody wants it; SIGUSR1 still does.
-        return Instant::now() + Duration::from_secs(u64::from(u32::MAX));
-    };
-    Instant::now() + interval + jitter.mul_f64(rand::rng().random_range(0.0..=1.0))
 }
 
 /// Whether a Corefile that has not changed is applied too.
@@ -276,11 +304,25 @@ enum Insist {
 struct Reloads<'s> {
     source: &'s ConfSource,
     counters: &'s ops::Counters,
-    /// The last refusal, which is told once and not at every look.
-    told: Option<String>,
+    last_good: LastGood,
+    /// Why the Corefile on disk is not the one that is served. Told once and not at every look.
+    refused: Option<String>,
 }
 
 impl Reloads<'_> {
+    /// When to look at the Corefile again: after the shortest interval of the `reload` directives.
+    fn next_look(&self, server: &Server) -> Instant {
+        let reloads = server.corefile().blocks.iter().filter_map(|block| block.reload);
+        let Some(Reload { interval, jitter }) = reloads.min_by_key(|reload| reload.interval) else {
+            return match self.counters.last_good_in_use.get() {
+                // Nobody wants it; SIGUSR1 still does.
+                0 => Instant::now() + Duration::from_secs(u64::from(u32::MAX)),
+                _ => Instant::now() + LOOK_AGAIN,
+            };
+        };
+        Instant::now() + interval + jitter.mul_f64(rand::rng().random_range(0.0..=1.0))
+    }
+
     /// Serves the Corefile as it is on disk; a bad one changes nothing.
     async fn look(&mut self, server: &mut Server, insist: Insist) {
         let corefile = match self.source.load().await {
@@ -289,14 +331,13 @@ impl Reloads<'_> {
         };
         let is_same = corefile.fingerprint == server.corefile().fingerprint;
         if is_same && insist == Insist::No {
-            self.told = None;
-            return;
+            return self.accept(server).await;
         }
         tracing::info!("Reloading");
         tell_warnings(&corefile);
         match server.apply(corefile).await {
             Ok(()) => {
-                self.told = None;
+                self.accept(server).await;
                 told_fingerprint(server);
                 tracing::info!("Reloading complete");
             }
@@ -304,20 +345,27 @@ impl Reloads<'_> {
         }
     }
 
+    /// What is on disk is served.
+    async fn accept(&mut self, server: &Server) {
+        self.refused = None;
+        self.counters.last_good_in_use.set(0);
+        self.last_good.keep(server.corefile()).await;
+    }
+
     fn refuse(&mut self, error: &Error, insist: Insist) {
         self.counters.reload_failed.inc();
         let text = error.to_string();
-        if insist == Insist::Yes || self.told.as_ref() != Some(&text) {
+        if insist == Insist::Yes || self.refused.as_ref() != Some(&text) {
             tracing::error!(plugin = "reload", "Corefile changed but reload failed: {text}");
         }
-        self.told = Some(text);
+        self.refused = Some(text);
     }
 }
 
 /// Goes on as before for the lameduck, but not ready; then finishes. A second signal ends at once.
 async fn drain(server: Server, signals: &mut Signals) {
-    let lameduck = server.lameduck();
     server.begin_shutdown();
+    let lameduck = server.lameduck();
     tracing::info!(
         plugin = "health",
         "Going into lameduck mode for {lameduck:?}; queries are still answered"

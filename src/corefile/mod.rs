@@ -23,11 +23,13 @@ mod key;
 mod lexer;
 mod parse;
 mod problem;
+mod resolved;
 mod source;
 mod suggest;
 mod value;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use directives::{directive_names, directives_table};
@@ -54,6 +56,8 @@ pub struct Corefile {
     pub warnings: Vec<Problem>,
     /// Equal when nothing changed but white space, comments and names of files.
     pub fingerprint: Fingerprint,
+    /// What was read, as one text with imports in place and variables replaced.
+    pub resolved: Arc<str>,
 }
 
 /// One server block: what is done for queries to some zones.
@@ -134,26 +138,22 @@ pub struct Options {
 /// Everything that is wrong with it, in the order of the stages above.
 pub fn load(origin: &Origin, options: &Options) -> Result<Corefile, Vec<Problem>> {
     let mut findings = Findings::default();
-    let read = read(origin, options, &mut findings).map_err(|problem| vec![problem])?;
-    let warnings = findings.conclude()?;
-    Ok(Corefile { blocks: read.0, warnings, fingerprint: read.1 })
+    let mut corefile = read(origin, options, &mut findings).map_err(|problem| vec![problem])?;
+    corefile.warnings = findings.conclude()?;
+    Ok(corefile)
 }
 
-/// Goes through all stages; an error ends them at once.
-fn read(
-    origin: &Origin,
-    options: &Options,
-    findings: &mut Findings,
-) -> Result<(Vec<ServerBlock>, Fingerprint), Problem> {
+/// Goes through all stages; an error ends them at once. Warnings are among the findings.
+fn read(origin: &Origin, options: &Options, findings: &mut Findings) -> Result<Corefile, Problem> {
     let source = origin.read()?;
     let statements = import::expand(&source, options, findings)?;
-    let fingerprint = Fingerprint::of(&statements);
+    let (fingerprint, resolved) = (Fingerprint::of(&statements), resolved::text(&statements));
     let blocks = block::blocks(statements, options.port, findings);
     if blocks.is_empty() && findings.is_clean() {
         let text = "there is no server block in it; begin one with a zone, such as \".:53 {\"";
         return Err(Problem::new(&Location::whole(source.file), "", text));
     }
-    Ok((blocks, fingerprint))
+    Ok(Corefile { blocks, warnings: Vec::new(), fingerprint, resolved: resolved.into() })
 }
 
 impl ServerBlock {

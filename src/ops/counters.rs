@@ -11,6 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -21,6 +22,8 @@ pub struct Counters {
     pub panics: Counter,
     /// Reloads that kept the old Plan because the new Corefile was refused.
     pub reload_failed: Counter,
+    /// 1 while the last Corefile that was right is served, for the one on disk is not.
+    pub last_good_in_use: Gauge,
     /// Lines that the log lost because standard output was slow or closed.
     pub log_lines_lost: Counter,
     pub(super) health_seconds: Histogram,
@@ -58,6 +61,7 @@ impl Default for Counters {
         Self {
             panics: Counter::default(),
             reload_failed: Counter::default(),
+            last_good_in_use: Gauge::default(),
             log_lines_lost: Counter::default(),
             health_seconds: Histogram::new(slim_time_buckets),
             health_failures: Counter::default(),
@@ -108,6 +112,8 @@ impl Counters {
             text,
             self.health_seconds.clone(),
         );
+        let text = "Whether the last Corefile that was right is served instead of the one on disk";
+        registry.register("mainstay_config_last_good_in_use", text, self.last_good_in_use.clone());
         registry.register_collector(Box::new(Running(Arc::clone(&self.running))));
     }
 }
