@@ -3,7 +3,8 @@
 //! ```text
 //! start    Corefile ─► Plan ─► pages (/health …) ─► sockets ─► answering
 //! reload   Corefile ─► Plan' with the parts that stay ─► new sockets ─► swap ─► close old sockets
-//! drain    not ready ─► lameduck, all goes on ─► errands end ─► TCP and workers end ─► exit
+//! drain    not ready ─► lameduck, all goes on until it is quiet ─► errands end ─► TCP and workers
+//!          end ─► exit
 //! ```
 //!
 //! Nothing waits for the API server. A reload that fails leaves everything as it was.
@@ -19,6 +20,7 @@ mod limits;
 pub mod load;
 mod memory;
 pub mod parts;
+mod quiet;
 mod readings;
 pub mod serve;
 pub mod state;
@@ -40,14 +42,16 @@ use crate::ops::{
     self, Build, Listen, Monitor, Page, Pages, Part, PluginEnabled, Readiness, RunningPlan, Sources,
 };
 use crate::resolve::config::set_cache_bytes_max;
-use crate::resolve::plan::Plan;
+use crate::resolve::plan::{Plan, Port};
+use crate::resolve::tally::Tally;
 use compile::{Setting, compile, enabled, server_name};
 use memory::{Limit, Memory};
 use parts::Parts;
 use state::State;
 
-/// Time that errands and TCP connections get to end once the lameduck is over: an exchange with
-/// upstreams takes at most 5 s. `terminationGracePeriodSeconds` must hold the lameduck and this.
+/// Time that errands and TCP connections get to end once nobody asks any more: an exchange with
+/// upstreams takes at most 5 s. `terminationGracePeriodSeconds` must hold this and before it the
+/// lameduck or [`quiet::LATEST`], whichever is longer: 25 s of its 30 with a lameduck up to 20 s.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Time that a new cluster gets to be known before a reload that names it is refused.
 pub const SYNC_MAX: Duration = Duration::from_secs(20);
@@ -227,6 +231,15 @@ impl Server {
     pub fn lameduck(&self) -> Duration {
         let healths = self.corefile.blocks.iter().filter_map(|block| block.health);
         healths.map(|health| health.lameduck).max().unwrap_or_default()
+    }
+
+    /// How many queries have been answered; stands still when nobody asks any more.
+    pub fn answered(&self) -> u64 {
+        let plan = self.exchange.plan.load();
+        let tallies = plan.ports.iter().flat_map(Port::tallies);
+        let replies =
+            |tally: &Arc<Tally>| tally.totals().responses.as_flattened().iter().sum::<u64>();
+        tallies.map(replies).sum()
     }
 
     /// Ends: errands and connections get [`DRAIN_MAX`] together; the workers answer while errands

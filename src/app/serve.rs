@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::arguments::ServeArguments;
 use super::last_good::LastGood;
+use super::quiet::until_quiet;
 use super::state::State;
 use super::{BUILD, Error, Options, Server, limits};
 use crate::corefile::{self, Corefile, Origin, Reload, builtin, directive_names};
@@ -24,6 +25,8 @@ const COREFILE_DEFAULT: &str = "Corefile";
 const WORKERS_MAX: usize = 16;
 /// How often a Corefile that was bad at the start is looked at, if it does not say itself.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long the end waits for threads that wait for a disk or a resolver themselves.
+const THREADS_END_MAX: Duration = Duration::from_secs(1);
 /// Largest Corefile from standard input, in octets.
 const STDIN_MAX: u64 = 1 << 20;
 
@@ -54,7 +57,7 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
 
 fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Error> {
     let runtime = runtime()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         // First of all: as process 1, a signal that nobody listens for does nothing.
         let signals = Signals::listen()?;
         limits::raise_open_files();
@@ -70,7 +73,9 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
         let reloads = Reloads { source: &source, counters: &counters, last_good, refused };
         live(server, reloads, signals).await;
         Ok(())
-    })
+    });
+    runtime.shutdown_timeout(THREADS_END_MAX);
+    served
 }
 
 /// Starts to serve the Corefile, or if that cannot be, the last one that could. Then the text of
@@ -362,7 +367,7 @@ impl Reloads<'_> {
     }
 }
 
-/// Goes on as before for the lameduck, but not ready; then finishes. A second signal ends at once.
+/// Goes on as before for a while, but not ready; then finishes. A second signal ends at once.
 async fn drain(server: Server, signals: &mut Signals) {
     server.begin_shutdown();
     let lameduck = server.lameduck();
@@ -371,7 +376,7 @@ async fn drain(server: Server, signals: &mut Signals) {
         "Going into lameduck mode for {lameduck:?}; queries are still answered"
     );
     let finish = async {
-        sleep(lameduck).await;
+        until_quiet(lameduck, || server.answered()).await;
         server.drain().await
     };
     tokio::select! {
