@@ -24,6 +24,7 @@ mod quiet;
 mod readings;
 pub mod serve;
 pub mod state;
+pub mod supervise;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +37,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::corefile::{Corefile, Monitor as MonitorWord, Problem};
+use crate::listen::kept::{Kept, Message};
 use crate::listen::{Exchange, Listening, local, socket};
 use crate::ops::dns::Scene;
 use crate::ops::{
@@ -80,7 +82,7 @@ pub enum Error {
 }
 
 /// What the command line says about serving.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Addresses to listen on; empty is all.
     pub bind: Vec<IpAddr>,
@@ -88,6 +90,8 @@ pub struct Options {
     pub workers: usize,
     /// Where to keep what the next start may use; `None` keeps nothing.
     pub state: Option<State>,
+    /// Where a parent keeps our sockets, if there is one.
+    pub kept: Option<Arc<Kept>>,
 }
 
 impl Options {
@@ -134,7 +138,8 @@ impl Server {
         let (plan, parts) = compile(&corefile, &Parts::kept_in(state), &setting)?;
         keeping::restore(&corefile, &parts);
         let places = limits::places(&limit);
-        let exchange = Exchange::within(plan.clone(), Handle::current(), places);
+        let exchange =
+            Exchange::within(plan.clone(), Handle::current(), places, options.kept.clone());
         let memory = Memory::new(limit);
         let source = |source| Error::Io { what: "cannot watch the memory".into(), source };
         memory.watch(&exchange).map_err(source)?;
@@ -167,6 +172,10 @@ impl Server {
                 close(server.listening, Instant::now()).await;
                 return Err(error);
             }
+        }
+        if let Some(kept) = &server.options.kept {
+            kept.release_rest();
+            let _ = kept.channel.send(&Message::Serving);
         }
         Ok(server)
     }

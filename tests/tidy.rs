@@ -57,6 +57,7 @@ const DOORS: &[(&str, &[&str])] = &[
         "rustix",
         &[
             "app/limits.rs",
+            "app/supervise/",
             "listen/kept.rs",
             "listen/socket.rs",
             "load/fault/",

@@ -38,7 +38,7 @@ pub fn run(arguments: &DemoArguments) -> ExitCode {
 fn serve(arguments: &DemoArguments, counters: ops::Counters) -> Result<(), Error> {
     runtime()?.block_on(async {
         let bind = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        let options = Options { bind, workers: default_workers(), state: None };
+        let options = Options { bind, workers: default_workers(), state: None, kept: None };
         let server = start(corefile(arguments.port)?, options, counters).await?;
         say(&guide(&server, arguments.port));
         let ended = tokio::signal::ctrl_c().await;

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -13,7 +14,8 @@ use super::arguments::ServeArguments;
 use super::last_good::LastGood;
 use super::quiet::until_quiet;
 use super::state::State;
-use super::{BUILD, Error, Options, Server, limits};
+use super::supervise::server_end::{Parent, has_parent};
+use super::{BUILD, Error, Options, Server, limits, supervise};
 use crate::corefile::{self, Corefile, Origin, Reload, builtin, directive_names};
 use crate::ops::{self, log};
 
@@ -35,6 +37,9 @@ pub fn run(arguments: &ServeArguments) -> ExitCode {
     if arguments.plugins {
         directive_names().for_each(|name| println!("dns.{name}"));
         return ExitCode::SUCCESS;
+    }
+    if arguments.supervised && !has_parent() {
+        return supervise::run(arguments);
     }
     let counters = ops::Counters::default();
     counters.watch_panics();
@@ -61,9 +66,17 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
         // First of all: as process 1, a signal that nobody listens for does nothing.
         let signals = Signals::listen()?;
         limits::raise_open_files();
+        let parent = Parent::meet()?.map(Arc::new);
+        let signals = Signals { parent: parent.clone(), ..signals };
+        if let Some(parent) = &parent {
+            counters.tell_restarts(parent.restarts.clone());
+            let parent = parent.clone();
+            tokio::spawn(async move { parent.beat().await });
+        }
         let source = ConfSource::new(arguments)?;
-        let _pidfile = PidFile::write(arguments.pidfile.as_deref())?;
-        let options = options(arguments);
+        // The one of a parent stays when we end.
+        let _pidfile = PidFile::write(arguments.pidfile.as_deref().filter(|_| parent.is_none()))?;
+        let options = options(arguments, parent.as_deref());
         let mut last_good = LastGood::new(options.state.as_ref(), source.options);
         let (server, refused) = start(&source, options, &counters, &last_good).await?;
         announce(&server, arguments.quiet);
@@ -123,10 +136,11 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     started.map_err(|source| Error::Io { what: "cannot start the runtime".into(), source })
 }
 
-fn options(arguments: &ServeArguments) -> Options {
+fn options(arguments: &ServeArguments, parent: Option<&Parent>) -> Options {
     let workers = arguments.workers.map_or_else(default_workers, usize::from);
     let state = State::open(arguments.state.as_deref());
-    Options { bind: arguments.bind.clone(), workers, state }
+    let kept = parent.map(|parent| parent.kept.clone());
+    Options { bind: arguments.bind.clone(), workers, state, kept }
 }
 
 /// One UDP worker per core that we may use, up to [`WORKERS_MAX`].
@@ -188,10 +202,14 @@ pub(super) fn origin(named: Option<&Path>) -> Result<Origin, Error> {
 }
 
 /// The file with our process id; taken away in the end, however that comes.
-struct PidFile<'p>(Option<&'p Path>);
+pub(super) struct PidFile<'p>(Option<&'p Path>);
 
 impl<'p> PidFile<'p> {
-    fn write(path: Option<&'p Path>) -> Result<Self, Error> {
+    /// Writes it, if it is wanted.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write(path: Option<&'p Path>) -> Result<Self, Error> {
         if let Some(path) = path {
             let what = format!("cannot write pidfile {}", path.display());
             let write = std::fs::write(path, format!("{}\n", std::process::id()));
@@ -236,12 +254,15 @@ struct Signals {
     reload: Signal,
     hangup: Signal,
     quit: Signal,
+    parent: Option<Arc<Parent>>,
 }
 
 /// What a signal asks for.
 enum Wish {
     Reload,
     Drain,
+    /// Finish what is under way, and end.
+    Finish,
     EndNow,
 }
 
@@ -257,6 +278,7 @@ impl Signals {
             reload: listen(SignalKind::user_defined1())?,
             hangup: listen(SignalKind::hangup())?,
             quit: listen(SignalKind::quit())?,
+            parent: None,
         })
     }
 
@@ -269,8 +291,20 @@ impl Signals {
                 _ = self.reload.recv() => return Wish::Reload,
                 _ = self.quit.recv() => return Wish::EndNow,
                 _ = self.hangup.recv() => {}
+                () = gone(self.parent.as_deref()) => {
+                    self.parent = None;
+                    return Wish::Finish;
+                }
             }
         }
+    }
+}
+
+/// Waits for the end of the parent; for ever without one.
+async fn gone(parent: Option<&Parent>) {
+    match parent {
+        Some(parent) => parent.gone().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -293,7 +327,11 @@ async fn live(mut server: Server, mut reloads: Reloads<'_>, mut signals: Signals
         match wish {
             Wish::Reload => insist = Insist::Yes,
             Wish::EndNow => return,
-            Wish::Drain => return drain(server, &mut signals).await,
+            Wish::Drain => return drain(server, &mut signals, Patience::UntilQuiet).await,
+            Wish::Finish => {
+                tracing::warn!("the supervisor has gone, ending too");
+                return drain(server, &mut signals, Patience::None).await;
+            }
         }
     }
 }
@@ -367,16 +405,28 @@ impl Reloads<'_> {
     }
 }
 
+/// How long to go on before the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// For the lameduck, and for as long as somebody asks.
+    UntilQuiet,
+    None,
+}
+
 /// Goes on as before for a while, but not ready; then finishes. A second signal ends at once.
-async fn drain(server: Server, signals: &mut Signals) {
+async fn drain(server: Server, signals: &mut Signals, patience: Patience) {
     server.begin_shutdown();
-    let lameduck = server.lameduck();
-    tracing::info!(
-        plugin = "health",
-        "Going into lameduck mode for {lameduck:?}; queries are still answered"
-    );
+    if patience == Patience::UntilQuiet {
+        let lameduck = server.lameduck();
+        tracing::info!(
+            plugin = "health",
+            "Going into lameduck mode for {lameduck:?}; queries are still answered"
+        );
+    }
     let finish = async {
-        until_quiet(lameduck, || server.answered()).await;
+        if patience == Patience::UntilQuiet {
+            until_quiet(server.lameduck(), || server.answered()).await;
+        }
         server.drain().await
     };
     tokio::select! {
@@ -384,7 +434,7 @@ async fn drain(server: Server, signals: &mut Signals) {
             0 => tracing::info!("every accepted query was answered, ending"),
             left => tracing::warn!("ending, {left} queries did not get their answer in time"),
         },
-        _ = async { while matches!(signals.next().await, Wish::Reload) {} } => {
+        _ = async { while matches!(signals.next().await, Wish::Reload | Wish::Finish) {} } => {
             tracing::warn!("second signal, ending at once");
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -32,7 +32,11 @@ pub struct Counters {
     pub(super) http_timeouts: Counter,
     pub(super) http_accept_errors: Counter,
     running: Arc<ArcSwap<RunningPlan>>,
+    restarts: Arc<ArcSwap<Vec<Restarts>>>,
 }
+
+/// A reason, and how often a supervisor started a server anew for it.
+pub type Restarts = (&'static str, u64);
 
 /// The Plan that answers, as `/metrics` shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -69,6 +73,7 @@ impl Default for Counters {
             http_timeouts: Counter::default(),
             http_accept_errors: Counter::default(),
             running: Arc::default(),
+            restarts: Arc::default(),
         }
     }
 }
@@ -82,6 +87,11 @@ impl Counters {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             tracing::error!(plugin = "errors", "panic at {place}; please report it");
         }));
+    }
+
+    /// Says how often a supervisor has started a server before this one.
+    pub fn tell_restarts(&self, restarts: Vec<Restarts>) {
+        self.restarts.store(Arc::new(restarts));
     }
 
     /// Says which Plan answers from here on.
@@ -115,6 +125,28 @@ impl Counters {
         let text = "Whether the last Corefile that was right is served instead of the one on disk";
         registry.register("mainstay_config_last_good_in_use", text, self.last_good_in_use.clone());
         registry.register_collector(Box::new(Running(Arc::clone(&self.running))));
+        registry.register_collector(Box::new(Restarted(Arc::clone(&self.restarts))));
+    }
+}
+
+/// Publishes what a supervisor has told; nothing without one.
+#[derive(Debug)]
+struct Restarted(Arc<ArcSwap<Vec<Restarts>>>);
+
+impl Collector for Restarted {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let restarts = self.0.load();
+        if restarts.is_empty() {
+            return Ok(());
+        }
+        let text = "Servers that the supervisor started anew, by why the last one ended";
+        let mut metric =
+            encoder.encode_descriptor("mainstay_restarts", text, None, MetricType::Counter)?;
+        for (reason, count) in restarts.iter() {
+            let labels = [("reason", *reason)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,236 @@
+//! How a server ended, and what that means: the end of us too, or another start.
+
+use std::fmt;
+use std::fs;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::process::{Pid, WaitStatus};
+
+/// The end of one server.
+#[derive(Debug)]
+pub struct Death {
+    how: How,
+    pub lived: Duration,
+}
+
+/// What ended it.
+#[derive(PartialEq, Eq, Debug)]
+enum How {
+    Exit(i32),
+    Signal(i32),
+    /// The kernel, for want of memory.
+    OutOfMemory,
+    /// We, because it did not move.
+    Hung(String),
+    /// It could not be started.
+    Unborn(String),
+}
+
+impl Death {
+    /// Reads the status of a server. `killed` says why we killed it, if we did.
+    pub fn of(
+        status: WaitStatus,
+        killed: Option<String>,
+        oom_killed: bool,
+        lived: Duration,
+    ) -> Self {
+        let how = match (killed, status.exit_status(), status.terminating_signal()) {
+            (_, Some(code), _) => How::Exit(code),
+            (Some(why), ..) => How::Hung(why),
+            (None, _, Some(KILL)) if oom_killed => How::OutOfMemory,
+            (None, _, signal) => How::Signal(signal.unwrap_or_default()),
+        };
+        Self { how, lived }
+    }
+
+    /// It could not be started.
+    pub fn unborn(error: &std::io::Error) -> Self {
+        Self { how: How::Unborn(error.to_string()), lived: Duration::ZERO }
+    }
+
+    /// The code with which we end too, if we do: when a signal asked for it, when it ended well,
+    /// and when it refused to serve at all, which another start would not change.
+    pub fn end(&self, has_served: bool, is_ending: bool) -> Option<ExitCode> {
+        match self.how {
+            How::Exit(0) => Some(ExitCode::SUCCESS),
+            How::Exit(code) if is_ending || !has_served => Some(exit_code(code)),
+            // As a shell has it.
+            How::Signal(signal) if is_ending => Some(exit_code(128 + signal)),
+            _ if is_ending => Some(ExitCode::FAILURE),
+            _ => None,
+        }
+    }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.how {
+            How::Exit(code) => write!(f, "ended with code {code}"),
+            How::Signal(signal) => match SIGNALS.iter().find(|(number, _)| number == signal) {
+                Some((_, name)) => write!(f, "was killed by {name}"),
+                None => write!(f, "was killed by signal {signal}"),
+            },
+            How::OutOfMemory => f.write_str(
+                "was killed by the kernel, for the memory of its control group is used up: raise \
+                 the limit",
+            ),
+            How::Hung(why) => write!(f, "{why}"),
+            How::Unborn(error) => write!(f, "could not be started: {error}"),
+        }?;
+        match self.lived.as_secs() {
+            0 => write!(f, " after {} ms", self.lived.as_millis()),
+            seconds => write!(f, " after {seconds} s"),
+        }
+    }
+}
+
+/// How often a server was started again, by the reason.
+#[derive(Default, Debug)]
+pub struct Restarts {
+    counts: [u64; REASONS.len()],
+}
+
+/// The label `reason`.
+pub const REASONS: [&str; 4] = ["exit", "signal", "oom", "hung"];
+
+impl Restarts {
+    /// Counts one.
+    pub fn count(&mut self, death: &Death) {
+        let reason = match death.how {
+            How::Exit(_) | How::Unborn(_) => 0,
+            How::Signal(_) => 1,
+            How::OutOfMemory => 2,
+            How::Hung(_) => 3,
+        };
+        self.counts[reason] += 1;
+    }
+}
+
+/// As a server is told: one number for each reason.
+impl fmt::Display for Restarts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.counts.map(|count| count.to_string());
+        f.write_str(&words.join(" "))
+    }
+}
+
+/// Reads what a server was told.
+pub fn read_restarts(text: &str) -> Vec<(&'static str, u64)> {
+    let counts = text.split(' ').map(|word| word.parse().unwrap_or(0));
+    REASONS.into_iter().zip(counts).collect()
+}
+
+/// SIGKILL.
+const KILL: i32 = 9;
+/// Signals that end a server, by their number on every architecture that we run on.
+const SIGNALS: [(i32, &str); 11] = [
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (KILL, "SIGKILL"),
+    (11, "SIGSEGV"),
+    (15, "SIGTERM"),
+    (31, "SIGSYS"),
+];
+
+/// How often the kernel killed in our control group for want of memory.
+pub struct OomKills(Option<u64>);
+
+impl OomKills {
+    /// Begins to count.
+    pub fn watch() -> Self {
+        Self(oom_kills())
+    }
+
+    /// Whether there was another one.
+    pub fn has_grown(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.0, oom_kills());
+        self.0.zip(before).is_some_and(|(now, before)| now > before)
+    }
+}
+
+/// The count of our control group (version 2); `None` where it is not to be seen.
+fn oom_kills() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let path = format!("/sys/fs/cgroup{}/memory.events", group.trim_end_matches('/'));
+    oom_kills_in(&fs::read_to_string(path).ok()?)
+}
+
+fn oom_kills_in(events: &str) -> Option<u64> {
+    events.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+/// Whether a debugger holds a process.
+pub fn is_traced(pid: Pid) -> bool {
+    let path = format!("/proc/{}/status", pid.as_raw_nonzero());
+    let status = fs::read_to_string(path).unwrap_or_default();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|pid| pid.trim() != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn death(how: How) -> Death {
+        Death { how, lived: Duration::from_millis(1500) }
+    }
+
+    fn code(code: u8) -> Option<String> {
+        Some(format!("{:?}", ExitCode::from(code)))
+    }
+
+    #[test]
+    fn a_server_that_refuses_to_serve_ends_us_and_one_that_served_is_started_again() {
+        let end = |how, has_served, is_ending| {
+            death(how).end(has_served, is_ending).map(|code| format!("{code:?}"))
+        };
+        assert_eq!(end(How::Exit(1), false, false), code(1));
+        assert_eq!(end(How::Exit(2), true, false), None);
+        assert_eq!(end(How::Exit(0), true, false), code(0));
+        assert_eq!(end(How::Signal(11), false, false), None);
+        assert_eq!(end(How::Signal(11), true, true), code(139));
+        assert_eq!(end(How::Hung(String::new()), true, true), code(1));
+        assert_eq!(end(How::OutOfMemory, true, false), None);
+    }
+
+    #[test]
+    fn the_line_says_why() {
+        for (how, text) in [
+            (How::Exit(2), "ended with code 2 after 1 s"),
+            (How::Signal(11), "was killed by SIGSEGV after 1 s"),
+            (How::Signal(40), "was killed by signal 40 after 1 s"),
+            (How::Hung("hung: thread udp-53-0".into()), "hung: thread udp-53-0 after 1 s"),
+        ] {
+            assert_eq!(death(how).to_string(), text);
+        }
+        assert!(death(How::OutOfMemory).to_string().contains("raise the limit"));
+    }
+
+    #[test]
+    fn restarts_are_handed_to_the_next_server() {
+        let mut restarts = Restarts::default();
+        restarts.count(&death(How::Signal(9)));
+        restarts.count(&death(How::Hung(String::new())));
+        restarts.count(&death(How::Hung(String::new())));
+        let told = read_restarts(&restarts.to_string());
+        assert_eq!(told, [("exit", 0), ("signal", 1), ("oom", 0), ("hung", 2)]);
+        assert!(read_restarts("x y").iter().all(|(_, count)| *count == 0));
+    }
+
+    #[test]
+    fn oom_kills_are_read_from_the_control_group() {
+        assert_eq!(oom_kills_in("low 0\noom 2\noom_kill 1\noom_group_kill 0\n"), Some(1));
+        assert_eq!(oom_kills_in("low 0\n"), None);
+    }
+}

@@ -1,0 +1,321 @@
+//! `serve --supervised`: a small parent that keeps the sockets, and starts the server anew when it
+//! dies or hangs.
+//!
+//! ```text
+//! parent ─ starts ─► server ─ opens sockets, sends each ─► parent
+//!    ▲                  └─ dies, or is killed because it hangs
+//!    └──── starts the next one, with the same sockets: what has arrived is answered by that
+//! ```
+//!
+//! The parent parses nothing that comes from the network and runs one thread, so there is little
+//! that could end it. It judges a server by its beats, on the monotonic clock and only while it was
+//! awake itself: a machine that was paused accuses nobody, nor does one that gives us no time. A
+//! server that a debugger holds is let be. As process 1 it also reaps orphans.
+
+mod backoff;
+mod channel;
+mod death;
+pub mod server_end;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::Error;
+use super::arguments::ServeArguments;
+use super::serve::PidFile;
+use crate::listen::beat::{LOOK_EVERY, Stillness};
+use crate::listen::kept::{Channel, KEPT_MAX, Key, Message};
+use crate::ops::{self, log};
+use backoff::Backoff;
+use channel::Line;
+use death::{Death, OomKills, Restarts};
+
+/// How long a server may be silent before it is killed and started anew (P16).
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// How long it may take to start: it reads files, which may lie on a slow disk.
+const START_MAX: Duration = Duration::from_secs(30);
+/// Tells a server that it has a parent, and how often that had to start one anew.
+pub const VARIABLE: &str = "MAINSTAY_RESTARTS";
+/// This program, also when its file has been replaced.
+const OURSELVES: &str = "/proc/self/exe";
+
+/// Signals that are handed on, and whether they end us.
+const HANDED_ON: [(Signal, bool); 5] = [
+    (Signal::TERM, true),
+    (Signal::INT, true),
+    (Signal::QUIT, true),
+    (Signal::USR1, false),
+    (Signal::HUP, false),
+];
+
+/// Keeps a server alive until a signal ends it.
+pub fn run(arguments: &ServeArguments) -> ExitCode {
+    let flush = match log::start(&ops::Counters::default()) {
+        Ok(flush) => flush,
+        Err(error) => return told(&error),
+    };
+    let code = supervise(arguments).unwrap_or_else(|error| told(&error));
+    drop(flush);
+    code
+}
+
+fn told(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::FAILURE
+}
+
+fn supervise(arguments: &ServeArguments) -> Result<ExitCode, Error> {
+    if arguments.conf.as_deref().is_some_and(|path| path.as_os_str() == "stdin") {
+        return Err(Error::Usage(
+            "--supervised reads the Corefile again for each server it starts, which standard input \
+             cannot give twice; name a file with -conf, or leave out --supervised \
+             (MAINSTAY_SUPERVISED)",
+        ));
+    }
+    let io = |what: &str| {
+        let what = what.to_owned();
+        move |source| Error::Io { what, source }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(io("cannot start the supervisor"))?.block_on(async {
+        let mut signals = Signals::listen().map_err(io("cannot listen for signals"))?;
+        let _pidfile = PidFile::write(arguments.pidfile.as_deref())?;
+        Supervisor::new().live(&mut signals).await.map_err(io("cannot start the server"))
+    })
+}
+
+/// The signals that we get.
+struct Signals {
+    handed_on: Vec<(Signal, bool, tokio::signal::unix::Signal)>,
+    child: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let kind = |which: Signal| SignalKind::from_raw(which.as_raw());
+        let listen = |(which, ends)| Ok((which, ends, signal(kind(which))?));
+        let handed_on = HANDED_ON.into_iter().map(listen).collect::<std::io::Result<_>>()?;
+        Ok(Self { handed_on, child: signal(SignalKind::child())? })
+    }
+
+    /// The next one.
+    async fn next(&mut self) -> Event {
+        let waits = self.handed_on.iter_mut().map(|(which, ends, signal)| {
+            let event = Event::HandOn(*which, *ends);
+            Box::pin(async move {
+                signal.recv().await;
+                event
+            })
+        });
+        tokio::select! {
+            (event, ..) = futures_util::future::select_all(waits) => event,
+            _ = self.child.recv() => Event::ChildEnded,
+        }
+    }
+}
+
+/// What a signal means.
+enum Event {
+    /// It is for the server; the flag says whether it ends us.
+    HandOn(Signal, bool),
+    ChildEnded,
+}
+
+/// The parent.
+struct Supervisor {
+    kept: BTreeMap<Key, OwnedFd>,
+    restarts: Restarts,
+    backoff: Backoff,
+    oom_kills: OomKills,
+    /// Whether any server has answered yet.
+    has_served: bool,
+    /// A signal has asked us to end.
+    is_ending: bool,
+    /// A signal that waits for a server that can take it.
+    pending: Option<Signal>,
+}
+
+/// A server that runs.
+struct Running {
+    pid: Pid,
+    line: Line,
+    since: Instant,
+    is_serving: bool,
+    beats: u64,
+    stillness: Stillness,
+    /// Why it was killed.
+    killed: Option<String>,
+}
+
+impl Supervisor {
+    fn new() -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            restarts: Restarts::default(),
+            backoff: Backoff::default(),
+            oom_kills: OomKills::watch(),
+            has_served: false,
+            is_ending: false,
+            pending: None,
+        }
+    }
+
+    /// Starts servers until one ends as it should, or we are told to end.
+    async fn live(mut self, signals: &mut Signals) -> std::io::Result<ExitCode> {
+        loop {
+            let started = self.start();
+            let death = match started {
+                Ok(running) => self.watch(running, signals).await,
+                // Such as for want of processes: it passes, and the sockets are held meanwhile.
+                Err(error) if self.has_served => Death::unborn(&error),
+                Err(error) => return Err(error),
+            };
+            if let Some(code) = death.end(self.has_served, self.is_ending) {
+                return Ok(code);
+            }
+            self.restarts.count(&death);
+            let pause = self.backoff.next(death.lived);
+            tracing::error!("the server {death}; starting it again in {pause:?}");
+            if !self.pause(pause, signals).await {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+
+    /// Starts a server, and has all sockets given to it.
+    fn start(&self) -> std::io::Result<Running> {
+        let (channel, end) = Channel::pair()?;
+        let mut command = Command::new(OURSELVES);
+        let mut arguments = std::env::args_os();
+        command.arg0(arguments.next().unwrap_or_else(|| "mainstay".into()));
+        // A process group of its own: a terminal's Ctrl-C is for us, and comes to it once.
+        command.args(arguments).stdin(Stdio::from(end)).process_group(0);
+        let child = command.env(VARIABLE, self.restarts.to_string()).spawn()?;
+        let pid = Pid::from_child(&child);
+        let mut line = Line::new(channel)?;
+        for (key, socket) in &self.kept {
+            line.push(Message::Keep(key.clone(), socket.try_clone()?));
+        }
+        line.push(Message::Given);
+        let now = Instant::now();
+        let stillness = Stillness::new(now);
+        let (is_serving, beats, killed) = (false, 0, None);
+        Ok(Running { pid, line, since: now, is_serving, beats, stillness, killed })
+    }
+
+    /// Looks after a server until it has ended.
+    async fn watch(&mut self, mut running: Running, signals: &mut Signals) -> Death {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = running.line.next() => self.take(message, &mut running),
+                event = signals.next() => {
+                    if let Event::HandOn(signal, ends) = event {
+                        self.hand_on(signal, ends, &running);
+                    }
+                }
+                _ = looks.tick() => running.look(),
+            }
+            if let Some(status) = reap(running.pid) {
+                // What it said last still counts, such as which sockets it has let go.
+                while let Some(message) = running.line.rest() {
+                    self.take(Some(message), &mut running);
+                }
+                let oom_killed = self.oom_kills.has_grown();
+                return Death::of(status, running.killed, oom_killed, running.since.elapsed());
+            }
+        }
+    }
+
+    /// Does what the server says.
+    fn take(&mut self, message: Option<Message>, running: &mut Running) {
+        match message {
+            Some(Message::Keep(key, socket)) if self.kept.len() < KEPT_MAX => {
+                self.kept.insert(key, socket);
+            }
+            Some(Message::Keep(key, _)) => {
+                tracing::warn!("{key} is not kept: there are {KEPT_MAX} sockets already");
+            }
+            Some(Message::Release(key)) => drop(self.kept.remove(&key)),
+            Some(Message::Serving) => {
+                (self.has_served, running.is_serving) = (true, true);
+                running.beats += 1;
+                if let Some(signal) = self.pending.take() {
+                    let _ = kill_process(running.pid, signal);
+                }
+            }
+            Some(Message::Beat) => running.beats += 1,
+            Some(Message::Stuck(thread)) => {
+                running.kill(format!("hung: thread {thread} did not move for too long"));
+            }
+            // The end of it is told by a signal.
+            Some(Message::Given) | None => {}
+        }
+    }
+
+    /// Hands a signal on.
+    fn hand_on(&mut self, signal: Signal, ends: bool, running: &Running) {
+        self.is_ending |= ends;
+        // A server that does not listen yet would die of it.
+        if !ends && !running.is_serving {
+            self.pending = Some(signal);
+            return;
+        }
+        let _ = kill_process(running.pid, signal);
+    }
+
+    /// Waits before the next start. Answers whether there is to be one.
+    async fn pause(&mut self, pause: Duration, signals: &mut Signals) -> bool {
+        let end = tokio::time::Instant::now() + pause;
+        loop {
+            tokio::select! {
+                biased;
+                event = signals.next() => match event {
+                    Event::HandOn(_, true) => return false,
+                    Event::HandOn(signal, false) => self.pending = Some(signal),
+                    Event::ChildEnded => {}
+                },
+                () = sleep_until(end) => return true,
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Looks whether it still moves.
+    fn look(&mut self) {
+        let silence = self.stillness.look(self.beats, Instant::now());
+        let patience = if self.is_serving { SILENCE_MAX } else { START_MAX };
+        if silence > patience && self.killed.is_none() && !death::is_traced(self.pid) {
+            self.kill(format!("hung: no sign of life for {}", Seconds(silence)));
+        }
+    }
+
+    fn kill(&mut self, why: String) {
+        let _ = kill_process(self.pid, Signal::KILL);
+        self.killed.get_or_insert(why);
+    }
+}
+
+/// A time in whole seconds.
+struct Seconds(Duration);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} s", self.0.as_secs())
+    }
+}
+
+/// Takes all children away that have ended. As process 1 there may be orphans of others too.
+fn reap(server: Pid) -> Option<WaitStatus> {
+    let ended = std::iter::from_fn(|| wait(WaitOptions::NOHANG).ok().flatten());
+    ended.filter(|(pid, _)| *pid == server).map(|(_, status)| status).last()
+}

@@ -1,0 +1,92 @@
+//! The server's end of the channel to its parent: sockets that were kept, and signs of life.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::Notify;
+
+use super::super::Error;
+use super::VARIABLE;
+use super::death::read_restarts;
+use crate::listen::beat::{Beat, LOOK_EVERY};
+use crate::listen::kept::{Channel, Kept, Message};
+
+/// How often the runtime is to move.
+const TICK: Duration = Duration::from_millis(500);
+/// How long the runtime may stand still: longer than a worker, because it goes behind the workers,
+/// and where those want every core whole it has little left.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a server has of its parent.
+pub struct Parent {
+    pub kept: Arc<Kept>,
+    /// How often a server was started again, by the reason.
+    pub restarts: Vec<(&'static str, u64)>,
+    gone: Arc<Notify>,
+}
+
+/// Whether this process was started by a parent.
+pub fn has_parent() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
+impl Parent {
+    /// Takes what the parent has kept, and begins to show that we live. `None` without a parent.
+    ///
+    /// # Errors
+    /// Standard input is no channel of a parent.
+    pub fn meet() -> Result<Option<Self>, Error> {
+        let Ok(told) = std::env::var(VARIABLE) else { return Ok(None) };
+        let io = |source| Error::Io {
+            what: format!("standard input is not from a supervisor; unset {VARIABLE}"),
+            source,
+        };
+        // As the shell would have it: the path was the one of our own program in /proc.
+        let _ = rustix::thread::set_name(c"mainstay");
+        let end = std::io::stdin().as_fd().try_clone_to_owned().map_err(io)?;
+        let kept = Channel::of_server(end).and_then(Kept::receive).map_err(io)?;
+        let parent =
+            Self { kept: Arc::new(kept), restarts: read_restarts(&told), gone: Arc::default() };
+        let (kept, gone) = (parent.kept.clone(), parent.gone.clone());
+        let show = move || show_life(&kept, &gone);
+        thread::Builder::new().name("beats".into()).spawn(show).map_err(io)?;
+        Ok(Some(parent))
+    }
+
+    /// Shows for as long as it is polled that the runtime moves.
+    pub async fn beat(&self) {
+        let beat: Beat = self.kept.beats.start("runtime".into(), RUNTIME_PATIENCE, Instant::now());
+        loop {
+            beat.turn();
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Waits for the end of the parent.
+    pub async fn gone(&self) {
+        self.gone.notified().await;
+    }
+}
+
+/// Tells the parent that we live, or which thread does not, until it is gone.
+fn show_life(kept: &Kept, gone: &Notify) {
+    loop {
+        let mut fds = [PollFd::new(&kept.channel, PollFlags::IN)];
+        let wait = LOOK_EVERY.try_into().ok();
+        let is_readable =
+            poll(&mut fds, wait.as_ref()).map(|count| count > 0).unwrap_or_else(|_| {
+                thread::sleep(LOOK_EVERY);
+                false
+            });
+        if is_readable && !matches!(kept.channel.receive(), Ok(Some(_))) {
+            gone.notify_one();
+            return;
+        }
+        let message = kept.beats.stuck(Instant::now()).map_or(Message::Beat, Message::Stuck);
+        // A parent that takes nothing for a while is not ours to judge.
+        let _ = kept.channel.try_send(&message);
+    }
+}
