@@ -39,20 +39,6 @@ pub fn cache_bytes_max() -> u64 {
     CACHE_BYTES_MAX.load(Ordering::Relaxed)
 }
 
-/// Most octets that one cache may take, whatever its directive says.
-static CACHE_BYTES_MAX: AtomicU64 = AtomicU64::new(u64::MAX);
-
-/// Bounds each cache that is made from here on, in octets: the directives say how many Entries are
-/// wanted, the host how many there is room for. To be called before the first Plan is compiled.
-pub fn set_cache_bytes_max(bytes: u64) {
-    CACHE_BYTES_MAX.store(bytes, Ordering::Relaxed);
-}
-
-/// See [`set_cache_bytes_max`].
-pub fn cache_bytes_max() -> u64 {
-    CACHE_BYTES_MAX.load(Ordering::Relaxed)
-}
-
 /// One `cache` directive. Equal Configs keep their Entries across a reload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CacheConfig {

@@ -108,14 +108,18 @@ impl Found<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolve::config::{CacheConfig, Refresh, Stale};
+    use crate::resolve::config::{CacheConfig, Refresh, STALE_DEFAULT, Stale};
     use crate::resolve::entry::Freshness;
     use crate::wire::message::tests::response;
     use crate::wire::{Name, RecordType};
 
     fn route(name: &str) -> Route {
         let config = CacheConfig {
-            serve_stale: Some(Stale { keep: Duration::from_secs(60), refresh: Refresh::Immediate }),
+            serve_stale: Some(Stale {
+                keep: Duration::from_secs(60),
+                refresh: Refresh::Immediate,
+                ..STALE_DEFAULT
+            }),
             ..CacheConfig::default()
         };
         Route { name: name.into(), cache: Arc::new(Cache::new(config, vec![Name::root()])) }

@@ -56,7 +56,7 @@ pub(in crate::cluster) async fn ask(server: &Arc<ApiServer>, feed: &Arc<Feed>) -
     let scope = Scope { namespaces: vec![NAMESPACE.to_owned()], ..Scope::default() };
     let timing = Timing { answer: ANSWER_MAX, ..Timing::default() };
     let api = Api::new(Kind::Namespace, &scope, server.clone(), feed.clone(), timing);
-    match api.page(1, None).await {
+    match api.page(1, None, None).await {
         Ok(body) => read(&body),
         Err(why) => refused(&why, &api, feed).await,
     }

@@ -107,7 +107,7 @@ async fn answer(view: View, pages: &Pages, uri: &axum::http::Uri) -> Response<Bo
         _ => {}
     }
     match ask {
-        Ask::Page => page(&view, pages, &wanted, fault),
+        Ask::Page | Ask::Count => page(&view, pages, &wanted, fault),
         Ask::Stream | Ask::Watch => Flow::open(view, wanted, fault),
     }
 }
