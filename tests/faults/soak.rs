@@ -103,7 +103,7 @@ struct World {
 type Step = fn(&mut World);
 
 /// What fails, in turn. Upstreams are last: what they answered before is known by then.
-const STEPS: [(&str, Step); 17] = [
+const STEPS: [(&str, Step); 18] = [
     ("API server away", |world| world.without_api(|_| {})),
     ("API connections cut", |world| world.cluster.cut()),
     ("API history compacted (410)", |world| world.relist(None)),
@@ -116,8 +116,9 @@ const STEPS: [(&str, Step); 17] = [
         world.last();
         world.cluster.heal();
     }),
-    ("kill -9", World::kill),
-    ("kill -9 while the API server is away", |world| world.without_api(World::kill)),
+    ("kill -9 of all processes", World::kill),
+    ("kill -9 of the one that serves", World::kill_child),
+    ("the same while the API server is away", |world| world.without_api(World::kill_child)),
     ("Corefile read again", |world| world.running().signal("USR1")),
     ("upstream silent", |world| world.upstream(Way::Silent)),
     ("upstream SERVFAIL", |world| world.upstream(Way::Code(2))),
@@ -146,7 +147,8 @@ impl World {
         let stand = Stand::of(&cluster)
             .upstream(&upstreams[0])
             .upstream(&upstreams[1])
-            .argument(format!("--state={}", state.path().display()));
+            .argument(format!("--state={}", state.path().display()))
+            .argument("--supervised");
         let ports = Ports::free();
         let server = stand.start_at("soak", ports);
         until_ready(&server);
@@ -181,9 +183,21 @@ impl World {
         self.cluster.heal();
     }
 
+    /// Kills what serves, if it has a parent that starts it again; else all there is.
+    fn kill_child(&mut self) {
+        match self.running().processes()[..] {
+            [_, .., child] => {
+                kill(&[child]);
+                self.kills += 1;
+            }
+            _ => self.kill(),
+        }
+    }
+
     /// Kills the server with SIGKILL and starts it again.
     fn kill(&mut self) {
         self.look_at_log();
+        kill(&self.running().processes());
         drop(self.server.take());
         self.kills += 1;
         self.server = Some(self.stand.start_at("soak", self.ports));
@@ -201,6 +215,14 @@ impl World {
         let bugs: Vec<String> = self.running().log().into_iter().filter(bug).collect();
         assert!(bugs.is_empty(), "{bugs:#?}");
     }
+}
+
+/// Kills processes, parents first, so that they start no others.
+fn kill(processes: &[u32]) {
+    let ids: Vec<String> = processes.iter().map(ToString::to_string).collect();
+    let line = format!("kill -9 {}", ids.join(" "));
+    // One that has just ended by itself is dead all the same.
+    let _ = Command::new("sh").args(["-c", &line]).status().expect("a shell is there");
 }
 
 /// The address with a number.

@@ -145,6 +145,17 @@ impl Server {
         self.log().into_iter().filter(is_complaint).collect()
     }
 
+    /// Its process, and those that it started, which are last.
+    pub fn processes(&self) -> Vec<u32> {
+        let id = self.process.id();
+        let tasks = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+        let children =
+            tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let children: Vec<String> = children.collect();
+        let children = children.iter().flat_map(|text| text.split_whitespace());
+        std::iter::once(id).chain(children.filter_map(|child| child.parse().ok())).collect()
+    }
+
     /// Sends a signal by its name without SIG.
     pub fn signal(&self, signal: &str) {
         self.process.signal(signal);

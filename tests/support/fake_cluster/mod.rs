@@ -204,7 +204,8 @@ impl FakeCluster {
         self.switch(|switches| switches.old = Some(old.0.clone()));
     }
 
-    /// Becomes what it was, versions included, as after a backup was restored.
+    /// Becomes what it was, versions included, as after a backup was restored. The oracle cannot
+    /// follow that.
     pub fn restore(&self, old: Photograph) {
         self.change(|store| *store = old.0);
         self.cut();
