@@ -72,6 +72,7 @@ pub struct ServeArguments {
     pub state: Option<PathBuf>,
     /// Keep the sockets in a small parent, which starts the server anew when it dies or hangs
     #[arg(long, env = "MAINSTAY_SUPERVISED")]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub supervised: bool,
     /// Do not print zones and version at start
     #[arg(long)]
