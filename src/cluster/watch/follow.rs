@@ -121,7 +121,7 @@ impl Watcher {
                 "the API server counts other objects than the watch told of; a full list follows"
             );
         }
-        self.reconcile_at = self.reconcile_at.min(self.list_again_at.max(now));
+        self.reconcile_at = self.reconcile_at.min(self.list_again_at().max(now));
     }
 
     /// Takes one event and moves on to its version.

@@ -27,7 +27,8 @@ const PAGE_SIZE_MIN: u32 = 10;
 
 /// Tries for a page in the middle of a list. The token of the next page lasts for five minutes.
 const PAGE_TRIES_MAX: u32 = 5;
-/// Shortest time between the begins of two full lists of a server that was listed before.
+/// Time that each full list of a kind takes of those to come: two may come at once, and then one
+/// in this time.
 const LIST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How a server gives full lists.
@@ -153,7 +154,8 @@ impl Watcher {
     async fn begin_list(&mut self) -> Result<(), Trouble> {
         self.begin_to_doubt();
         self.seen.begin(self.passed.as_deref());
-        self.list_again_at = Instant::now() + list_pause();
+        let now = Instant::now();
+        self.lists_full_at = self.lists_full_at.max(now) + LIST_PAUSE;
         Ok(self.outlet.begin(self.kind).await?)
     }
 
@@ -196,18 +198,24 @@ impl Watcher {
         if !is_needed || self.doubts.is_refusing() {
             return Duration::ZERO;
         }
-        self.list_again_at.saturating_duration_since(Instant::now())
+        let pause = self.list_again_at().saturating_duration_since(Instant::now());
+        pause.mul_f64(spread())
+    }
+
+    /// When the next full list may begin.
+    pub(super) fn list_again_at(&self) -> Instant {
+        self.lists_full_at.checked_sub(LIST_PAUSE).unwrap_or(self.lists_full_at)
     }
 
     /// A list that was due has failed. The watch goes on, and the list is tried later.
     pub(super) async fn put_off(&mut self, why: Trouble) {
         self.seen.break_off();
         self.note(&why).await;
-        self.reconcile_at = Instant::now() + list_pause();
+        self.reconcile_at = Instant::now() + LIST_PAUSE.mul_f64(spread());
     }
 }
 
-/// [`LIST_PAUSE`], spread, so that replicas do not list together.
-fn list_pause() -> Duration {
-    LIST_PAUSE.mul_f64(rand::random_range(1.0..1.2))
+/// Makes a pause longer, so that replicas do not list together.
+fn spread() -> f64 {
+    rand::random_range(1.0..1.2)
 }

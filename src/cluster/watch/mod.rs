@@ -141,8 +141,8 @@ struct Watcher {
     doubts: Doubts,
     canary: Canary,
     listed_at: Option<Instant>,
-    /// Before this, no other full list begins.
-    list_again_at: Instant,
+    /// When as many full lists may come as at the start.
+    lists_full_at: Instant,
     reconcile_at: Instant,
     /// A full list is to come now, and if it fails the watch goes on.
     is_due: bool,
@@ -221,7 +221,7 @@ impl Watcher {
             doubts: Doubts::default(),
             canary: Canary::new(now),
             listed_at: None,
-            list_again_at: now,
+            lists_full_at: now,
             reconcile_at: now + timing.reconcile,
             is_due: false,
             heard_at: now,
