@@ -27,7 +27,8 @@ pub(super) struct ApiServer {
     host: String,
     limits: Limits,
     client: Mutex<Client>,
-    renewed_at: Mutex<Instant>,
+    /// When the credentials were read again last.
+    renewed_at: Mutex<Option<Instant>>,
 }
 
 /// Shortest time between two readings of the credentials.
@@ -60,7 +61,7 @@ impl ApiServer {
     /// Wraps a client that exists already.
     pub(super) fn with_client(client: Client, limits: ApiLimits) -> Self {
         let now = Instant::now();
-        let (limits, renewed_at) = (Limits::new(limits, now), Mutex::new(now));
+        let (limits, renewed_at) = (Limits::new(limits, now), Mutex::default());
         Self { source: None, host: String::new(), limits, client: Mutex::new(client), renewed_at }
     }
 
@@ -111,9 +112,9 @@ impl ApiServer {
     /// Claims the renewal of this minute; only one of the watches gets it.
     fn is_renewal_due(&self) -> bool {
         let mut renewed_at = self.renewed_at.lock();
-        let is_due = renewed_at.elapsed() >= RENEW_EVERY;
+        let is_due = renewed_at.is_none_or(|at| at.elapsed() >= RENEW_EVERY);
         if is_due {
-            *renewed_at = Instant::now();
+            *renewed_at = Some(Instant::now());
         }
         is_due
     }
@@ -242,4 +243,57 @@ fn tcp() -> HttpConnector {
     tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
     tcp.set_tcp_user_timeout(Some(USER_TIMEOUT));
     tcp
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request, and tells the token that it came with.
+    async fn token(listener: &TcpListener) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        let end = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.write_all(end).await.unwrap();
+        let request = String::from_utf8(request).unwrap();
+        let line = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer "));
+        line.unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a11_credentials_are_read_again_when_they_are_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("config");
+        let write = |token: &str| {
+            let text = format!(
+                "{{current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}],
+                clusters: [{{name: c, cluster: {{server: \"http://{address}\"}}}}],
+                users: [{{name: u, user: {{token: {token}}}}}]}}"
+            );
+            std::fs::write(&path, text).unwrap();
+        };
+        write("old");
+        let source = Source::Kubeconfig { path: path.clone(), context: None };
+        let server = ApiServer::open(&source, ApiLimits::default()).await.unwrap();
+        let ask = || async {
+            let request = http::Request::get("/").body(Body::empty()).unwrap();
+            let client = server.client();
+            tokio::join!(client.send(request), token(&listener)).1
+        };
+        assert_eq!(ask().await, "old");
+        write("new");
+        server.renew().await;
+        assert_eq!(ask().await, "new");
+        write("newer");
+        server.renew().await;
+        assert_eq!(ask().await, "new", "once a minute");
+    }
 }
