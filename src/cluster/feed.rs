@@ -186,7 +186,7 @@ impl Feed {
         self.time(state.heard.load(Relaxed).max(state.left.load(Relaxed)))
     }
 
-    /// Notes that a watch of `kind` was opened, or an event, a bookmark or a list arrived, at `now`.
+    /// Notes that a watch of `kind` was opened, or that an event, a bookmark or a list arrived.
     pub(super) fn hear(&self, kind: Kind, now: Instant) {
         self.kind(kind).heard.store(self.stamp(now), Relaxed);
         self.kind(kind).restored.store(false, Relaxed);

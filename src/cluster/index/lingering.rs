@@ -1,5 +1,5 @@
-//! A Service that loses its last endpoint keeps it for a moment, for endpoints move from one slice to
-//! another in two events, of which either may come first.
+//! A Service that loses its last endpoint keeps it for a moment, for endpoints move from one slice
+//! to another in two events, of which either may come first.
 //!
 //! ```text
 //! slice a: 10.0.0.1 │ a: none │  …  │ b: 10.0.0.1      never an empty set

@@ -23,8 +23,8 @@ use crate::cluster::watch::trouble::{Trouble, chain};
 
 /// Largest page of a list, in bytes. A larger one makes us ask for fewer objects per page.
 const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Longest answer to the question how many objects there are; it has one of them, which etcd lets be
-/// 1.5 MiB.
+/// Longest answer to the question how many objects there are; it has one of them, and etcd takes
+/// objects of 1.5 MiB.
 const COUNT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest wait for that answer.
 const COUNT_MAX: Duration = Duration::from_secs(20);
@@ -128,8 +128,8 @@ impl Api {
         self.ask(Request::new(resource.path).list(&params)).await.is_ok()
     }
 
-    /// Asks for all objects, a bookmark, and then changes, as one stream (WatchList); not older than
-    /// a version, if there is one.
+    /// Asks for all objects, a bookmark, and then changes, as one stream (WatchList); not older
+    /// than a version, if there is one.
     pub(super) async fn stream(&self, not_older: Option<&str>) -> Result<Lines, Trouble> {
         // The empty version asks for the most recent state, so no old replica can answer.
         let version = not_older.unwrap_or_default();

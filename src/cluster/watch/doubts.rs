@@ -95,8 +95,8 @@ impl Watcher {
         Err(Trouble::Older { had, got })
     }
 
-    /// Takes an object of a list that the watch should have told of: at once if the list is known to
-    /// be new, else at its end.
+    /// Takes an object of a list that the watch should have told of: at once if the list is known
+    /// to be new, else at its end.
     pub(super) async fn suspect(&mut self, found: Found) -> Result<(), Trouble> {
         if self.doubts.is_proven {
             return self.repair(found).await;
