@@ -125,8 +125,8 @@ impl Watcher {
         Ok(self.pass_on(found).await?)
     }
 
-    /// A list is complete, and does not have `gone` objects that were held. Counts what it repaired,
-    /// and answers whether that is reason to look again soon.
+    /// A list is complete, and does not have `gone` objects that were held. Counts what it
+    /// repaired, and answers whether that is reason to look again soon.
     pub(super) fn end_doubt(&mut self, gone: usize) -> bool {
         self.doubts.refusals = None;
         let surplus = self.canary.surplus().min(gone);
