@@ -55,14 +55,23 @@ pub struct Flights {
 impl Flights {
     /// The Answer of the Flight of this question, which `start` begins if none is under way.
     /// `None` when there are too many.
-    pub async fn join<F>(self: &Arc<Self>, question: &Question, start: F) -> Option<Landing>
+    ///
+    /// Not an async function: its future would have room for `start` as long as it waits.
+    pub fn join<F>(
+        self: &Arc<Self>,
+        question: &Question,
+        start: F,
+    ) -> impl Future<Output = Option<Landing>> + use<F>
     where
         F: Future<Output = Landing> + Send + 'static,
     {
-        let mut landing = self.board(question, start)?;
-        let landed = landing.wait_for(Option::is_some).await;
-        // The sender is gone without a word only if its task panicked.
-        landed.ok().and_then(|landed| landed.clone())
+        let landing = self.board(question, start);
+        async move {
+            let mut landing = landing?;
+            let landed = landing.wait_for(Option::is_some).await;
+            // The sender is gone without a word only if its task panicked.
+            landed.ok().and_then(|landed| landed.clone())
+        }
     }
 
     fn board<F>(
