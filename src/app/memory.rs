@@ -4,7 +4,7 @@
 //! limit       smallest of: cgroup, those above it (v2 and v1), the machine
 //! at start    cache ≤ 1/8 each, errands and connections as many as fit into a share
 //! each second use > 80 % of the limit ─► caches give back half, few errands for upstreams
-//!             use < 70 %              ─► as before
+//!             use < 75 %              ─► as before
 //! ```
 //!
 //! Names of the cluster are answered from the Zone, which needs no memory to be asked, so nothing
@@ -37,7 +37,7 @@ const PLACES_MIN: usize = 128;
 /// Use from which on caches give way, in percent of the limit, and below which all is as before.
 /// Our own promise is 90 %; what is between them is for a second of the worst flood.
 const SHORT_PERCENT: u64 = 80;
-const ENOUGH_PERCENT: u64 = 70;
+const ENOUGH_PERCENT: u64 = 75;
 /// A cache that holds no more than this part of the limit is not what fills it.
 const CACHE_FLOOR_SHARE: u64 = 64;
 /// How often the use is looked at.
@@ -372,8 +372,8 @@ mod tests {
     }
 
     #[test]
-    fn p14_memory_is_short_above_80_percent_and_until_it_is_below_70() {
-        let cases = [(81, false, true), (80, false, false), (71, true, true), (70, true, false)];
+    fn p14_memory_is_short_above_80_percent_and_until_it_is_below_75() {
+        let cases = [(81, false, true), (80, false, false), (76, true, true), (75, true, false)];
         for (used, was_short, expected) in cases {
             assert_eq!(is_short(used * MIB, 100 * MIB, was_short), expected, "{used} {was_short}");
         }

@@ -29,7 +29,7 @@ const CLIENT_SHARE: usize = 8;
 /// Fewest places of a client, however few there are.
 const PER_CLIENT_MIN: usize = 64;
 /// While memory is short, one of so many places for upstreams is given away.
-const SHORT_SHARE: usize = 8;
+const SHORT_SHARE: usize = 4;
 
 /// How often the end looks whether all errands have ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
