@@ -90,7 +90,9 @@ pub fn start(
 
 impl Worker {
     fn new(exchange: Arc<Exchange>, socket: Arc<UdpSocket>, port: u16) -> Self {
-        let (batch, desk) = (Batch::new(), Desk::new());
+        let (mut batch, desk) = (Batch::new(), Desk::new());
+        // A socket that was kept may still have what one that ended under overload asked for.
+        let _ = batch.stamp(&socket, false);
         let sent = Vec::with_capacity(BATCH_MAX);
         let (pens, later) = (Vec::new(), Vec::new());
         exchange.counters.receive_drops.watch(&socket);
