@@ -52,6 +52,7 @@ struct Sent {
     at: Instant,
     path: Path,
     is_overdue: bool,
+    has_ended: bool,
 }
 
 /// What this question may spend.
@@ -93,11 +94,15 @@ impl<'a> Asking<'a> {
     ///
     /// # Errors
     /// Nobody answered in time, or nothing may be sent any more.
-    pub async fn run(mut self) -> Result<Answered, Error> {
+    pub async fn run(&mut self) -> Result<Answered, Error> {
         self.shared.hedges.earn();
         let purse = Purse { shared: self.shared, budget: self.budget, upstreams: self.upstreams };
         loop {
-            match self.course.next(Instant::now(), &purse) {
+            let step = self.course.next(Instant::now(), &purse);
+            if matches!(step, Step::Done(_)) {
+                self.doubt_the_silent();
+            }
+            match step {
                 Step::Send(send) => self.send(send),
                 Step::Overdue(number) => self.give_up(number),
                 Step::Wait(until) => {
@@ -148,7 +153,13 @@ impl<'a> Asking<'a> {
                 (number, upstream.ask_over_tcp(&request, until).await)
             })),
         }
-        self.tries.push(Sent { leg: send.leg, at: Instant::now(), path, is_overdue: false });
+        self.tries.push(Sent {
+            leg: send.leg,
+            at: Instant::now(),
+            path,
+            is_overdue: false,
+            has_ended: false,
+        });
     }
 
     /// A try is overdue.
@@ -157,13 +168,15 @@ impl<'a> Asking<'a> {
         sent.is_overdue = true;
         let failure = sent.path.failed(Act::Read, Cause::TimedOut);
         let upstream = &self.upstreams[sent.leg];
-        upstream.was_silent(&failure, Instant::now());
+        upstream.was_silent(&failure);
         self.note(failure);
     }
 
     /// A try has ended by itself.
     fn landed(&mut self, number: usize, result: Result<Received, Failure>) {
-        let Some(&sent) = self.tries.get(number) else { return };
+        let Some(sent) = self.tries.get_mut(number) else { return };
+        sent.has_ended = true;
+        let sent = *sent;
         let upstream = &self.upstreams[sent.leg];
         let now = Instant::now();
         let took = now - sent.at;
@@ -171,7 +184,7 @@ impl<'a> Asking<'a> {
             Err(failure) => {
                 // A connection that is overdue was counted then.
                 if !sent.is_overdue {
-                    upstream.broke(&failure, now);
+                    upstream.broke(&failure);
                     self.note(failure);
                 }
                 Event::Broken
@@ -204,6 +217,14 @@ impl<'a> Asking<'a> {
         let failover = super::config::FAILOVER.contains(&answer.rcode)
             || self.shared.config.failover.contains(&answer.rcode);
         if failover { Event::Poor(answer) } else { Event::Accepted(answer) }
+    }
+
+    /// Who has not even answered late may have lost more than this question.
+    fn doubt_the_silent(&self) {
+        let has_spoken = |leg| self.tries.iter().any(|sent| sent.leg == leg && sent.has_ended);
+        for sent in self.tries.iter().filter(|sent| sent.is_overdue && !has_spoken(sent.leg)) {
+            self.upstreams[sent.leg].doubt(Instant::now());
+        }
     }
 
     fn answered(&self, number: usize, answer: Answer) -> Answered {

@@ -49,7 +49,8 @@ pub struct Leg {
 pub struct Rules {
     pub over_tcp: bool,
     pub deadline: Instant,
-    /// Most tries over all upstreams, below that of the Budget.
+    /// Most tries over all upstreams, below that of the Budget; what one upstream wants asked
+    /// otherwise is no other try (as CoreDNS).
     pub tries_max: usize,
     /// Longest that any try waits.
     pub time_out_max: Duration,
@@ -179,6 +180,8 @@ pub struct Course<A> {
     held: Option<(usize, A)>,
     accepted: Option<(usize, A)>,
     hedges: u8,
+    /// Tries but for follow-ups.
+    counted: usize,
     /// Whether a response did not have our id: the rest goes over TCP.
     is_guessed_at: bool,
     /// Until when it may be held for want of packets, from the first time on.
@@ -208,6 +211,7 @@ impl<A> Course<A> {
             held: None,
             accepted: None,
             hedges: 0,
+            counted: 0,
             is_guessed_at: false,
             held_until: None,
             is_spent: false,
@@ -406,7 +410,8 @@ impl<A> Course<A> {
         now: Instant,
         means: &impl Means,
     ) -> Sending {
-        if self.is_spent || self.tries.len() >= self.rules.tries_max {
+        let is_counted = reason != Reason::FollowUp;
+        if self.is_spent || (is_counted && self.counted >= self.rules.tries_max) {
             return Sending::Nobody;
         }
         if let Err(at) = means.take_packet(leg, now) {
@@ -417,6 +422,7 @@ impl<A> Course<A> {
             return Sending::Nobody;
         }
         self.held_until = None;
+        self.counted += usize::from(is_counted);
         let road = &mut self.roads[leg];
         let waits = road.time_out(proto).min(self.rules.time_out_max);
         match proto {
@@ -476,9 +482,10 @@ impl Road {
         is_rescue.then_some(Proto::Tcp)
     }
 
-    /// How long the next try waits: half as long again for each that was made.
+    /// How long the next try waits: the third and those after it half as long again each. A second
+    /// one more often follows a lost packet than a crowd.
     fn time_out(&self, proto: Proto) -> Duration {
-        let before = u32::from(self.over_udp + self.over_tcp);
+        let before = u32::from((self.over_udp + self.over_tcp).saturating_sub(1));
         match proto {
             Proto::Udp => self.leg.time_out * (2 + before) / 2,
             Proto::Tcp => self.leg.time_out.max(TCP_TIME_OUT_MIN),

@@ -131,7 +131,8 @@ impl Forward {
             deadline = deadline.min(Instant::now() + ALL_DOWN_TIME_MAX);
         }
         let over_tcp = self.is_over_tcp(client_used_tcp);
-        self.asking(question, budget, &order, self.rules(over_tcp, deadline)).run().await
+        let rules = self.rules(over_tcp, deadline);
+        self.asking(question, budget, &order, rules).run().await
     }
 
     /// Asks for a second opinion on a denial of something that was known to exist: another

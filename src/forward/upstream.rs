@@ -183,16 +183,22 @@ impl Upstream {
     }
 
     /// A try was not answered in time.
-    pub(super) fn was_silent(&self, failure: &Failure, now: Instant) {
+    pub(super) fn was_silent(&self, failure: &Failure) {
         self.counters.time_outs.add();
         let must_probe = self.health.was_silent();
-        self.failed(failure, now, must_probe);
+        self.failed(failure, must_probe);
     }
 
     /// The network failed, or the upstream hung up.
-    pub(super) fn broke(&self, failure: &Failure, now: Instant) {
+    pub(super) fn broke(&self, failure: &Failure) {
+        self.doubt(Instant::now());
         let must_probe = self.health.exchange_failed();
-        self.failed(failure, now, must_probe);
+        self.failed(failure, must_probe);
+    }
+
+    /// A question was lost here, and not only slow.
+    pub(super) fn doubt(&self, now: Instant) {
+        *self.failed_at.lock() = Some(now);
     }
 
     /// Another upstream, asked later, has answered first.
@@ -203,9 +209,8 @@ impl Upstream {
         }
     }
 
-    fn failed(&self, failure: &Failure, now: Instant, must_probe: bool) {
+    fn failed(&self, failure: &Failure, must_probe: bool) {
         self.counters.failures.add();
-        *self.failed_at.lock() = Some(now);
         tracing::debug!(%failure, "upstream failed");
         if must_probe {
             self.suspected.notify_one();
@@ -268,7 +273,7 @@ impl Upstream {
                 }
                 Proto::Tcp => self.ask_over_tcp(&request, until).await,
             };
-            match received.inspect_err(|failure| self.broke(failure, Instant::now()))? {
+            match received.inspect_err(|failure| self.broke(failure))? {
                 Received::Answer(answer) => {
                     self.counters.response(answer.rcode, asked.elapsed());
                     return Ok(answer);
