@@ -238,7 +238,7 @@ impl Cache {
     }
 
     /// Keeps an Answer, if it may be kept, in place of what was known. A failure leaves a positive
-    /// Entry where it is, to be served stale. Denials are the caller's to doubt ([`Cache::doubts`]).
+    /// Entry where it is, to be served stale. The caller doubts denials ([`Cache::doubts`]).
     pub fn store(&self, question: &Question, answer: &Answer, now: Instant) -> Option<Arc<Entry>> {
         let Some(mut entry) = Entry::new(question, answer, &self.config, now) else {
             // What must not be kept may still say that what we know is no longer so.

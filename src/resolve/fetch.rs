@@ -172,8 +172,9 @@ async fn look_for_the_end(forward: Weak<Forward>, flights: Weak<Flights>, cache:
         let question = Question::new(&forward.config().health_check.domain, RecordType::NS);
         let budget = Budget::new(Instant::now());
         let look = forward.ask_within(&question, false, &budget);
-        if let Ok(Ok(_)) = timeout(LOOK_PATIENCE, look).await {
-            end_outage(&flights, cache.upgrade().as_deref());
+        match timeout(LOOK_PATIENCE, look).await {
+            Ok(Ok(_)) => end_outage(&flights, cache.upgrade().as_deref()),
+            _ => flights.outage.confirm(),
         }
     }
 }

@@ -33,6 +33,10 @@ use crate::wire::{Answer, Ede, Name, NameRef, Query, Question, Rcode, Reply, TCP
 /// glibc after 5 s, so a later answer would come too late for the first try.
 pub const HOLD_MAX: Duration = Duration::from_millis(1500);
 
+/// How long a query waits when no upstream has answered others lately: a failure in time lets the
+/// client ask another server. The question stays on its way.
+const OUTAGE_PATIENCE: Duration = Duration::from_millis(1900);
+
 /// A query that has to be waited for.
 pub struct Errand {
     pub plan: Arc<Plan>,
@@ -247,7 +251,7 @@ impl Errand {
         if let Some((cache, entry)) = &stale
             && !self.may_refresh(cache, entry, &question, forwarding)
         {
-            return self.write(query, Author::Cache, |reply| serve_stale(cache, entry, reply));
+            return self.write_stale(query, cache, entry);
         }
         let landing = self.fly(cache, forwarding, &question, stale.is_some()).await;
         match (landing, &stale) {
@@ -263,10 +267,20 @@ impl Errand {
             (failure, Some((cache, entry))) => {
                 entry.refresh_failed(now());
                 self.tell(block, &question, failure.flatten());
-                self.write(query, Author::Cache, |reply| serve_stale(cache, entry, reply))
+                self.write_stale(query, cache, entry)
             }
             (Some(failure), None) => self.tell_and_fail(block, query, &question, failure),
             (None, None) => self.fail(query, Author::Forward, Some(Ede::NO_REACHABLE_AUTHORITY)),
+        }
+    }
+
+    /// Serves what has expired, to somebody who waits for it.
+    fn write_stale(&self, query: &Query<'_>, cache: &Cache, entry: &Entry) -> Written {
+        match self.purpose {
+            Purpose::Reply => {
+                self.write(query, Author::Cache, |reply| serve_stale(cache, entry, reply))
+            }
+            Purpose::Refresh => self.fail(query, Author::Cache, None),
         }
     }
 
@@ -291,7 +305,8 @@ impl Errand {
     }
 
     /// Waits for the Flight of a question: `None` when that takes too long, or brings what is
-    /// doubted while something is known; `Some(None)` when there are too many. The time is that of this query, whoever began the Flight.
+    /// doubted while something is known; `Some(None)` when there are too many. The time is that of
+    /// this query, whoever began the Flight.
     async fn fly(
         &self,
         cache: Option<&Arc<Cache>>,
@@ -313,7 +328,10 @@ impl Errand {
         let patience = cache.filter(|_| waits).and_then(|cache| patience(cache));
         // RFC 8767 §5: the client response timer runs from when the query came.
         let until = patience.map(|patience| self.arrived + patience);
-        let end = self.budget.deadline();
+        let end = match forwarding.flights.outage.is_confirmed() {
+            true => self.budget.deadline().min(self.arrived + OUTAGE_PATIENCE),
+            false => self.budget.deadline(),
+        };
         let until = until.map_or(end, |until| until.min(end));
         tokio::select! {
             landing = timeout_at(until, landing) => landing.ok(),

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! well ── nobody has answered for SILENCE_MIN, and a question failed ──► out: 2 refreshes a second
-//!   ▲                                                                       │ anybody answers
-//!   └────────── RAMP later ──────── recovering: 200 refreshes a second ◄────┘
+//!   ▲                                                                       │ confirmed by a look,
+//!   └────────── RAMP later ──────── recovering: 200 refreshes a second ◄────┘ then anybody answers
 //! ```
 //!
 //! What is not asked for is served stale, so an outage costs its end no crowd of questions. Time is
@@ -37,6 +37,8 @@ struct State {
     /// When anybody answered last.
     answered: Option<Instant>,
     is_out: bool,
+    /// Whether a look of ours failed too, so that it is not the names.
+    is_confirmed: bool,
     /// When the last outage ended.
     ended: Option<Instant>,
     /// When the next refresh is due.
@@ -44,11 +46,12 @@ struct State {
 }
 
 impl Outage {
-    /// Notes that somebody answered. Whether that ends an outage.
+    /// Notes that somebody answered. Whether that ends an outage which was confirmed.
     pub fn answered(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
         state.answered = Some(now);
-        let was_out = std::mem::take(&mut state.is_out);
+        state.is_out = false;
+        let was_out = std::mem::take(&mut state.is_confirmed);
         if was_out {
             (state.ended, state.next_refresh) = (Some(now), None);
         }
@@ -62,6 +65,17 @@ impl Outage {
         let begins = !state.is_out && state.answered.is_none_or(silence);
         state.is_out |= begins;
         begins
+    }
+
+    /// Notes that a look at whether it lasts failed.
+    pub fn confirm(&self) {
+        let mut state = self.state.lock();
+        state.is_confirmed = state.is_out;
+    }
+
+    /// Whether it lasts and is confirmed.
+    pub fn is_confirmed(&self) -> bool {
+        self.state.lock().is_confirmed
     }
 
     /// Whether it lasts.
@@ -106,6 +120,7 @@ mod tests {
     fn u9_refreshes_come_back_slowly_after_an_outage() {
         let (outage, now) = (Outage::default(), Instant::now());
         assert!(outage.failed(now) && !outage.failed(now) && outage.is_on());
+        outage.confirm();
         let out = allowed(&outage, now);
         assert!(out.iter().all(|count| (1..=3).contains(count)), "{out:?}");
         let back = now + Duration::from_secs(20);
@@ -113,6 +128,13 @@ mod tests {
         let recovering = allowed(&outage, back);
         assert!(recovering.iter().all(|count| (150..=200).contains(count)), "{recovering:?}");
         assert_eq!(allowed(&outage, back + RAMP), [1_000; 10]);
+    }
+
+    #[test]
+    fn what_no_look_confirms_was_no_outage() {
+        let (outage, now) = (Outage::default(), Instant::now());
+        assert!(outage.failed(now) && !outage.answered(now) && !outage.is_on());
+        assert_eq!(allowed(&outage, now), [1_000; 10]);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! They are for people and counters: no resolver decides by them. So they get the room that the
-//! records leave, and never more. A reply tells one: the first by [`Rank`]; and of a failure from the
-//! cache, in an option of its own, that it is one.
+//! records leave, and never more. A reply tells one: the first by [`Rank`]; and of a failure from
+//! the cache, in an option of its own, that it is one.
 
 use std::io::Write;
 

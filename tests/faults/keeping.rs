@@ -1,8 +1,8 @@
 //! U7 to U9, U11, U13: what is kept of upstreams, and for how long.
 //!
-//! Upstreams do as the test says at the moment; TTLs are a second, so that little is waited for. Times
-//! (how long a client waits, how fast refreshes come back) are in scenarios and unit tests on a
-//! paused clock: `what_has_expired_is_served_when_upstreams_are_away`, `outage`.
+//! Upstreams do as the test says at the moment; TTLs are a second, so that little is waited for.
+//! Times (how long a client waits, how fast refreshes come back) are in scenarios and unit tests on
+//! a paused clock: `what_has_expired_is_served_when_upstreams_are_away`, `outage`.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -13,9 +13,9 @@
 //! ```
 //!
 //! The flags are those of `aa ra tc ad`, all of them; `ede=N` are the extended errors, if any, and
-//! `because TEXT` the text of the first, which need not be told. A section that is not mentioned is empty. Order
-//! does not count, unless `ordered`. `*` stands for any one word. `answers N` and `additionals N`
-//! count records instead of naming them.
+//! `because TEXT` the text of the first, which need not be told. A section that is not mentioned is
+//! empty. Order does not count, unless `ordered`. `*` stands for any one word. `answers N` and
+//! `additionals N` count records instead of naming them.
 //! `soa ZONE [TTL]` is the authority section of a denial of ours, with TTL 5 and any serial;
 //! `soa ZONE [TTL] apex LABEL` that of a zone of `k8s_external`.
 
