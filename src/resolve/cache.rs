@@ -387,7 +387,7 @@ impl moka::Expiry<Question, Arc<Entry>> for Retention {
 }
 
 #[cfg(test)]
-#[path = "cache/model.rs"]
+#[path = "cache/tests/model.rs"]
 mod model;
 
 #[cfg(test)]
