@@ -407,3 +407,20 @@ fn p11_half_a_write_is_cleaned_up_and_the_whole_file_is_used() {
     assert_known_but_old(server.ports.dns);
     assert!(!half.exists());
 }
+
+#[test]
+fn a_reload_moves_the_snapshot_and_keeps_the_cluster() {
+    let (cluster, folder) = (cluster(), TempDir::new().unwrap());
+    let mut server = Stand::of(&cluster).start_ready("moved");
+    let lists = cluster.count(Ask::Stream, "services");
+    let option = format!("pods insecure\n        snapshot {}", folder.path().display());
+    server.edit(|text| text.replace("pods insecure", &option));
+    server.signal("USR1");
+    eventually(|| match server.log().iter().any(|line| line.contains("Reloading complete")) {
+        true => Ok(()),
+        false => Err("not reloaded".to_owned()),
+    });
+    end(&mut server);
+    assert!(file(folder.path()).exists());
+    assert_eq!(cluster.count(Ask::Stream, "services"), lists, "nothing was listed again");
+}
