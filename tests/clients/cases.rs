@@ -94,11 +94,11 @@ pub fn all() -> Vec<Case> {
 
 /// Some, as short as they can be, and one that no client can bear.
 pub fn short() -> Vec<Case> {
-    let away: &[_] = &[(3, Act::ApiDown), (4, Act::Crash(0)), (7, Act::Crash(1)), (12, Act::ApiUp)];
+    let away: &[_] = &[(2, Act::ApiDown), (3, Act::Crash(0)), (6, Act::Crash(1)), (10, Act::ApiUp)];
     vec![
-        Case { fault: CRASH, lag_s: 2, acts: &[(3, Act::Crash(0))], seconds: 12 },
-        Case { fault: API_DOWN, lag_s: 0, acts: away, seconds: 13 },
-        Case { fault: DEAD, lag_s: 0, acts: &[(2, Act::UpstreamDead)], seconds: 10 },
+        Case { fault: CRASH, lag_s: 2, acts: &[(2, Act::Crash(0))], seconds: 10 },
+        Case { fault: API_DOWN, lag_s: 0, acts: away, seconds: 11 },
+        Case { fault: DEAD, lag_s: 0, acts: &[(1, Act::UpstreamDead)], seconds: 8 },
         Case { fault: NONE, lag_s: 0, acts: &[(1, Act::StopAll)], seconds: 3 },
     ]
 }

@@ -17,6 +17,8 @@ const RESTART: Duration = Duration::from_secs(1);
 const RECREATE: Duration = Duration::from_secs(4);
 /// `terminationGracePeriodSeconds` of kubeadm's Deployment: its default.
 const GRACE: Duration = Duration::from_secs(30);
+/// `periodSeconds` of a probe: the least that a kubelet knows.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Longest time to ask for `/ready`.
 const PROBE_MAX: Duration = Duration::from_millis(200);
 
@@ -34,6 +36,8 @@ pub struct Pod {
     process: Option<Process>,
     /// Whether the container was ready once.
     is_ready: bool,
+    /// When it is asked whether it is.
+    probed: Instant,
     /// When it is started again.
     back: Option<Instant>,
     /// When SIGKILL comes, after SIGTERM.
@@ -47,8 +51,16 @@ impl Pod {
     pub fn start(number: u8, program: &Program, folder: &Path) -> Self {
         let state = folder.join(format!("state{number}"));
         std::fs::create_dir(&state).unwrap();
-        let (process, log) = (None, Vec::new());
-        let mut pod = Self { number, state, process, is_ready: false, back: None, ends: None, log };
+        let mut pod = Self {
+            number,
+            state,
+            process: None,
+            is_ready: false,
+            probed: Instant::now(),
+            back: None,
+            ends: None,
+            log: Vec::new(),
+        };
         pod.start_container(program);
         pod
     }
@@ -61,12 +73,15 @@ impl Pod {
             .args(program.arguments.iter().map(|it| it.replace("{state}", &state)));
         self.process = Some(Process::start(&format!("DNS server {}", self.number), &mut command));
         self.back = None;
+        // CoreDNS says that it is ready a moment before it listens.
+        self.probed = Instant::now() + PROBE_EVERY;
     }
 
-    /// Whether the program has written anything for its next start.
-    pub fn has_state(&self) -> bool {
+    /// Whether Mainstay has written what it knows of the cluster (`cluster-….snapshot`).
+    pub fn has_snapshot(&self) -> bool {
         let files = std::fs::read_dir(&self.state).into_iter().flatten().flatten();
-        files.filter_map(|file| file.metadata().ok()).any(|file| file.len() > 0)
+        let mut names = files.filter_map(|file| file.file_name().into_string().ok());
+        names.any(|name| name.starts_with("cluster-") && name.ends_with(".snapshot"))
     }
 
     /// Kills the process that serves: the child, where a parent keeps its sockets.
@@ -116,8 +131,11 @@ impl Pod {
         if self.ends.is_some_and(|ends| ends <= now) && self.process.is_some() {
             self.kill_container();
         }
-        // Probes fail three times, 10 s apart, before one that was ready is not.
-        self.is_ready = self.is_ready || (self.process.is_some() && probe(self.number));
+        // Probes fail three times in a row before one that was ready is not.
+        if !self.is_ready && self.process.is_some() && self.probed <= now {
+            self.is_ready = probe(self.number);
+            self.probed = now + PROBE_EVERY;
+        }
     }
 
     fn is_ready(&self) -> bool {

@@ -171,21 +171,16 @@ fn short(needed: &Needed, folder: &Path) {
             lost.push(outcome);
         }
     }
-    assert!(lost.is_empty(), "applications of ours failed: {lost:#?}\n{}", failures(folder));
+    let told: String = lost.iter().map(|outcome| failures(folder, outcome)).collect();
+    assert!(lost.is_empty(), "lookups failed with Mainstay:\n{told}");
 }
 
-/// The lines of lookups of ours that failed.
-fn failures(folder: &Path) -> String {
-    let files = std::fs::read_dir(folder).unwrap().flatten().map(|file| file.path());
-    let of_ours = |path: &PathBuf| path.to_string_lossy().contains("-s-mainstay-");
-    let mut lines = String::new();
-    for path in files.filter(of_ours) {
-        let log = std::fs::read_to_string(&path).unwrap();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let failed = log.lines().filter(|line| line.starts_with("failed "));
-        lines.extend(failed.map(|line| format!("{name}: {line}\n")));
-    }
-    lines
+/// The lines of lookups that failed.
+fn failures(folder: &Path, outcome: &Outcome) -> String {
+    let name = outcome.log();
+    let log = std::fs::read_to_string(folder.join(&name)).unwrap();
+    let failed = log.lines().filter(|line| line.starts_with("failed "));
+    failed.map(|line| format!("{name}: {line}\n")).collect()
 }
 
 /// All runs, into a folder: `table.md`, `details.md`, `versions`, and logs.

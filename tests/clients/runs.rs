@@ -19,8 +19,8 @@ use crate::{objects, world};
 const KUBEADM: &str = include_str!("../corefiles/valid/kubeadm.Corefile");
 /// Longest time until both servers are ready.
 const READY_MAX: Duration = Duration::from_secs(60);
-/// Longest time until a server that keeps state has some. A Snapshot is written at most every 30 s.
-const STATE_MAX: Duration = Duration::from_secs(40);
+/// Longest time until a Snapshot is there. One is written at most every 30 s.
+const SNAPSHOT_MAX: Duration = Duration::from_secs(40);
 /// Pause between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -56,6 +56,17 @@ impl Outcome {
     pub fn is_of(&self, case: &Case) -> bool {
         self.fault == case.fault && self.lag_s == case.lag_s
     }
+
+    /// The file with what the application wrote.
+    pub fn log(&self) -> String {
+        log_of(&self.fault, self.lag_s, &self.server, &self.application)
+    }
+}
+
+/// The file with what an application or a Pod wrote.
+fn log_of(fault: &str, lag_s: u64, server: &str, who: &str) -> String {
+    let name = format!("{fault} {lag_s} s {server} {who}.log");
+    name.replace(['`', ':', ','], "").replace(' ', "-")
 }
 
 impl Job {
@@ -83,22 +94,21 @@ impl Job {
         let program = self.program(folder.path(), &world.kubeconfig);
         let mut servers = Deployment::start(&program, folder.path(), case.lag());
         servers.wait_until_ready(READY_MAX);
-        if self.keeps_state() && case.acts.iter().any(|(_, act)| *act == Act::ApiDown) {
-            wait_for_state(&servers.pods);
+        if self.is_ours() && case.acts.iter().any(|(_, act)| *act == Act::ApiDown) {
+            wait_for_snapshots(&servers.pods);
         }
         let all: Vec<Process> = self.applications.iter().map(|it| it.start(case.seconds)).collect();
         let fault_s = world.play(case, &mut servers);
         let ended: Vec<(Sums, String)> = all.into_iter().map(applications::end).collect();
-        let name = format!("{} {} s {}", case.fault, case.lag_s, self.server);
         for pod in &servers.pods {
-            self.keep(&format!("{name} {}.log", pod.number), &pod.log());
+            self.keep(case, &pod.number.to_string(), &pod.log());
         }
         drop(servers);
         world.mend();
         let took = begun.elapsed().as_secs();
-        println!("  {name} ({took} s)");
+        println!("  {}, rules after {} s, {}: took {took} s", case.fault, case.lag_s, self.server);
         let of = |(application, (sums, log)): (&Application, (Sums, String))| {
-            self.keep(&format!("{name} {}.log", application.name), &log);
+            self.keep(case, &application.name, &log);
             let last_s = (sums.failed > 0).then_some(sums.last_failure_s - fault_s);
             Outcome {
                 fault: case.fault.to_owned(),
@@ -112,13 +122,13 @@ impl Job {
         self.applications.iter().zip(ended).map(of).collect()
     }
 
-    /// Keeps what was written, for who wants to know more.
-    fn keep(&self, name: &str, text: &str) {
-        let name = name.replace(['`', ':', ','], "").replace(' ', "-");
+    /// Keeps what somebody wrote, for who wants to know more.
+    fn keep(&self, case: &Case, who: &str, text: &str) {
+        let name = log_of(case.fault, case.lag_s, &self.server, who);
         std::fs::write(self.folder.join(name), text).unwrap();
     }
 
-    fn keeps_state(&self) -> bool {
+    fn is_ours(&self) -> bool {
         self.server == crate::OURS
     }
 
@@ -137,19 +147,19 @@ impl Job {
         std::fs::write(&corefile, text).unwrap();
         let corefile = corefile.to_string_lossy().into_owned();
         let ours = ["serve", "--supervised", "--state", "{state}", "--conf"];
-        let words = if self.keeps_state() { &ours[..] } else { &["-conf"] };
+        let words = if self.is_ours() { &ours[..] } else { &["-conf"] };
         let mut arguments: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         arguments.push(corefile);
         Program { path: self.program.clone(), arguments }
     }
 }
 
-/// Waits until all have something for their next start, as servers have that run for long.
-fn wait_for_state(pods: &[Pod]) {
+/// Waits until all have a Snapshot, as servers have that run for long.
+fn wait_for_snapshots(pods: &[Pod]) {
     let begun = Instant::now();
-    while !pods.iter().all(Pod::has_state) {
-        if begun.elapsed() > STATE_MAX {
-            println!("  no state was written within {STATE_MAX:?}");
+    while !pods.iter().all(Pod::has_snapshot) {
+        if begun.elapsed() > SNAPSHOT_MAX {
+            println!("  no Snapshot was written within {SNAPSHOT_MAX:?}");
             return;
         }
         std::thread::sleep(LOOK_EVERY);

@@ -26,10 +26,12 @@ pub const UPSTREAMS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 53), Ipv4Addr::ne
 pub const PODS: u8 = 4;
 /// The namespace of the applications.
 const APPLICATIONS: &str = "applications";
-/// What runs inside of the new namespaces before we do: names of namespaces that nobody else sees,
-/// and the files of the first argument in the place of those of /etc.
+/// What runs inside of the new namespaces before we do: names of namespaces and temporary files
+/// that nobody else sees, and the files of the first argument in the place of those of /etc.
 const PREPARE: &str = r#"
-mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up || exit
+mkdir -p /run/netns && mount -t tmpfs none /run/netns && mkdir /run/netns/tmp || exit
+export TMPDIR=/run/netns/tmp
+ip link set lo up || exit
 for file in "$0"/*; do mount --bind "$file" "/etc/${file##*/}" || exit; done
 exec "$@""#;
 /// The resolv.conf of a Pod of the Namespace `shop`, as a kubelet writes it.
