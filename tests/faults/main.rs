@@ -12,6 +12,7 @@ mod keeping;
 mod oracle;
 mod resources;
 mod restart;
+mod rows;
 mod snapshot;
 mod soak;
 mod upstreams;
