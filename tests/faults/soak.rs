@@ -26,8 +26,9 @@ use crate::process::Process;
 use crate::server::{Ports, Server, program};
 use crate::stand::{Stand, until_ready};
 
-/// How old an answer may be: as long as the API server is away, and until it is watched again.
-const STALENESS_S: u64 = 20;
+/// How old an answer may be: as a Snapshot (30 s and until it is written), as long as the API server
+/// is away, and until it is watched again. Names that do not change are judged as by any other bound.
+const STALENESS_S: u64 = 60;
 /// Names outside of the cluster.
 const FOREIGN: usize = 200;
 /// Namespaces of the Services that stay as they are.
