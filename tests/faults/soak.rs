@@ -26,8 +26,8 @@ use crate::process::Process;
 use crate::server::{Ports, Server, program};
 use crate::stand::{Stand, until_ready};
 
-/// How old an answer may be: as a Snapshot (30 s and until it is written), as long as the API server
-/// is away, and until it is watched again. Names that do not change are judged as by any other bound.
+/// How old an answer may be: as a Snapshot is (some 30 s), the API server was away, and its watch
+/// takes to come back. To names that do not change that allows nothing.
 const STALENESS_S: u64 = 60;
 /// Names outside of the cluster.
 const FOREIGN: usize = 200;
