@@ -83,12 +83,20 @@ fn keep(path: &Path, corefile: &Corefile, options: &corefile::Options) -> io::Re
 /// Replaces a file, so that after a loss of power there is the old one or the new one.
 fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    file.write_all(octets)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
+    let written = write(&aside, octets).and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        // Half of it takes room on a disk that may be full.
+        let _ = fs::remove_file(&aside);
+    }
+    written?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(octets)?;
+    file.sync_all()
 }
 
 #[cfg(test)]

@@ -22,11 +22,7 @@ impl State {
         match probe(&folder) {
             Ok(()) => Some(Self { folder }),
             Err(error) => {
-                tracing::warn!(
-                    "{}: {error}; nothing is kept for the next start; mount a folder there that can \
-                     be written to, or name another with --state",
-                    folder.display()
-                );
+                tell(&folder, &error, named.is_some());
                 None
             }
         }
@@ -35,6 +31,21 @@ impl State {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+}
+
+/// Tells that nothing is kept. Whoever named the folder wants it; the default one need not be
+/// there.
+fn tell(folder: &Path, error: &std::io::Error, is_named: bool) {
+    let text = format!(
+        "{}: {error}; nothing is kept for the next start; mount a folder there that can be written \
+         to, or name another with --state",
+        folder.display()
+    );
+    if is_named {
+        tracing::warn!("{text}");
+    } else {
+        tracing::info!("{text}");
     }
 }
 
