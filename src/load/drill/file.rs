@@ -77,6 +77,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("upstream-blackhole", include_str!("../../../tests/drills/upstream-blackhole.toml")),
     ("upstream-pps-1024", include_str!("../../../tests/drills/upstream-pps-1024.toml")),
     ("oom", include_str!("../../../tests/drills/oom.toml")),
+    ("crash-node", include_str!("../../../tests/drills/crash-node.toml")),
     ("headless-churn", include_str!("../../../tests/drills/headless-churn.toml")),
     ("config-error", include_str!("../../../tests/drills/config-error.toml")),
 ];

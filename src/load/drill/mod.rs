@@ -148,7 +148,7 @@ fn subjects(arguments: &DrillArguments) -> Result<Vec<Subject>, Error> {
     let quoted = shlex_quoted(&own)?;
     let mut subjects = vec![Subject {
         name: "mainstay".to_owned(),
-        command: format!("{quoted} -conf {{conf}} --quiet"),
+        command: format!("{quoted} serve --supervised --state {{state}} -conf {{conf}} --quiet"),
         reads_manifests: true,
     }];
     for peer in &arguments.peer {

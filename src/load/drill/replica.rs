@@ -54,7 +54,8 @@ const TRIES: usize = 1000;
 pub struct Subject {
     /// `mainstay`, or what `--peer` says.
     pub name: String,
-    /// The command with `{conf}` where the Corefile goes.
+    /// The command with `{conf}` where the Corefile goes, and `{state}` where a folder of its own
+    /// goes, which outlives its process.
     pub command: String,
     /// Whether it can take objects from manifests.
     pub reads_manifests: bool,
@@ -102,9 +103,13 @@ impl Replica {
             .replace("{source}", &setting.source)
             .replace("{upstream}", &setting.upstream.to_string());
         write(&path, &corefile)?;
-        let conf = shlex::try_quote(&path.to_string_lossy()).map(|word| word.into_owned());
-        let conf = conf.map_err(|_| Error::Config("--out has a zero octet in it".to_owned()))?;
-        let mut command = subject.command.replace("{conf}", &conf);
+        let state = path.with_extension("state");
+        std::fs::create_dir_all(&state).map_err(|error| {
+            let remedy = "name a folder with --out that can be written";
+            Error::File { path: state.clone(), error, remedy }
+        })?;
+        let mut command = subject.command.replace("{conf}", &quoted(&path)?);
+        command = command.replace("{state}", &quoted(&state)?);
         if let Some(cgroup) = &setting.cgroup {
             command = in_cgroup(&command, cgroup);
         }
@@ -145,6 +150,12 @@ impl Replica {
     fn log(&self) -> String {
         self.path.with_extension("log").display().to_string()
     }
+}
+
+/// A path as a word of a command.
+fn quoted(path: &Path) -> Result<String, Error> {
+    let word = shlex::try_quote(&path.to_string_lossy()).map(|word| word.into_owned());
+    word.map_err(|_| Error::Config("--out has a zero octet in it".to_owned()))
 }
 
 /// The same command, in a cgroup from its first instruction on.

@@ -147,6 +147,7 @@ impl Site {
             Act::Upstream(illness) => self.ail(illness),
             Act::Flood(rate) => self.flood = Flood::start(self.address(), rate),
             Act::Kill(n) => self.replica(n)?.server.kill9().map_err(wrong)?,
+            Act::Crash(n) => self.replica(n)?.server.crash().map_err(wrong)?,
             Act::Stop(n) => self.replica(n)?.server.stop().map_err(wrong)?,
             Act::Replace(n) => self.replica(n)?.server.restart().await.map_err(wrong)?,
             Act::Lose(n) => self.lose(n)?,

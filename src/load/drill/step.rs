@@ -21,6 +21,8 @@ pub struct Step {
 pub enum Act {
     /// SIGKILL; the replica is started again after 2 s, as a kubelet does.
     Kill(usize),
+    /// SIGKILL of the process that serves: below a parent, if it has one, which goes on.
+    Crash(usize),
     /// Its node is gone: nothing answers, not even the kernel.
     Lose(usize),
     /// SIGSTOP: the process is there and does nothing.
@@ -83,7 +85,7 @@ pub enum Illness {
 }
 
 /// The words of steps, for errors.
-const WORDS: &str = "kill N, lose N, stop N, continue N, replace N, roll, scale N, remove N, \
+const WORDS: &str = "kill N, crash N, lose N, stop N, continue N, replace N, roll, scale N, remove N, \
      api down|up, upstream well|blackhole|delay TIME|loss PERCENT%|servfail|pps N, \
      corefile broken|good, churn N, flood N";
 
@@ -109,6 +111,7 @@ impl Act {
         let index = |text: &str| text.parse::<u8>().ok().map(usize::from);
         Some(match *words {
             ["kill", n] => Self::Kill(index(n)?),
+            ["crash", n] => Self::Crash(index(n)?),
             ["lose", n] => Self::Lose(index(n)?),
             ["stop", n] => Self::Stop(index(n)?),
             ["continue", n] => Self::Continue(index(n)?),
@@ -131,6 +134,7 @@ impl Act {
     pub fn replica(&self) -> Option<usize> {
         match self {
             Self::Kill(n)
+            | Self::Crash(n)
             | Self::Lose(n)
             | Self::Stop(n)
             | Self::Continue(n)

@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::load::Error;
 
+mod family;
 mod foreign;
 mod started;
 mod tail;
@@ -79,6 +80,18 @@ impl Server {
     /// It is gone.
     pub fn kill9(&self) -> Result<(), String> {
         self.end_with(Signal::KILL)
+    }
+
+    /// SIGKILL to what the process of a server started: to the one that serves, where a parent keeps
+    /// its sockets. Without such a parent to the server itself.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn crash(&self) -> Result<(), String> {
+        match &self.0 {
+            Kind::Foreign(process) => process.signal(Signal::KILL),
+            Kind::Started(process) => process.crash(),
+        }
     }
 
     /// SIGTERM.

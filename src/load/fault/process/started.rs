@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::tail::{self, Tail};
-use super::{Output, RESTART_AFTER};
+use super::{Output, RESTART_AFTER, family};
 use crate::load::Error;
 
 /// Longest time from SIGTERM to the end, as the grace period of a Pod; then comes SIGKILL.
@@ -96,6 +96,16 @@ impl Started {
     pub(super) fn end_with(&self, signal: Signal) -> Result<(), String> {
         self.life.is_meant.store(true, Ordering::Release);
         self.life.signal(signal)
+    }
+
+    /// Kills what serves below the process that we started, or that process.
+    pub(super) fn crash(&self) -> Result<(), String> {
+        let children = self.life.pid.lock().map(family::children).unwrap_or_default();
+        if children.is_empty() {
+            return self.end_with(Signal::KILL);
+        }
+        let kill = |pid| kill_process(pid, Signal::KILL);
+        children.into_iter().try_for_each(kill).map_err(|error| error.to_string())
     }
 
     pub(super) fn stop(&self) -> Result<(), String> {
@@ -256,8 +266,12 @@ impl Life {
             let ended = self.state.borrow().ended.clone().unwrap_or_default();
             return Err(format!("the server does not run: {ended}"));
         };
-        kill_process_group(pid, signal)
-            .map_err(|error| format!("{} cannot be signalled: {error}", self.words[0]))
+        // The end of a container begins with a signal to its first process only.
+        let sent = match signal {
+            Signal::TERM => kill_process_group(pid, signal),
+            _ => family::signal_all(pid, signal),
+        };
+        sent.map_err(|error| format!("{} cannot be signalled: {error}", self.words[0]))
     }
 }
 
