@@ -82,8 +82,8 @@ impl Server {
         self.end_with(Signal::KILL)
     }
 
-    /// SIGKILL to what the process of a server started: to the one that serves, where a parent keeps
-    /// its sockets. Without such a parent to the server itself.
+    /// SIGKILL to what the process of a server started: to the one that serves, where a parent
+    /// keeps its sockets. Without such a parent to the server itself.
     ///
     /// # Errors
     /// It is gone.
