@@ -12,11 +12,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::allowance::Share;
 use super::counters::ForwardCounters;
-use super::course::{Course, Ending, Event, Leg, Means, Reason, Rules, Send, Step};
+use super::course::{Course, Ending, Event, Leg, Means, Reason, Rules, Send, Step, Worth};
 use super::failure::{Act, Cause, Failure, Path, Proto};
 use super::request::{Received, Request};
 use super::{Answered, Budget, Config, Error, Upstream};
-use crate::wire::{Answer, Question};
+use crate::wire::answer::Kind;
+use crate::wire::{Answer, Question, Rcode};
 
 /// One try under way: its number, and what came of it.
 type Flying<'a> =
@@ -216,7 +217,10 @@ impl<'a> Asking<'a> {
         }
         let failover = super::config::FAILOVER.contains(&answer.rcode)
             || self.shared.config.failover.contains(&answer.rcode);
-        if failover { Event::Poor(answer) } else { Event::Accepted(answer) }
+        match failover {
+            true => Event::Poor(worth(&answer), answer),
+            false => Event::Accepted(answer),
+        }
     }
 
     /// Who has not even answered late may have lost more than this question.
@@ -252,6 +256,15 @@ impl<'a> Asking<'a> {
             let all_by_network = self.all_by_network && self.last.is_some();
             Error::Upstream { last, all_by_network }
         })
+    }
+}
+
+/// What a poor answer is worth beside another one.
+fn worth(answer: &Answer) -> Worth {
+    match answer.kind() {
+        Kind::Failure if answer.rcode == Rcode::SERVFAIL => Worth::Failure,
+        Kind::Failure => Worth::Refusal,
+        _ => Worth::Word,
     }
 }
 

@@ -47,7 +47,10 @@ pub struct Leg {
 /// The rules of one question.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
+    /// Ask over TCP first, because the client did.
     pub over_tcp: bool,
+    /// Ask over TCP and nothing else, because the directive says so.
+    pub is_tcp_only: bool,
     pub deadline: Instant,
     /// Most tries over all upstreams, below that of the Budget; what one upstream wants asked
     /// otherwise is no other try (as CoreDNS).
@@ -94,13 +97,24 @@ pub struct Send {
     pub reason: Reason,
 }
 
+/// What a poor answer is worth beside others, the least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Worth {
+    /// The upstream does not want to, or cannot, and says nothing of the name.
+    Refusal,
+    /// It has tried.
+    Failure,
+    /// It says something of the name.
+    Word,
+}
+
 /// How a try went on. All but time-outs come from outside.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event<A> {
     /// An answer that settles the question.
     Accepted(A),
     /// An answer that another upstream might better.
-    Poor(A),
+    Poor(Worth, A),
     /// TC.
     Truncated,
     EdnsRefused,
@@ -166,6 +180,10 @@ struct Road {
     is_cut: bool,
     /// It cannot be reached over TCP.
     lacks_tcp: bool,
+    /// It was silent over TCP where UDP would do as well.
+    is_slow_over_tcp: bool,
+    /// Its answer was a poor one.
+    was_poor: bool,
 }
 
 /// The course of one question.
@@ -177,7 +195,9 @@ pub struct Course<A> {
     /// Sends that a response asked for: upstream and transport.
     follow_ups: VecDeque<(usize, Proto)>,
     /// The best answer so far.
-    held: Option<(usize, A)>,
+    held: Option<(usize, Worth, A)>,
+    /// Until when a better one is waited for.
+    better_until: Option<Instant>,
     accepted: Option<(usize, A)>,
     hedges: u8,
     /// Tries but for follow-ups.
@@ -209,6 +229,7 @@ impl<A> Course<A> {
             tries: Vec::new(),
             follow_ups: VecDeque::new(),
             held: None,
+            better_until: None,
             accepted: None,
             hedges: 0,
             counted: 0,
@@ -228,8 +249,11 @@ impl<A> Course<A> {
         self.reason = Reason::Failover;
         match event {
             Event::Accepted(answer) => self.accepted = Some((number, answer)),
-            Event::Poor(answer) => {
-                self.held.get_or_insert((number, answer));
+            Event::Poor(worth, answer) => {
+                road.was_poor = true;
+                if self.held.as_ref().is_none_or(|(_, held, _)| *held < worth) {
+                    self.held = Some((number, worth, answer));
+                }
             }
             Event::Truncated => {
                 road.is_cut = true;
@@ -243,7 +267,9 @@ impl<A> Course<A> {
                 self.is_guessed_at = true;
                 self.follow_ups.push_back((leg, Proto::Tcp));
             }
-            Event::Broken if proto == Proto::Tcp && !self.rules.over_tcp => road.lacks_tcp = true,
+            Event::Broken if proto == Proto::Tcp && !self.rules.is_tcp_only => {
+                road.lacks_tcp = true
+            }
             Event::Broken => road.broken += 1,
         }
     }
@@ -259,10 +285,13 @@ impl<A> Course<A> {
         if let Some(number) = self.next_overdue(now) {
             return Step::Overdue(number);
         }
+        if self.held.is_some() {
+            self.better_until.get_or_insert(now + self.rules.time_out_max);
+        }
         match self.send_what_is_due(now, means) {
             Sending::Sent(send) => Step::Send(send),
-            Sending::NotBefore(at) => Step::Wait(self.wake_at().min(at)),
-            Sending::Nobody if self.is_over() => {
+            Sending::NotBefore(at) => Step::Wait(self.wake_at(now).min(at)),
+            Sending::Nobody if self.is_over(now) => {
                 let paced = self.held_until.is_some_and(|until| until <= now);
                 self.end(match (self.tries.is_empty(), paced) {
                     (_, true) => Ending::Paced,
@@ -270,7 +299,7 @@ impl<A> Course<A> {
                     _ => Ending::Unanswered,
                 })
             }
-            Sending::Nobody => Step::Wait(self.wake_at()),
+            Sending::Nobody => Step::Wait(self.wake_at(now)),
         }
     }
 
@@ -285,32 +314,50 @@ impl<A> Course<A> {
 
     fn end(&mut self, without: Ending<A>) -> Step<A> {
         let held = self.held.take();
-        Step::Done(held.map_or(without, |(number, answer)| Ending::Answered(number, answer)))
+        Step::Done(held.map_or(without, |(number, _, answer)| Ending::Answered(number, answer)))
     }
 
     /// The next try whose time is over.
     fn next_overdue(&mut self, now: Instant) -> Option<usize> {
         let is_overdue = |one: &Try| one.phase == Phase::Waiting && one.until <= now;
         let number = self.tries.iter().position(is_overdue)?;
-        self.tries[number].phase = Phase::Overdue;
+        let late = &mut self.tries[number];
+        late.phase = Phase::Overdue;
+        if late.proto == Proto::Tcp && self.rules.over_tcp && !self.rules.is_tcp_only {
+            self.roads[late.leg].is_slow_over_tcp = true;
+        }
         self.reason = Reason::Retry;
         Some(number)
     }
 
     /// Whether nothing can come any more that would be worth the wait.
-    fn is_over(&self) -> bool {
-        let waits = |phase| self.tries.iter().any(|one| one.phase == phase);
-        let listens = waits(Phase::Waiting) || waits(Phase::Overdue);
-        // Who has an answer, if a poor one, does not wait for the silent.
-        self.follow_ups.is_empty()
-            && if self.held.is_some() { !waits(Phase::Waiting) } else { !listens }
+    fn is_over(&self, now: Instant) -> bool {
+        let is_heard = |one: &Try| match one.phase {
+            Phase::Waiting => true,
+            Phase::Overdue => self.held.is_none() || self.may_better(one.leg, now),
+            Phase::Over => false,
+        };
+        self.follow_ups.is_empty() && !self.tries.iter().any(is_heard)
     }
 
-    fn wake_at(&self) -> Instant {
+    /// Whether this upstream may still have a better answer than the poor one that is held: it may
+    /// only be slow. Who is down is not waited for.
+    fn may_better(&self, leg: usize, now: Instant) -> bool {
+        let is_early = self.better_until.is_none_or(|until| now < until);
+        let road = &self.roads[leg];
+        is_early && !road.was_poor && road.leg.standing != Standing::Down
+    }
+
+    fn wake_at(&self, now: Instant) -> Instant {
         let waiting = self.tries.iter().filter(|one| one.phase == Phase::Waiting);
-        let at =
-            waiting.map(|one| if one.is_hedged { one.until } else { one.hedge_at.min(one.until) });
-        at.min().map_or(self.rules.deadline, |at| at.min(self.rules.deadline))
+        // A hedge that could not be decided on yet, because a follow-up has to wait, is no reason
+        // to wake up.
+        let at = waiting.map(|one| match one.is_hedged || one.hedge_at <= now {
+            true => one.until,
+            false => one.hedge_at.min(one.until),
+        });
+        let until = self.better_until.filter(|until| *until > now);
+        at.chain(until).fold(self.rules.deadline, Instant::min)
     }
 
     fn send_what_is_due(&mut self, now: Instant, means: &impl Means) -> Sending {
@@ -366,7 +413,7 @@ impl<A> Course<A> {
                 (one.is_hedged, is_any_late) = (true, true);
             }
         }
-        let is_possible = self.hedges < HEDGES_MAX && self.best(|_| true).is_some();
+        let is_possible = self.hedges < HEDGES_MAX && self.best(now, |_| true).is_some();
         is_any_late && is_possible && means.take_hedge()
     }
 
@@ -374,7 +421,7 @@ impl<A> Course<A> {
     fn send_to_best(&mut self, reason: Reason, now: Instant, means: &impl Means) -> Sending {
         let mut soonest: Option<Instant> = None;
         let mut refused = Vec::new();
-        while let Some((leg, proto)) = self.best(|leg| !refused.contains(&leg)) {
+        while let Some((leg, proto)) = self.best(now, |leg| !refused.contains(&leg)) {
             match self.send(leg, proto, reason, now, means) {
                 Sending::NotBefore(at) => {
                     soonest = Some(soonest.map_or(at, |sooner| sooner.min(at)));
@@ -388,15 +435,14 @@ impl<A> Course<A> {
 
     /// The upstream to be asked next, and how. Who was asked less comes first; one that is suspect
     /// counts as asked once, one that is down as asked twice.
-    fn best(&self, is_free: impl Fn(usize) -> bool) -> Option<(usize, Proto)> {
+    fn best(&self, now: Instant, is_free: impl Fn(usize) -> bool) -> Option<(usize, Proto)> {
         let candidates = self.roads.iter().enumerate().filter(|(leg, _)| is_free(*leg));
         let ready = candidates.filter_map(|(leg, road)| {
             let tries = road.over_udp + road.over_tcp;
-            // For a second opinion on a poor answer only those will do that may have one.
-            let is_wanted =
-                self.held.is_none() || (tries == 0 && road.leg.standing != Standing::Down);
-            let proto =
-                road.proto(self.rules.over_tcp, self.is_guessed_at).filter(|_| is_wanted)?;
+            // For a second opinion on a poor answer only those will do that may have one. Twice,
+            // for a packet may be lost.
+            let is_wanted = self.held.is_none() || (tries < 2 && self.may_better(leg, now));
+            let proto = road.proto(&self.rules, self.is_guessed_at).filter(|_| is_wanted)?;
             Some(((tries + road.leg.standing as u8, tries, leg), (leg, proto)))
         });
         ready.min_by_key(|(rank, _)| *rank).map(|(_, chosen)| chosen)
@@ -453,6 +499,8 @@ impl Road {
             has_edns: true,
             is_cut: false,
             lacks_tcp: false,
+            is_slow_over_tcp: false,
+            was_poor: false,
         }
     }
 
@@ -464,14 +512,15 @@ impl Road {
     }
 
     /// How it is asked next; `None` if it is not.
-    fn proto(&self, forced: bool, is_guessed_at: bool) -> Option<Proto> {
+    fn proto(&self, rules: &Rules, is_guessed_at: bool) -> Option<Proto> {
         let has_tries = |proto| self.tries(proto) < TRIES_OF_ONE_MAX;
         if self.broken >= BROKEN_MAX {
             return None;
         }
         // What cannot be had over TCP is asked for over UDP once more: a guess must not be able
-        // to stop us.
-        if forced || self.is_cut || (is_guessed_at && !self.lacks_tcp) {
+        // to stop us, nor a client that came over TCP itself.
+        let prefers_tcp = is_guessed_at || (rules.over_tcp && !self.is_slow_over_tcp);
+        if rules.is_tcp_only || self.is_cut || (prefers_tcp && !self.lacks_tcp) {
             return (has_tries(Proto::Tcp) && !self.lacks_tcp).then_some(Proto::Tcp);
         }
         if has_tries(Proto::Udp) {

@@ -182,6 +182,7 @@ impl Forward {
         };
         Rules {
             over_tcp,
+            is_tcp_only: self.config.force_tcp,
             deadline,
             tries_max: tries_max as usize,
             time_out_max: self.config.read_timeout,

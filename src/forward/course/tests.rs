@@ -70,7 +70,8 @@ impl Trip {
     fn new(legs: &[Leg], over_tcp: bool, purse: Purse) -> Self {
         let start = Instant::now();
         let (deadline, tries_max) = (start + TIME_MAX, TRIES_MAX as usize);
-        let rules = Rules { over_tcp, deadline, tries_max, time_out_max: Duration::from_secs(2) };
+        let time_out_max = Duration::from_secs(2);
+        let rules = Rules { over_tcp, is_tcp_only: false, deadline, tries_max, time_out_max };
         Self { course: Course::new(legs.iter().copied(), rules), purse, start, at: Duration::ZERO }
     }
 
@@ -170,17 +171,89 @@ async fn u2_an_error_of_the_network_leads_on_at_once() {
 async fn u3_a_poor_answer_is_the_answer_only_if_nobody_has_a_better_one() {
     let mut trip = Trip::to(2);
     trip.sent();
-    trip.course.event(0, Event::Poor("SERVFAIL"));
+    trip.course.event(0, Event::Poor(Worth::Failure, "SERVFAIL"));
     assert_eq!(trip.sent(), (1, Proto::Udp, Reason::Failover));
-    trip.course.event(1, Event::Poor("REFUSED"));
+    trip.course.event(1, Event::Poor(Worth::Refusal, "REFUSED"));
     assert_eq!(trip.done(), Ending::Answered(0, "SERVFAIL"));
 
     let mut trip = Trip::to(2);
     trip.sent();
-    trip.course.event(0, Event::Poor("SERVFAIL"));
+    trip.course.event(0, Event::Poor(Worth::Failure, "SERVFAIL"));
     trip.sent();
     trip.course.event(1, Event::Accepted("good"));
     assert_eq!(trip.done(), Ending::Answered(1, "good"));
+}
+
+#[tokio::test]
+async fn u3_a_poor_answer_waits_for_who_is_only_slow_and_asks_it_once_more() {
+    let slow = || {
+        let mut trip = Trip::new(&[UNKNOWN, UNKNOWN], false, Purse::without_hedges());
+        trip.sent();
+        trip.course.event(0, Event::Poor(Worth::Refusal, "REFUSED"));
+        trip.sent();
+        assert_eq!((trip.wait(), trip.wait()), (150, 300));
+        assert_eq!(trip.next(), Step::Overdue(1));
+        assert_eq!(trip.sent(), (1, Proto::Udp, Reason::Retry));
+        trip
+    };
+    let mut trip = slow();
+    trip.course.event(1, Event::Accepted("good"));
+    assert_eq!(trip.done(), Ending::Answered(1, "good"));
+
+    let mut trip = slow();
+    assert_eq!((trip.wait(), trip.wait()), (450, 600));
+    assert_eq!(trip.next(), Step::Overdue(2));
+    assert_eq!(trip.wait(), 2000);
+    assert_eq!(trip.done(), Ending::Answered(0, "REFUSED"), "and no longer than that");
+}
+
+#[tokio::test]
+async fn u3_the_best_of_poor_answers_is_given() {
+    for (first, second, best) in [
+        (Worth::Refusal, Worth::Failure, "second"),
+        (Worth::Failure, Worth::Word, "second"),
+        (Worth::Failure, Worth::Failure, "first"),
+        (Worth::Word, Worth::Failure, "first"),
+    ] {
+        let mut trip = Trip::to(2);
+        trip.sent();
+        trip.course.event(0, Event::Poor(first, "first"));
+        trip.sent();
+        trip.course.event(1, Event::Poor(second, "second"));
+        let Ending::Answered(_, answer) = trip.done() else { panic!("{first:?} {second:?}") };
+        assert_eq!(answer, best);
+    }
+}
+
+#[tokio::test]
+async fn a_client_over_tcp_gets_what_only_udp_brings() {
+    let mut trip = Trip::new(&[UNKNOWN], true, Purse::full());
+    assert_eq!(trip.sent().1, Proto::Tcp);
+    trip.course.event(0, Event::Broken);
+    assert_eq!(trip.sent().1, Proto::Udp, "TCP is closed");
+
+    let mut trip = Trip::new(&[UNKNOWN], true, Purse::without_hedges());
+    assert_eq!(trip.sent().1, Proto::Tcp);
+    assert_eq!((trip.wait(), trip.wait()), (150, 1000));
+    assert_eq!(trip.next(), Step::Overdue(0));
+    assert_eq!(trip.sent().1, Proto::Udp, "TCP is silent");
+    trip.course.event(1, Event::Truncated);
+    assert_eq!(trip.sent(), (0, Proto::Tcp, Reason::FollowUp));
+}
+
+#[tokio::test]
+async fn a_follow_up_that_waits_for_packets_is_no_busy_loop() {
+    let mut trip = Trip::to(2);
+    trip.sent();
+    assert_eq!(trip.wait(), 150);
+    assert_eq!(trip.sent(), (1, Proto::Udp, Reason::Hedge));
+    assert_eq!(trip.wait(), 300);
+    trip.at = ms(299);
+    // The second try may be hedged from 300 ms on; the follow-up waits beyond that.
+    trip.purse.packets_at.borrow_mut().insert(0, trip.start + ms(370));
+    trip.course.event(0, Event::Truncated);
+    assert_eq!(trip.wait(), 300);
+    assert_eq!(trip.wait(), 370);
 }
 
 #[tokio::test]
@@ -188,7 +261,7 @@ async fn u3_a_poor_answer_does_not_wait_for_an_upstream_that_is_down() {
     let down = Leg { standing: Standing::Down, ..UNKNOWN };
     let mut trip = Trip::new(&[UNKNOWN, down], false, Purse::full());
     trip.sent();
-    trip.course.event(0, Event::Poor("SERVFAIL"));
+    trip.course.event(0, Event::Poor(Worth::Failure, "SERVFAIL"));
     assert_eq!(trip.done(), Ending::Answered(0, "SERVFAIL"));
 }
 
@@ -316,7 +389,8 @@ struct Outcome {
 fn travel(legs: &[Leg], over_tcp: bool, acts: &[Act], purse: &Purse) -> Outcome {
     let start = Instant::now();
     let (deadline, tries_max) = (start + TIME_MAX, TRIES_MAX as usize);
-    let rules = Rules { over_tcp, deadline, tries_max, time_out_max: Duration::from_secs(2) };
+    let time_out_max = Duration::from_secs(2);
+    let rules = Rules { over_tcp, is_tcp_only: false, deadline, tries_max, time_out_max };
     let mut course = Course::new(legs.iter().copied(), rules);
     purse.hedges.earn();
     // What arrives when: the order of equal times is that of the tries.
@@ -327,7 +401,7 @@ fn travel(legs: &[Leg], over_tcp: bool, acts: &[Act], purse: &Purse) -> Outcome 
             Step::Send(send) => {
                 let (delay, event) = match acts[send.number % acts.len()] {
                     Act::Answer(delay) => (delay, Event::Accepted(send.number)),
-                    Act::Poor(delay) => (delay, Event::Poor(send.number)),
+                    Act::Poor(delay) => (delay, Event::Poor(Worth::Failure, send.number)),
                     Act::Cut(delay) if send.proto == Proto::Udp => (delay, Event::Truncated),
                     Act::NearMiss(delay) if send.proto == Proto::Udp => (delay, Event::NearMiss),
                     Act::RefuseEdns(delay) if send.has_edns => (delay, Event::EdnsRefused),
