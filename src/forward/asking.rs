@@ -44,6 +44,8 @@ pub struct Asking<'a> {
     tries: Vec<Sent>,
     last: Option<Failure>,
     all_by_network: bool,
+    /// Whether nothing could be sent at all.
+    all_local: bool,
 }
 
 /// One try that was sent.
@@ -88,6 +90,7 @@ impl<'a> Asking<'a> {
             tries: Vec::new(),
             last: None,
             all_by_network: true,
+            all_local: true,
         }
     }
 
@@ -150,9 +153,14 @@ impl<'a> Asking<'a> {
                 }
                 Err(failure) => self.flying.push(Box::pin(async move { (number, Err(failure)) })),
             },
-            Proto::Tcp => self.flying.push(Box::pin(async move {
-                (number, upstream.ask_over_tcp(&request, until).await)
-            })),
+            Proto::Tcp => {
+                // What is idle may be dead: one try finds that out, and the next needs none.
+                let is_its = |sent: &Sent| sent.leg == send.leg && sent.path.proto == Proto::Tcp;
+                let is_new = self.tries.iter().any(is_its);
+                self.flying.push(Box::pin(async move {
+                    (number, upstream.ask_over_tcp(&request, until, is_new).await)
+                }));
+            }
         }
         self.tries.push(Sent {
             leg: send.leg,
@@ -169,6 +177,9 @@ impl<'a> Asking<'a> {
         sent.is_overdue = true;
         let failure = sent.path.failed(Act::Read, Cause::TimedOut);
         let upstream = &self.upstreams[sent.leg];
+        if sent.path.proto == Proto::Tcp {
+            upstream.distrust_connections(sent.at);
+        }
         upstream.was_silent(&failure);
         self.note(failure);
     }
@@ -243,6 +254,7 @@ impl<'a> Asking<'a> {
 
     fn note(&mut self, failure: Failure) {
         self.all_by_network &= failure.is_of_network();
+        self.all_local &= failure.is_local();
         self.last = Some(failure);
     }
 
@@ -253,6 +265,9 @@ impl<'a> Asking<'a> {
             Some(sent.path.failed(Act::Read, Cause::TimedOut))
         });
         last.map_or(otherwise, |last| {
+            if self.all_local && self.last.is_some() {
+                return Error::Local(last);
+            }
             let all_by_network = self.all_by_network && self.last.is_some();
             Error::Upstream { last, all_by_network }
         })

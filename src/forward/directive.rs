@@ -22,7 +22,7 @@ use super::course::Rules;
 use super::resolv::{self, Places, Unusable};
 use super::{Answered, Budget, Config, Error, Opinion, Upstream, entropy};
 use crate::wire::answer::Kind;
-use crate::wire::{NameRef, Question};
+use crate::wire::{Answer, NameRef, Question, Rcode};
 
 /// How long a question may take while all upstreams are down. They are asked all the same, for
 /// probes may be what does not get through.
@@ -135,8 +135,22 @@ impl Forward {
         self.asking(question, budget, &order, rules).run().await
     }
 
+    /// Whether anybody but this upstream can be asked.
+    pub fn has_another(&self, than: &Upstream) -> bool {
+        self.upstreams.borrow().iter().any(|upstream| can_vote(upstream, than))
+    }
+
+    /// Whether an upstream is known to take longer for an answer than most clients wait.
+    pub fn is_slow(&self) -> bool {
+        let is_slow = |upstream: &Arc<Upstream>| {
+            upstream.rtt().smoothed().is_some_and(|rtt| rtt >= SECOND_OPINION_AFTER)
+        };
+        self.upstreams.borrow().iter().any(is_slow)
+    }
+
     /// Asks for a second opinion on a denial of something that was known to exist: another
-    /// upstream, or the only one again, over TCP and a second later.
+    /// upstream, or, where no other can or wants to tell, the same again over TCP and a second
+    /// later.
     pub async fn second_opinion(
         &self,
         question: &Question,
@@ -144,24 +158,19 @@ impl Forward {
         budget: &Budget,
     ) -> Opinion {
         let all = self.upstreams.borrow().clone();
-        let is_other = |upstream: &Arc<Upstream>| upstream.address() != denied.upstream.address();
-        let mut order = self.order(&all);
-        order.retain(is_other);
-        let is_alone = order.is_empty();
-        if is_alone {
-            order.push(denied.upstream.clone());
-            timeout_at(budget.deadline(), sleep(SECOND_OPINION_AFTER)).await.ok();
+        let mut others = self.order(&all);
+        others.retain(|upstream| can_vote(upstream, &denied.upstream));
+        if !others.is_empty() {
+            let rules = self.rules(self.config.force_tcp, budget.deadline());
+            match self.asking(question, budget, &others, rules).run().await {
+                Ok(other) if is_refusal(&other.answer) => {}
+                opinion => return compare(&denied.answer, opinion),
+            }
         }
-        let over_tcp = is_alone || self.config.force_tcp;
-        let rules = self.rules(over_tcp, budget.deadline());
-        match self.asking(question, budget, &order, rules).run().await {
-            Ok(other) => match other.answer.kind() {
-                Kind::NoData | Kind::NxDomain => Opinion::Agrees,
-                Kind::Found => Opinion::Differs(other),
-                Kind::Failure => Opinion::Unknown,
-            },
-            Err(_) => Opinion::Unknown,
-        }
+        timeout_at(budget.deadline(), sleep(SECOND_OPINION_AFTER)).await.ok();
+        let (same, rules) = ([denied.upstream.clone()], self.rules(true, budget.deadline()));
+        let opinion = self.asking(question, budget, &same, rules).run().await;
+        compare(&denied.answer, opinion)
     }
 
     fn asking<'a>(
@@ -265,6 +274,28 @@ impl Forward {
 
     fn has_files(&self) -> bool {
         self.config.to.iter().any(|target| matches!(target, Target::ResolvConf(_)))
+    }
+}
+
+/// Whether this upstream can tell more than that one.
+fn can_vote(upstream: &Arc<Upstream>, than: &Upstream) -> bool {
+    let is_there = !upstream.is_cut_out() && !upstream.health().is_down();
+    is_there && upstream.address() != than.address()
+}
+
+/// Whether an upstream says nothing of the name: it was not willing, or not able, to look.
+fn is_refusal(answer: &Answer) -> bool {
+    answer.kind() == Kind::Failure && answer.rcode != Rcode::SERVFAIL
+}
+
+/// What another answer means for a denial.
+fn compare(denied: &Answer, other: Result<Answered, Error>) -> Opinion {
+    let Ok(other) = other else { return Opinion::Unknown };
+    match (denied.kind(), other.answer.kind()) {
+        // Both say that this type has nothing, and one that the name exists.
+        (Kind::NxDomain, Kind::NoData) | (_, Kind::Found) => Opinion::Differs(other),
+        (_, Kind::NoData | Kind::NxDomain) => Opinion::Agrees,
+        (_, Kind::Failure) => Opinion::Unknown,
     }
 }
 

@@ -77,6 +77,25 @@ impl Failure {
         matches!(self.cause, Cause::Closed | Cause::System(_))
     }
 
+    /// Whether it is our own: no socket, port or memory to begin with, and nobody was asked.
+    pub fn is_local(&self) -> bool {
+        use io::ErrorKind as Kind;
+        let is_remote = |kind| {
+            matches!(
+                kind,
+                Kind::ConnectionRefused
+                    | Kind::ConnectionReset
+                    | Kind::ConnectionAborted
+                    | Kind::BrokenPipe
+                    | Kind::HostUnreachable
+                    | Kind::NetworkUnreachable
+                    | Kind::NetworkDown
+                    | Kind::PermissionDenied
+            )
+        };
+        self.act == Act::Dial && matches!(self.cause, Cause::System(kind) if !is_remote(kind))
+    }
+
     /// What clients are told of it: the kind of failure, and nothing of whom we asked.
     pub fn network_error(&self) -> Ede {
         use io::ErrorKind as Kind;
@@ -190,6 +209,19 @@ mod tests {
         let local = local.map(|address| address.parse().unwrap());
         let path = Path { proto, local, remote: "10.0.0.2:53".parse().unwrap() };
         path.failed(act, cause).to_string()
+    }
+
+    #[test]
+    fn what_we_lack_ourselves_is_no_fault_of_an_upstream() {
+        let path = Path { proto: Proto::Udp, local: None, remote: "10.0.0.2:53".parse().unwrap() };
+        let failed = |act, errno| path.failed(act, io::Error::from_raw_os_error(errno));
+        for (name, errno) in [("EMFILE", 24), ("ENOBUFS", 105), ("EADDRNOTAVAIL", 99)] {
+            assert!(failed(Act::Dial, errno).is_local(), "{name}");
+        }
+        for (name, errno) in [("ECONNREFUSED", 111), ("EHOSTUNREACH", 113), ("ENETUNREACH", 101)] {
+            assert!(!failed(Act::Dial, errno).is_local(), "{name}");
+        }
+        assert!(!failed(Act::Read, 105).is_local(), "it was asked");
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub struct Answered {
 pub enum Opinion {
     /// Another upstream denies it too, or the only one does so again, over TCP and a second later.
     Agrees,
-    /// Another upstream has an Answer that is no denial.
+    /// Another upstream has an Answer that is no denial, or denies less: the type and not the name.
     Differs(Answered),
     /// Nobody else answered in time.
     Unknown,
@@ -88,6 +88,9 @@ pub enum Error {
     /// The Budget of the query was spent before anybody could be asked.
     #[error("the budget of this query is spent; its names lead to too many others")]
     Spent,
+    /// We could not even ask: no socket, no port, no memory. That says nothing of any upstream.
+    #[error("{0}")]
+    Local(Failure),
     /// No upstream may be sent more packets.
     #[error("packets_per_second of every upstream is spent; raise it or add upstreams")]
     Paced,
@@ -108,7 +111,7 @@ impl Error {
         match self {
             Self::Upstream { last, all_by_network: true } => Some(last.network_error()),
             Self::Upstream { .. } | Self::AllDown => Some(Ede::NO_REACHABLE_AUTHORITY),
-            Self::Spent | Self::Paced => Some(Ede::NOT_ASKED),
+            Self::Spent | Self::Paced | Self::Local(_) => Some(Ede::NOT_ASKED),
             Self::Config(_) | Self::NoUpstream => Some(Ede::NO_UPSTREAM),
             Self::Loop => Some(Ede::LOOP),
             Self::TooMany(_) => None,

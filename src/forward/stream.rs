@@ -65,7 +65,8 @@ impl Connections {
         Self { remote, limits, idle: Mutex::default() }
     }
 
-    /// Sends the request and waits for what it may be answered with.
+    /// Sends the request and waits for what it may be answered with: on an idle connection, unless
+    /// a new one is wanted.
     ///
     /// # Errors
     /// The network's, the time-out at `until`, and a response that is truncated even here.
@@ -73,9 +74,11 @@ impl Connections {
         &self,
         request: &Request,
         until: Instant,
+        is_new: bool,
         counters: &UpstreamCounters,
     ) -> Result<Received, Failure> {
-        if let Some(connection) = self.take(Instant::now()) {
+        let idle = if is_new { None } else { self.take(Instant::now()) };
+        if let Some(connection) = idle {
             counters.tcp_reused.add();
             match self.converse(connection, request, until, counters).await {
                 // RFC 7766 §6.2.4: the other side may close an idle connection whenever it likes,
@@ -97,6 +100,12 @@ impl Connections {
     /// Closes connections that have been idle for too long.
     pub fn sweep(&self, now: Instant) {
         self.idle.lock().retain(|idle| idle.is_fresh(now, &self.limits));
+    }
+
+    /// Closes connections that were idle at that time already: what forgot one of them, as a NAT or
+    /// a restarted upstream does, has forgotten all.
+    pub fn distrust(&self, at: Instant) {
+        self.idle.lock().retain(|idle| idle.since > at);
     }
 
     /// One exchange on this connection, which is kept if that goes well.
@@ -367,6 +376,24 @@ mod tests {
         let forward = over_tcp(liar.address);
         ask(&forward).await;
         assert_eq!(forward.upstreams()[0].counters.mismatched.value(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dead_connections_cost_one_try_and_are_closed() {
+        let served = Mutex::new(HashSet::new());
+        let once = LoopbackUpstream::scripted(move |asked| {
+            let is_first = served.lock().insert(asked.from);
+            if is_first { vec![Act::Send(good(&asked.packet))] } else { Vec::new() }
+        });
+        let once = once.await;
+        let config = Config { force_tcp: true, hedge_percent: 0, ..config(&[once.address]) };
+        let forward = Forward::start(config).unwrap();
+        join_all((0..5).map(|_| ask(&forward))).await;
+        let upstream = &forward.upstreams()[0];
+        assert_eq!(upstream.idle_connections(), 5);
+        ask(&forward).await;
+        assert_eq!(connections(&forward), (6, 1));
+        assert_eq!(upstream.idle_connections(), 1, "the new one");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub struct Upstream {
     pace: Option<Pace>,
     /// When it last did not answer.
     failed_at: Mutex<Option<Instant>>,
+    /// Errors of the network in a row.
+    broken: AtomicU32,
     is_cut_out: AtomicBool,
     connections: Connections,
     /// What it did.
@@ -92,6 +94,7 @@ impl Upstream {
                 rtt: Mutex::default(),
                 pace: Pace::of(place.address.ip(), config.packets_per_second),
                 failed_at: Mutex::default(),
+                broken: AtomicU32::new(0),
                 is_cut_out: AtomicBool::new(false),
                 connections: Connections::new(place.address, limits),
                 counters: UpstreamCounters::default(),
@@ -171,6 +174,7 @@ impl Upstream {
     /// lives, but that is no reason to ask it first. Over another transport than usual it says
     /// nothing about the time.
     pub(super) fn responded(&self, took: Duration, proto: Proto, is_late: bool) {
+        self.broken.store(0, Ordering::Relaxed);
         if proto == self.probe_proto() {
             self.rtt.lock().observe(took);
         }
@@ -191,7 +195,15 @@ impl Upstream {
 
     /// The network failed, or the upstream hung up.
     pub(super) fn broke(&self, failure: &Failure) {
-        self.doubt(Instant::now());
+        if failure.is_local() {
+            self.counters.failures.add();
+            tracing::debug!(%failure, "nothing can be sent");
+            return;
+        }
+        // One may have been forged.
+        if self.broken.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.doubt(Instant::now());
+        }
         let must_probe = self.health.exchange_failed();
         self.failed(failure, must_probe);
     }
@@ -238,7 +250,8 @@ impl Upstream {
         exchange::ask(open, request, &self.counters.mismatched).await
     }
 
-    /// Sends the request over a connection and waits for what it may be answered with.
+    /// Sends the request over a connection, an idle one or a new one, and waits for what it may be
+    /// answered with.
     ///
     /// # Errors
     /// The network's, and the time-out at `until`.
@@ -246,8 +259,14 @@ impl Upstream {
         &self,
         request: &Request,
         until: Instant,
+        is_new: bool,
     ) -> Result<Received, Failure> {
-        self.connections.ask(request, until, &self.counters).await
+        self.connections.ask(request, until, is_new, &self.counters).await
+    }
+
+    /// Closes connections that have been idle since before: one of them was silent.
+    pub(super) fn distrust_connections(&self, before: Instant) {
+        self.connections.distrust(before);
     }
 
     /// Asks this upstream and no other, for a question of our own: over TCP if the response is
@@ -271,7 +290,7 @@ impl Upstream {
                     let ask = self.ask_over_udp(&request, open);
                     timeout_at(until, ask).await.unwrap_or(Err(timed_out))
                 }
-                Proto::Tcp => self.ask_over_tcp(&request, until).await,
+                Proto::Tcp => self.ask_over_tcp(&request, until, false).await,
             };
             match received.inspect_err(|failure| self.broke(failure))? {
                 Received::Answer(answer) => {
@@ -289,8 +308,12 @@ impl Upstream {
     fn probed(&self, result: Result<(), Failure>) {
         match result {
             Ok(()) => self.health.answered(),
+            Err(failure) if failure.is_local() => {
+                tracing::debug!(%failure, "no health probe can be sent");
+            }
             Err(failure) => {
                 self.counters.probe_failures.add();
+                self.doubt(Instant::now());
                 self.health.probe_failed();
                 tracing::debug!(%failure, "health probe failed");
             }

@@ -284,6 +284,49 @@ async fn u7_the_only_upstream_is_asked_again_over_tcp_a_second_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn u7_who_is_down_or_refuses_has_no_opinion_and_the_same_is_asked_again() {
+    let (denying, refusing) = (saying(3).await, saying(5).await);
+    let silent = LoopbackUpstream::silent().await;
+    let down = Forward::start(config(&[denying.address, silent.address])).unwrap();
+    let upstreams = down.upstreams();
+    assert!(down.has_another(&upstreams[0]));
+    (0..9).for_each(|_| upstreams[1].health().probe_failed());
+    assert!(!down.has_another(&upstreams[0]));
+    let refused = Forward::start(config(&[denying.address, refusing.address])).unwrap();
+    for forward in [down, refused] {
+        let (budget, before) = (Budget::new(Instant::now()), denying.count(Over::Tcp));
+        let denied = forward.ask_within(&question(), false, &budget).await.unwrap();
+        let opinion = forward.second_opinion(&question(), &denied, &budget).await;
+        assert!(matches!(opinion, Opinion::Agrees), "{opinion:?}");
+        assert_eq!(denying.count(Over::Tcp), before + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn u7_of_two_denials_the_lesser_is_kept() {
+    let (denying, empty) = (saying(3).await, saying(0).await);
+    let budget = Budget::new(Instant::now());
+    for (first, second, differs) in [(&denying, &empty, true), (&empty, &denying, false)] {
+        let forward = Forward::start(config(&[first.address, second.address])).unwrap();
+        let denied = forward.ask_within(&question(), false, &budget).await.unwrap();
+        let opinion = forward.second_opinion(&question(), &denied, &budget).await;
+        assert_eq!(matches!(opinion, Opinion::Differs(_)), differs, "{opinion:?}");
+    }
+}
+
+#[tokio::test]
+async fn u7_one_error_of_the_network_makes_nobody_suspect() {
+    let honest = LoopbackUpstream::honest().await;
+    let closed = LoopbackUpstream::refused().await;
+    let unprobed = Config { max_fails: 0, ..config(&[closed, honest.address]) };
+    let forward = Forward::start(unprobed).unwrap();
+    rcode(&forward).await;
+    assert!(!forward.upstreams()[0].is_suspect(), "it may have been forged");
+    rcode(&forward).await;
+    assert!(forward.upstreams()[0].is_suspect());
+}
+
+#[tokio::test(start_paused = true)]
 async fn u8_when_all_are_down_a_question_fails_within_two_seconds() {
     let (one, two) = (LoopbackUpstream::silent().await, LoopbackUpstream::silent().await);
     let forward = Forward::start(config(&[one.address, two.address])).unwrap();
@@ -323,7 +366,7 @@ async fn a_waiting_question_is_small() {
     let request = Request::of(&question);
     let upstream = &forward.upstreams()[0];
     let over_udp = size_of_val(&upstream.ask_over_udp(&request, upstream.open().unwrap()));
-    let over_tcp = size_of_val(&upstream.ask_over_tcp(&request, Instant::now()));
+    let over_tcp = size_of_val(&upstream.ask_over_tcp(&request, Instant::now(), false));
     assert!(size <= 1280, "{size} octets");
     assert!(over_udp <= 1024 && over_tcp <= 1280, "{over_udp} and {over_tcp} octets for each try");
 }
