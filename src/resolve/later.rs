@@ -25,6 +25,7 @@ use super::now::{Client, gate};
 use super::plan::{Block, Plan};
 use super::step::{ClusterStep, Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale};
 use super::tally::{Author, Served, Tally};
+use crate::forward::failure::{Act, Cause, Path, Proto};
 use crate::forward::{Budget, Error};
 use crate::wire::answer::CHAIN_MAX;
 use crate::wire::{Answer, Ede, Name, NameRef, Query, Question, Rcode, Reply, TCP_MAX, message};
@@ -225,7 +226,18 @@ impl Errand {
         let written = self.write(query, Author::Cache, |reply| {
             verdict = answer_from(cache, query, now(), &mut Desk::small(), reply);
         });
+        if matches!(verdict, Verdict::ReplyAndRefresh(_)) {
+            self.refresh_behind();
+        }
         matches!(verdict, Verdict::Reply(_) | Verdict::ReplyAndRefresh(_)).then_some(written)
+    }
+
+    /// Refreshes the Entry that was served, for the right to do so was taken with it. Each Entry
+    /// gives that right once in a while, and Flights are bounded.
+    fn refresh_behind(&self) {
+        let (plan, packet, arrived) = (self.plan.clone(), self.packet.clone(), Instant::now());
+        let refresh = Self::new(plan, self.port, packet, self.client, arrived, Purpose::Refresh);
+        tokio::spawn(async move { refresh.run().await });
     }
 
     async fn answer_from_upstream(
@@ -304,8 +316,8 @@ impl Errand {
         may
     }
 
-    /// Waits for the Flight of a question: `None` when that takes too long, or brings what is
-    /// doubted while something is known; `Some(None)` when there are too many. The time is that of
+    /// Waits for the Flight of a question: `None` when it brings what is doubted while something is
+    /// known; `Some(None)` when there are too many. One that takes too long is a time-out. The time is that of
     /// this query, whoever began the Flight.
     async fn fly(
         &self,
@@ -333,8 +345,9 @@ impl Errand {
             false => self.budget.deadline(),
         };
         let until = until.map_or(end, |until| until.min(end));
+        let in_time = in_time(landing, self.arrived, until, forwarding);
         tokio::select! {
-            landing = timeout_at(until, landing) => landing.ok(),
+            landing = in_time => Some(landing.unwrap_or_else(|| Some(Err(Arc::new(late(forwarding)))))),
             () = doubted.notified(), if waits => None,
         }
     }
@@ -386,6 +399,38 @@ impl Errand {
     }
 }
 
+/// Waits for a Flight until then, and for [`OUTAGE_PATIENCE`] at most while no upstream answers
+/// anybody: a failure in time lets the client ask another server. The question stays on its way.
+async fn in_time(
+    landing: impl Future<Output = Option<Landing>>,
+    arrived: Instant,
+    until: Instant,
+    forwarding: &Forwarding,
+) -> Option<Option<Landing>> {
+    let mut landing = std::pin::pin!(landing);
+    let early = arrived + OUTAGE_PATIENCE;
+    if early < until {
+        if let Ok(landing) = timeout_at(early, &mut landing).await {
+            return Some(landing);
+        }
+        // Whoever is known to be slow is waited for.
+        if forwarding.flights.outage.is_silent(now()) && !forwarding.forward.is_slow() {
+            return None;
+        }
+    }
+    timeout_at(until, landing).await.ok()
+}
+
+/// What the operator is told of a question that is still on its way: whom it waits for.
+fn late(forwarding: &Forwarding) -> Error {
+    let Some(first) = forwarding.forward.upstreams().into_iter().next() else {
+        return Error::NoUpstream;
+    };
+    let path = Path { proto: Proto::Udp, local: None, remote: first.address() };
+    let last = path.failed(Act::Read, Cause::TimedOut);
+    Error::Upstream { last, all_by_network: false }
+}
+
 /// Which address comes first. The id of a query is random enough.
 fn turn(block: &Block, query: &Query<'_>) -> u32 {
     if block.turns_addresses { query.id().into() } else { 0 }
@@ -408,4 +453,36 @@ fn patience(cache: &Cache) -> Option<Duration> {
 /// The clock of the runtime, which tests can stop.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::{Config, Forward};
+    use crate::resolve::flight::Flights;
+
+    /// A directive whose only upstream is never asked.
+    fn forwarding() -> Forwarding {
+        let target = crate::forward::config::Target::Address("192.0.2.53:53".parse().unwrap());
+        let forward = Forward::start(Config::new(Name::root(), vec![target])).unwrap();
+        Forwarding { forward, flights: Arc::new(Flights::default()) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn u8_a_question_that_is_late_is_told_as_a_time_out() {
+        let told = late(&forwarding()).to_string();
+        assert_eq!(told, "read udp 192.0.2.53:53: i/o timeout");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn u8_a_question_ends_within_two_seconds_while_nobody_answers_anybody() {
+        let (forwarding, arrived) = (forwarding(), Instant::now());
+        let until = arrived + Duration::from_millis(4500);
+        let wait = || in_time(std::future::pending(), arrived, until, &forwarding);
+        assert!(wait().await.is_none());
+        assert_eq!(arrived.elapsed(), OUTAGE_PATIENCE);
+        forwarding.flights.outage.answered(now());
+        assert!(wait().await.is_none());
+        assert_eq!(arrived.elapsed(), until - arrived, "others are answered");
+    }
 }

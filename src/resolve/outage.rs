@@ -67,6 +67,12 @@ impl Outage {
         begins
     }
 
+    /// Whether nobody has answered lately.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        let silence = |last| now.saturating_duration_since(last) >= SILENCE_MIN;
+        self.state.lock().answered.is_none_or(silence)
+    }
+
     /// Notes that a look at whether it lasts failed.
     pub fn confirm(&self) {
         let mut state = self.state.lock();
