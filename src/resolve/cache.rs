@@ -214,6 +214,11 @@ impl Cache {
         self.positive.get(question).filter(|entry| entry.makes_doubt(now))
     }
 
+    /// Whether an address of the name is known, so that the name exists whatever it is asked for.
+    pub fn knows_name(&self, question: &Question, now: Instant) -> bool {
+        question.addresses().any(|question| self.doubts(&question, now).is_some())
+    }
+
     /// Notes that the positive Entry could not be refreshed: it is served at once for a while.
     pub fn refresh_failed(&self, question: &Question, now: Instant) {
         if let Some(entry) = self.positive.get(question) {

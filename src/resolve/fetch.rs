@@ -29,6 +29,9 @@ use crate::wire::{Answer, Question, Rcode, RecordType};
 /// How long a client waits for a second opinion when nothing speaks against the denial but that its
 /// upstream has failed lately.
 const SUSPECT_PATIENCE: Duration = Duration::from_millis(500);
+/// The same when an address of the name is known and something else of it was asked for: longer than
+/// the only upstream is left alone, and shorter than a query waits while nobody answers.
+const NAME_PATIENCE: Duration = Duration::from_millis(1500);
 /// TTL of a denial that nobody else could be asked about, in seconds: the next one may know better.
 const UNSURE_TTL_S: u32 = 5;
 /// How often we look whether an outage is over, and how long each look waits.
@@ -82,35 +85,49 @@ impl Fetch {
             return Belief::Keep(answered.answer);
         };
         let known = cache.doubts(&self.question, now());
-        if known.is_none() && !self.is_suspect(&answered) {
+        // What is asked for may be denied alone, but not the name: clients that ask for both
+        // families give up for the NXDOMAIN of one.
+        let is_name_known = answered.answer.kind() == Kind::NxDomain
+            && (known.is_some() || cache.knows_name(&self.question, now()));
+        if known.is_none() && !is_name_known && !self.is_suspect(&answered) {
             return Belief::Keep(answered.answer);
         }
+        // Whoever waits for what is known got it at once; others wait for the opinion.
+        let patience = match &known {
+            Some(_) => None,
+            None if is_name_known => Some(NAME_PATIENCE),
+            None => Some(SUSPECT_PATIENCE),
+        };
         // Whoever asks meanwhile gets what is known at once.
         cache.refresh_failed(&self.question, now());
         self.doubted.notify_one();
-        let (belief, doubt) = match (self.second_opinion(&answered, known.is_some()).await, known) {
+        let (belief, doubt) = match (self.second_opinion(&answered, patience).await, known) {
             (Opinion::Agrees, _) => (Belief::Keep(answered.answer), Doubt::Agreed),
             (Opinion::Differs(other), _) if other.answer.kind() != Kind::Failure => {
                 (Belief::Keep(other.answer), Doubt::Differed)
             }
             (_, Some(known)) => (Belief::Known(known), Doubt::Unknown),
+            // The name exists, so nothing is left of the denial but that this type has nothing.
+            (_, None) if is_name_known => {
+                (Belief::Pass(Answer::bare(Rcode::NOERROR, None)), Doubt::Unknown)
+            }
             (_, None) => (Belief::Pass(answered.answer), Doubt::Unknown),
         };
         cache.counters.doubted(doubt);
         belief
     }
 
-    async fn second_opinion(&self, denied: &Answered, is_known: bool) -> Opinion {
+    async fn second_opinion(&self, denied: &Answered, patience: Option<Duration>) -> Opinion {
         let opinion = self.forwarding.forward.second_opinion(&self.question, denied, &self.budget);
-        match is_known {
-            true => opinion.await,
-            false => timeout(SUSPECT_PATIENCE, opinion).await.unwrap_or(Opinion::Unknown),
+        match patience {
+            None => opinion.await,
+            Some(patience) => timeout(patience, opinion).await.unwrap_or(Opinion::Unknown),
         }
     }
 
     /// Whether the upstream has failed lately and another one can be asked.
     fn is_suspect(&self, answered: &Answered) -> bool {
-        answered.upstream.is_suspect() && self.forwarding.forward.upstreams().len() > 1
+        answered.upstream.is_suspect() && self.forwarding.forward.has_another(&answered.upstream)
     }
 
     fn land(&self, belief: Belief) -> Landed {

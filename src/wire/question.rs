@@ -72,6 +72,22 @@ impl Question {
         &self.0
     }
 
+    /// The questions for the addresses of the same name, with and without DO and CD.
+    pub fn addresses(&self) -> impl Iterator<Item = Self> {
+        let of = |rtype| (0..4).map(move |flags| (rtype, flags));
+        let all = of(RecordType::A).chain(of(RecordType::AAAA));
+        all.map(|(rtype, flags)| self.asking(rtype, flags))
+    }
+
+    /// The same name and class with another type, and with these of DO and CD.
+    fn asking(&self, rtype: RecordType, signing: u8) -> Self {
+        let (mut octets, at) = (self.0.clone(), self.0.len() - KEY_FIXED);
+        octets[at..at + 2].copy_from_slice(&rtype.0.to_be_bytes());
+        let kept = self.flags() & !(DNSSEC_OK | CHECKING_DISABLED);
+        octets[at + KEY_FIXED - 1] = kept | signing & (DNSSEC_OK | CHECKING_DISABLED);
+        Self(octets)
+    }
+
     fn flags(&self) -> u8 {
         self.0[self.0.len() - 1]
     }
@@ -98,6 +114,18 @@ impl fmt::Debug for Question {
 mod tests {
     use super::*;
     use crate::wire::message;
+
+    #[test]
+    fn the_questions_for_addresses_differ_in_type_and_flags_only() {
+        let question = Question::new(&Name::parse("example.org").unwrap(), RecordType::MX);
+        let all: Vec<Question> = question.addresses().collect();
+        let distinct: std::collections::HashSet<&Question> = all.iter().collect();
+        assert_eq!((all.len(), distinct.len()), (8, 8));
+        let is_its = |it: &Question| it.name() == question.name() && it.recursion_desired();
+        assert!(all.iter().all(is_its));
+        let signed = |it: &&Question| it.dnssec_ok() && it.checking_disabled();
+        assert_eq!(all.iter().filter(signed).count(), 2);
+    }
 
     #[test]
     fn the_key_of_a_query_equals_that_of_the_same_question() {
