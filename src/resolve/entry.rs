@@ -17,6 +17,8 @@ use crate::wire::{Answer, Ede, Name, NameRef, Question, Rcode};
 
 /// How long a failure is kept that comes for the first time (RFC 9520 §3.2: at least 1 s).
 const FAILURE_FIRST: Duration = Duration::from_secs(1);
+/// Response codes that say that a resolution failed (RFC 9520 §2): they are kept, each as it is.
+const FAILURES: [Rcode; 4] = [Rcode::SERVFAIL, Rcode::REFUSED, Rcode::NOTIMP, Rcode::FORMERR];
 /// How long a failure is remembered after its time, besides as long again: whether the next one is
 /// the same that comes back.
 const FAILURE_MEMORY: Duration = Duration::from_secs(30);
@@ -228,7 +230,7 @@ fn keep(name: NameRef<'_>, answer: &Answer, config: &CacheConfig) -> Option<(Spa
         Kind::NoData | Kind::NxDomain => {
             (Space::Negative, clamp(answer.negative_ttl()?, config.denial, DENIAL_TTL_MAX_S)?)
         }
-        Kind::Failure if answer.rcode == Rcode::SERVFAIL => {
+        Kind::Failure if FAILURES.contains(&answer.rcode) => {
             (Space::Failure, config.servfail.min(FAILURE_FIRST))
         }
         Kind::Failure => return None,
@@ -293,7 +295,9 @@ mod tests {
         let config = CacheConfig::default();
         assert!(entry("x.example.org. A NXDOMAIN", &config).is_none(), "no SOA");
         assert!(entry("x.example.org. A NOERROR", &config).is_none(), "no SOA");
-        assert!(entry("x.example.org. A REFUSED", &config).is_none());
+        let refused = entry("x.example.org. A REFUSED", &config).unwrap();
+        assert_eq!((refused.space, refused.answer.rcode), (Space::Failure, Rcode::REFUSED));
+        assert!(entry("x.example.org. A NOTAUTH", &config).is_none());
         let zone = vec![Name::parse("example.org").unwrap()];
         let disabled = CacheConfig { disable_denial: zone, ..CacheConfig::default() };
         assert!(entry(NXDOMAIN, &disabled).is_none());
