@@ -99,7 +99,12 @@ fn block(
     }
     if let Some(config) = &server.cache {
         let zones = if config.zones.is_empty() { server.zones() } else { config.zones.clone() };
-        steps.push(Step::Cache(parts.cache(old, place("cache", 0), config, zones)));
+        let cache = parts.cache(old, place("cache", 0), config, zones);
+        // What the upstreams of before failed at, those of now may answer.
+        if forwards.iter().any(|forwarding| !old.has_forward(forwarding)) {
+            cache.outage_ended();
+        }
+        steps.push(Step::Cache(cache));
     }
     steps.extend(forwards.into_iter().map(Step::Forward));
     Ok(Block {

@@ -185,6 +185,11 @@ impl Parts {
         Ok(forwarding)
     }
 
+    /// Whether this directive is one of these parts.
+    pub fn has_forward(&self, forwarding: &Forwarding) -> bool {
+        self.forwards.iter().any(|(_, known)| Arc::ptr_eq(&known.forward, &forwarding.forward))
+    }
+
     /// The cache of a block.
     pub fn cache(
         &mut self,
