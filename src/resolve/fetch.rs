@@ -29,8 +29,8 @@ use crate::wire::{Answer, Question, Rcode, RecordType};
 /// How long a client waits for a second opinion when nothing speaks against the denial but that its
 /// upstream has failed lately.
 const SUSPECT_PATIENCE: Duration = Duration::from_millis(500);
-/// The same when an address of the name is known and something else of it was asked for: longer than
-/// the only upstream is left alone, and shorter than a query waits while nobody answers.
+/// The same when an address of the name is known and something else of it was asked for: longer
+/// than the only upstream is left alone, and shorter than a query waits while nobody answers.
 const NAME_PATIENCE: Duration = Duration::from_millis(1500);
 /// TTL of a denial that nobody else could be asked about, in seconds: the next one may know better.
 const UNSURE_TTL_S: u32 = 5;
@@ -109,7 +109,9 @@ impl Fetch {
             (_, Some(known)) => (Belief::Known(known), Doubt::Unknown),
             // The name exists, so nothing is left of the denial but that this type has nothing.
             (_, None) if is_name_known => {
-                (Belief::Pass(Answer::bare(Rcode::NOERROR, None)), Doubt::Unknown)
+                let mut nothing = Answer::bare(Rcode::NOERROR, None);
+                nothing.recursion_available = answered.answer.recursion_available;
+                (Belief::Pass(nothing), Doubt::Unknown)
             }
             (_, None) => (Belief::Pass(answered.answer), Doubt::Unknown),
         };

@@ -317,8 +317,8 @@ impl Errand {
     }
 
     /// Waits for the Flight of a question: `None` when it brings what is doubted while something is
-    /// known; `Some(None)` when there are too many. One that takes too long is a time-out. The time is that of
-    /// this query, whoever began the Flight.
+    /// known; `Some(None)` when there are too many. One that takes too long is a time-out. The time
+    /// is that of this query, whoever began the Flight.
     async fn fly(
         &self,
         cache: Option<&Arc<Cache>>,
@@ -345,9 +345,15 @@ impl Errand {
             false => self.budget.deadline(),
         };
         let until = until.map_or(end, |until| until.min(end));
-        let in_time = in_time(landing, self.arrived, until, forwarding);
+        // Nobody waits for a refresh, so that it has the time of its Flight.
+        let early = match self.purpose {
+            Purpose::Reply => self.arrived + OUTAGE_PATIENCE,
+            Purpose::Refresh => until,
+        };
+        let in_time = in_time(landing, early, until, forwarding);
+        let timed_out = || Some(Err(Arc::new(late(forwarding))));
         tokio::select! {
-            landing = in_time => Some(landing.unwrap_or_else(|| Some(Err(Arc::new(late(forwarding)))))),
+            landing = in_time => Some(landing.unwrap_or_else(timed_out)),
             () = doubted.notified(), if waits => None,
         }
     }
@@ -399,16 +405,15 @@ impl Errand {
     }
 }
 
-/// Waits for a Flight until then, and for [`OUTAGE_PATIENCE`] at most while no upstream answers
-/// anybody: a failure in time lets the client ask another server. The question stays on its way.
+/// Waits for a Flight until then, and no longer than `early` while no upstream answers anybody: a
+/// failure in time lets the client ask another server. The question stays on its way.
 async fn in_time(
     landing: impl Future<Output = Option<Landing>>,
-    arrived: Instant,
+    early: Instant,
     until: Instant,
     forwarding: &Forwarding,
 ) -> Option<Option<Landing>> {
     let mut landing = std::pin::pin!(landing);
-    let early = arrived + OUTAGE_PATIENCE;
     if early < until {
         if let Ok(landing) = timeout_at(early, &mut landing).await {
             return Some(landing);
@@ -478,7 +483,8 @@ mod tests {
     async fn u8_a_question_ends_within_two_seconds_while_nobody_answers_anybody() {
         let (forwarding, arrived) = (forwarding(), Instant::now());
         let until = arrived + Duration::from_millis(4500);
-        let wait = || in_time(std::future::pending(), arrived, until, &forwarding);
+        let wait =
+            || in_time(std::future::pending(), arrived + OUTAGE_PATIENCE, until, &forwarding);
         assert!(wait().await.is_none());
         assert_eq!(arrived.elapsed(), OUTAGE_PATIENCE);
         forwarding.flights.outage.answered(now());
