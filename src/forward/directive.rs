@@ -118,7 +118,7 @@ impl Forward {
         if all.is_empty() {
             return Err(Error::NoUpstream);
         }
-        let order = self.order(&all);
+        let order = self.order(&all, self.turn.fetch_add(1, Ordering::Relaxed));
         let mut deadline = budget.deadline();
         if order.is_empty() {
             return Err(Error::Loop);
@@ -157,8 +157,10 @@ impl Forward {
         denied: &Answered,
         budget: &Budget,
     ) -> Opinion {
+        let Ok(_slot) = self.take_slot() else { return Opinion::Unknown };
         let all = self.upstreams.borrow().clone();
-        let mut others = self.order(&all);
+        // No question of its own, so nobody's turn is over.
+        let mut others = self.order(&all, self.turn.load(Ordering::Relaxed));
         others.retain(|upstream| can_vote(upstream, &denied.upstream));
         if !others.is_empty() {
             let rules = self.rules(self.config.force_tcp, budget.deadline());
@@ -212,7 +214,7 @@ impl Forward {
     }
 
     /// The upstreams in the order in which they are asked first; empty if all are cut out.
-    fn order(&self, all: &[Arc<Upstream>]) -> Vec<Arc<Upstream>> {
+    fn order(&self, all: &[Arc<Upstream>], turn: usize) -> Vec<Arc<Upstream>> {
         let candidates: Vec<_> = all
             .iter()
             .filter(|upstream| !upstream.is_cut_out())
@@ -221,7 +223,6 @@ impl Forward {
                 standing: upstream.health().standing(),
             })
             .collect();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         choose::order(candidates, self.config.policy, turn, &mut entropy::source())
     }
 

@@ -171,7 +171,7 @@ impl Fetch {
         }
         let Forwarding { forward, flights } = &self.forwarding;
         let can_look = forward.config().max_concurrent.is_none_or(|max| max >= LOOK_CONCURRENT_MIN);
-        if flights.outage.failed(now()) && can_look {
+        if flights.outage.failed(now()) && can_look && flights.outage.claim_look() {
             let cache = self.cache.as_ref().map(Arc::downgrade).unwrap_or_default();
             // Ends with the outage, or with the directive.
             tokio::spawn(look_for_the_end(Arc::downgrade(forward), Arc::downgrade(flights), cache));
@@ -186,14 +186,16 @@ async fn look_for_the_end(forward: Weak<Forward>, flights: Weak<Flights>, cache:
         sleep(LOOK_INTERVAL).await;
         let (Some(forward), Some(flights)) = (forward.upgrade(), flights.upgrade()) else { return };
         if !flights.outage.is_on() {
-            return;
+            return flights.outage.end_look();
         }
         let question = Question::new(&forward.config().health_check.domain, RecordType::NS);
         let budget = Budget::new(Instant::now());
         let look = forward.ask_within(&question, false, &budget);
         match timeout(LOOK_PATIENCE, look).await {
             Ok(Ok(_)) => end_outage(&flights, cache.upgrade().as_deref()),
-            _ => flights.outage.confirm(),
+            Err(_) | Ok(Err(Error::Upstream { .. } | Error::AllDown)) => flights.outage.confirm(),
+            // We did not ask, which says nothing of the upstreams.
+            Ok(Err(_)) => {}
         }
     }
 }

@@ -10,6 +10,7 @@
 //! What is not asked for is served stale, so an outage costs its end no crowd of questions. Time is
 //! passed in.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -30,6 +31,8 @@ const AHEAD_MAX: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub struct Outage {
     state: Mutex<State>,
+    /// Whether a task looks for the end.
+    is_looked_at: AtomicBool,
 }
 
 #[derive(Default)]
@@ -79,6 +82,16 @@ impl Outage {
         state.is_confirmed = state.is_out;
     }
 
+    /// Whether the caller is the one who looks for the end from now on.
+    pub fn claim_look(&self) -> bool {
+        !self.is_looked_at.swap(true, Ordering::Relaxed)
+    }
+
+    /// Nobody looks any more.
+    pub fn end_look(&self) {
+        self.is_looked_at.store(false, Ordering::Relaxed);
+    }
+
     /// Whether it lasts and is confirmed.
     pub fn is_confirmed(&self) -> bool {
         self.state.lock().is_confirmed
@@ -94,7 +107,7 @@ impl Outage {
         let mut state = self.state.lock();
         let is_ramp = |ended| now.saturating_duration_since(ended) < RAMP;
         let gap = match state.ended {
-            _ if state.is_out => GAP_OUT,
+            _ if state.is_confirmed => GAP_OUT,
             Some(ended) if is_ramp(ended) => GAP_RECOVERING,
             _ => return true,
         };
@@ -137,9 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn one_task_looks_for_the_end() {
+        let outage = Outage::default();
+        assert!(outage.claim_look() && !outage.claim_look());
+        outage.end_look();
+        assert!(outage.claim_look());
+    }
+
+    #[test]
     fn what_no_look_confirms_was_no_outage() {
         let (outage, now) = (Outage::default(), Instant::now());
-        assert!(outage.failed(now) && !outage.answered(now) && !outage.is_on());
+        assert!(outage.failed(now));
+        assert_eq!(allowed(&outage, now), [1_000; 10], "one name that fails bounds nobody");
+        assert!(!outage.answered(now) && !outage.is_on());
         assert_eq!(allowed(&outage, now), [1_000; 10]);
     }
 

@@ -303,6 +303,21 @@ async fn u7_who_is_down_or_refuses_has_no_opinion_and_the_same_is_asked_again() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn u7_a_second_opinion_takes_a_place_and_no_turn() {
+    let (denying, too) = (saying(3).await, saying(3).await);
+    let (policy, max_concurrent) = (Policy::RoundRobin, Some(1));
+    let config = Config { policy, max_concurrent, ..config(&[denying.address, too.address]) };
+    let forward = Forward::start(config).unwrap();
+    let (question, budget) = (question(), Budget::new(Instant::now()));
+    let denied = forward.ask_within(&question, false, &budget).await.unwrap();
+    let opinion = || forward.second_opinion(&question, &denied, &budget);
+    let (first, second) = tokio::join!(opinion(), opinion());
+    assert!(matches!((first, second), (Opinion::Agrees, Opinion::Unknown)));
+    let next = forward.ask_within(&question, false, &budget).await.unwrap();
+    assert_ne!(next.upstream.address(), denied.upstream.address(), "it is the other one's turn");
+}
+
+#[tokio::test(start_paused = true)]
 async fn u7_of_two_denials_the_lesser_is_kept() {
     let (denying, empty) = (saying(3).await, saying(0).await);
     let budget = Budget::new(Instant::now());
