@@ -278,18 +278,20 @@ impl Saver {
         Wake::Ended
     }
 
-    /// Looks whether something is to be written; `queued` Changes are waiting to be taken.
+    /// Looks whether something is to be written. `queued` tells how many Changes are waiting to be
+    /// taken; it is asked after the versions are read.
     pub(in crate::cluster) fn look(
         &mut self,
         index: &Index,
         feed: &Feed,
         published: &Published,
-        queued: usize,
+        queued: impl FnOnce() -> usize,
     ) {
         let now = Instant::now();
         self.next_look = now + INTERVAL.mul_f64(rand::random_range(0.9..1.1));
         let waiters = std::mem::take(&mut *self.keeping.waiters.lock());
         let versions = positions(feed);
+        let queued = queued();
         let is_quiet = waiters.is_empty();
         let has_moved = self.last.as_ref().is_none_or(|last| {
             let is_due = !is_quiet || now.duration_since(last.at) >= QUIET_INTERVAL;

@@ -344,3 +344,20 @@ async fn who_waits_is_told_even_without_a_place() {
     cluster.keeping.save_now().await;
     assert!(kept(&folder, &cluster).is_none());
 }
+
+/// What a watch does between the two looks must not get in: its Change is not in the queue yet.
+#[tokio::test]
+async fn versions_are_read_before_the_queue_is_counted() {
+    let folder = TempDir::new().unwrap();
+    let (cluster, _sender) = told(&folder);
+    let (feed, published) = (&cluster.feed, &cluster.published);
+    feed.kind(Kind::Slice).set_version("9");
+    let index = index_of(all_shapes());
+    let mut saver = Saver::new(cluster.keeping.clone(), feed);
+    saver.look(&index, feed, published, || {
+        feed.kind(Kind::Slice).set_version("10");
+        0
+    });
+    assert!(matches!(saver.wake().await, Wake::Ended));
+    assert_eq!(kept(&folder, &cluster).unwrap().positions.get(Kind::Slice), Some("9"));
+}
