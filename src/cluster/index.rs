@@ -302,6 +302,8 @@ impl Index {
         self.local.touched.extend(self.lingering.over());
         let is_touched = self.is_touched || self.local.is_touched() || self.imported.is_touched();
         if !self.is_synced() || !is_touched {
+            // A list that changed nothing is over, too.
+            self.lingering.begin();
             return None;
         }
         let mut is_changed = std::mem::take(&mut self.is_touched);

@@ -199,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn a14_a_move_after_a_list_that_changed_nothing_is_held() {
+        let now = Instant::now();
+        let mut index = index(now);
+        let objects = [slice("a", &[1]), slice("b", &[])];
+        index.take(Change::ListBegin(Kind::Slice));
+        objects.into_iter().for_each(|object| apply(&mut index, object));
+        index.take(Change::ListEnd(Kind::Slice));
+        assert_eq!((shown(&mut index), index.due()), (vec![1], None));
+        apply(&mut index, slice("a", &[]));
+        assert_eq!((shown(&mut index), index.due()), (vec![1], Some(now + LINGER)));
+    }
+
+    #[test]
     fn a14_a_change_to_other_addresses_does_not_wait() {
         let mut index = index(Instant::now());
         apply(&mut index, slice("a", &[2]));
