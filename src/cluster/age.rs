@@ -118,14 +118,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_from_before_the_start_is_stale_until_each_kind_is_followed_or_heard() {
+    async fn what_is_from_before_the_start_is_stale_until_each_kind_is_confirmed() {
         let now = Instant::now();
         let feed = Arc::new(Feed::new(now, &Scope::default()));
         Kind::OF_SERVICES.into_iter().for_each(|kind| feed.restore(kind, "7"));
         assert!(is_old(&feed, now), "at once");
         let _watches = follow(&feed, [Kind::Namespace, Kind::Service]);
-        assert!(is_old(&feed, now + SECOND));
-        feed.hear(Kind::Slice, now + SECOND);
+        Kind::OF_SERVICES.into_iter().for_each(|kind| feed.hear(kind, now + SECOND));
+        assert!(is_old(&feed, now + SECOND), "an open watch may still be refused");
+        [Kind::Namespace, Kind::Service].into_iter().for_each(|kind| feed.kind(kind).confirm());
+        assert!(is_old(&feed, now + SECOND), "one kind is enough");
+        feed.kind(Kind::Slice).confirm();
         assert!(!is_old(&feed, now + SECOND));
         assert!(is_old(&feed, now + STALE_AFTER + 3 * SECOND), "heard once, and then away");
     }

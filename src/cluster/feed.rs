@@ -26,7 +26,7 @@ pub struct Feed {
 #[derive(Debug, Default)]
 pub struct KindFeed {
     synced: AtomicBool,
-    /// What is known is from before the start, and nothing was heard since.
+    /// What is known is from before the start, and the source has not confirmed it.
     restored: AtomicBool,
     following: AtomicBool,
     /// Milliseconds from the start to the last event, plus one; 0 before the first.
@@ -189,7 +189,6 @@ impl Feed {
     /// Notes that a watch of `kind` was opened, or that an event, a bookmark or a list arrived.
     pub(super) fn hear(&self, kind: Kind, now: Instant) {
         self.kind(kind).heard.store(self.stamp(now), Relaxed);
-        self.kind(kind).restored.store(false, Relaxed);
     }
 
     /// Milliseconds from the start to a time, plus one.
@@ -204,7 +203,7 @@ impl Feed {
     }
 
     /// Notes that `kind` is known at `version` from before the start. It counts as listed, and as
-    /// stale until the source is followed or heard.
+    /// stale until the source confirms it.
     pub(super) fn restore(&self, kind: Kind, version: &str) {
         let state = self.kind(kind);
         state.set_version(version);
@@ -219,7 +218,7 @@ impl KindFeed {
         self.synced.load(Relaxed)
     }
 
-    /// Whether what is known is from before the start, and nothing was heard since.
+    /// Whether what is known is from before the start, and the source has not confirmed it.
     pub fn is_restored(&self) -> bool {
         self.restored.load(Relaxed)
     }
@@ -248,12 +247,18 @@ impl KindFeed {
     pub(super) fn listed(&self) {
         self.relists.add(1);
         self.synced.store(true, Relaxed);
+        self.confirm();
     }
 
     /// Notes that a watch was opened or has ended.
     pub(super) fn set_following(&self, is_following: bool) {
         self.following.store(is_following, Relaxed);
-        self.restored.fetch_and(!is_following, Relaxed);
+    }
+
+    /// Notes that the source has confirmed what is from before the start: by a full list, or by an
+    /// event of a watch that goes on from there.
+    pub(super) fn confirm(&self) {
+        self.restored.store(false, Relaxed);
     }
 
     /// Notes the position of the watch.
@@ -385,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_restored_is_known_and_counts_as_such_until_the_source_is_heard() {
+    fn what_is_restored_is_known_and_counts_as_such_until_the_source_confirms_it() {
         let start = Instant::now();
         let feed = Feed::new(start, &Scope::default());
         let state = |kind| (feed.kind(kind).is_synced(), feed.kind(kind).is_restored());
@@ -395,9 +400,13 @@ mod tests {
         }
         assert_eq!(feed.awaited().count(), 0);
         assert_eq!(feed.heard_at(Kind::Slice), None);
-        feed.hear(Kind::Slice, start);
-        feed.kind(Kind::Service).set_following(true);
-        feed.kind(Kind::Namespace).set_following(false);
+        for kind in Kind::OF_SERVICES {
+            feed.hear(kind, start);
+            feed.kind(kind).set_following(true);
+            assert_eq!(state(kind), (true, true), "an answer alone confirms nothing");
+        }
+        feed.kind(Kind::Slice).confirm();
+        feed.kind(Kind::Service).listed();
         assert_eq!(state(Kind::Slice), (true, false));
         assert_eq!(state(Kind::Service), (true, false));
         assert_eq!(state(Kind::Namespace), (true, true));

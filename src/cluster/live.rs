@@ -273,7 +273,7 @@ async fn keep(shared: Shared, mut index: Index, mut changes: Receiver<Change>) {
             }
             () = until(index.due()) => {}
             wake = saver.wake() => if let Wake::Look = wake {
-                saver.look(&index, &shared.feed, &shared.published, || changes.len());
+                saver.look(&index, &shared.published, || changes.len());
             }
         }
         let (was_synced, taken) = (index.zone().is_synced, batch.len());

@@ -131,6 +131,8 @@ fn a1_a_start_without_the_api_server_answers_from_the_snapshot_and_reconciles() 
     cluster.apply(service("shop", "new", &["10.96.0.9"]));
     cluster.delete("services", "shop", "web");
     let position = cluster.requests("services").len();
+    // A kind that does not change is confirmed by a bookmark.
+    cluster.bookmark_every(Duration::from_secs(1));
     cluster.resume();
     until(port, "new.shop.svc A", "NOERROR 10.96.0.9");
     until(port, "web.shop.svc A", "NXDOMAIN");

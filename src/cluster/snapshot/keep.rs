@@ -204,6 +204,7 @@ pub(in crate::cluster) enum Wake {
 /// Writes the Index of the task that owns it.
 pub(in crate::cluster) struct Saver {
     keeping: Arc<Keeping>,
+    feed: Arc<Feed>,
     next_look: Instant,
     work: Work,
     /// Something was taken since the last write began.
@@ -241,7 +242,7 @@ enum Work {
 
 impl Saver {
     /// A Saver for an Index that is as the file in place says, if one was used.
-    pub(in crate::cluster) fn new(keeping: Arc<Keeping>, feed: &Feed) -> Self {
+    pub(in crate::cluster) fn new(keeping: Arc<Keeping>, feed: &Arc<Feed>) -> Self {
         let (at, known_s) = (Instant::now(), keeping.restored_s.unwrap_or_default());
         let restored = keeping.restored_uid.clone();
         Self {
@@ -251,6 +252,7 @@ impl Saver {
             last: restored.map(|uid| Last { at, versions: positions(feed), uid }),
             known_s,
             told: None,
+            feed: feed.clone(),
             keeping,
         }
     }
@@ -283,14 +285,13 @@ impl Saver {
     pub(in crate::cluster) fn look(
         &mut self,
         index: &Index,
-        feed: &Feed,
         published: &Published,
         queued: impl FnOnce() -> usize,
     ) {
         let now = Instant::now();
         self.next_look = now + INTERVAL.mul_f64(rand::random_range(0.9..1.1));
         let waiters = std::mem::take(&mut *self.keeping.waiters.lock());
-        let versions = positions(feed);
+        let versions = positions(&self.feed);
         let queued = queued();
         let is_quiet = waiters.is_empty();
         let has_moved = self.last.as_ref().is_none_or(|last| {
@@ -309,6 +310,7 @@ impl Saver {
     /// Notes that so many Changes were taken; begins to write when they were what was waited for.
     pub(in crate::cluster) fn took(&mut self, count: usize, index: &Index, published: &Published) {
         self.is_changed |= count > 0;
+        self.mark_known(index, published);
         if let Work::Waiting { queued, .. } = &mut self.work {
             *queued = queued.saturating_sub(count);
             if *queued > 0 {
@@ -322,6 +324,13 @@ impl Saver {
         }
     }
 
+    /// The Index is true now, unless the source is away or has not confirmed what it is from.
+    fn mark_known(&mut self, index: &Index, published: &Published) {
+        if index.is_synced() && !published.is_stale() && !self.feed.is_restored() {
+            self.known_s = now_s();
+        }
+    }
+
     /// Makes the octets and hands them to a thread. What is not known as a whole is not written.
     fn begin(
         &mut self,
@@ -331,9 +340,7 @@ impl Saver {
         waiters: Vec<oneshot::Sender<()>>,
     ) {
         let Some(place) = self.keeping.place().filter(|_| index.is_synced()) else { return };
-        if !published.is_stale() {
-            self.known_s = now_s();
-        }
+        self.mark_known(index, published);
         let uid = self.keeping.uid();
         let about = About { uid: &uid, written_s: self.known_s };
         let draft = encode(&place.identity, &about, index, &versions);

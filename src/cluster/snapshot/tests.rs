@@ -354,10 +354,37 @@ async fn versions_are_read_before_the_queue_is_counted() {
     feed.kind(Kind::Slice).set_version("9");
     let index = index_of(all_shapes());
     let mut saver = Saver::new(cluster.keeping.clone(), feed);
-    saver.look(&index, feed, published, || {
+    saver.look(&index, published, || {
         feed.kind(Kind::Slice).set_version("10");
         0
     });
     assert!(matches!(saver.wake().await, Wake::Ended));
     assert_eq!(kept(&folder, &cluster).unwrap().positions.get(Kind::Slice), Some("9"));
+}
+
+/// A file says how long its picture was known to be true, whenever it is written.
+#[tokio::test]
+async fn a_picture_is_as_old_as_its_last_confirmation() {
+    let folder = TempDir::new().unwrap();
+    let (cluster, _sender) = told(&folder);
+    let (feed, published, index) = (&cluster.feed, &cluster.published, index_of(all_shapes()));
+    let mut saver = Saver::new(cluster.keeping.clone(), feed);
+    // What is from before the start and not confirmed gets no new date, though nothing is stale.
+    feed.restore(Kind::Slice, "9");
+    saver.took(1, &index, published);
+    saver.look(&index, published, || 0);
+    saver.wake().await;
+    let place = cluster.keeping.place().unwrap();
+    let written_s = || {
+        let octets = file::read(&place.path()).unwrap().unwrap();
+        u64::from_le_bytes(octets[20..28].try_into().unwrap())
+    };
+    assert_eq!(written_s(), 0);
+    // Taken while fresh and written when it is stale: it was true until then.
+    feed.kind(Kind::Slice).confirm();
+    saver.took(1, &index, published);
+    published.set_stale(true);
+    saver.look(&index, published, || 0);
+    saver.wake().await;
+    assert!(now_s() - written_s() < 60);
 }

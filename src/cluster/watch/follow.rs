@@ -127,10 +127,13 @@ impl Watcher {
     /// Takes one event and moves on to its version.
     async fn follow_line(&mut self, line: &[u8]) -> Result<(), Trouble> {
         match self.take(line).await? {
-            Taken::Object(version) => self.advance(&version),
-            Taken::Bookmark(mark) => self.advance(&mark.version),
-            Taken::Nothing => Ok(()),
+            Taken::Object(version) => self.advance(&version)?,
+            Taken::Bookmark(mark) => self.advance(&mark.version)?,
+            Taken::Nothing => return Ok(()),
         }
+        // An event after our position: the server has that history.
+        self.feed.kind(self.kind).confirm();
+        Ok(())
     }
 
     /// Refuses an event that is older than the watch: the server lost its data, or another replica

@@ -238,3 +238,26 @@ async fn a_watch_that_goes_on_from_a_snapshot_is_proven_within_a_minute() {
     assert_eq!(rig.asked(), [(Ask::Watch, "10".into()), (Ask::Stream, String::new())]);
     assert_eq!(state(&rig).repairs.value(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn p7_what_is_restored_is_confirmed_by_an_event_or_a_whole_list_and_by_no_answer() {
+    // The version is forgotten, and the list that follows takes its time.
+    let mut listing = Reply::lines([added("web", 5)]).then(Step::Wait(Duration::from_secs(9)));
+    listing = listing.then(Step::Send(list_end(20) + "\n")).then(Step::Hold);
+    let replies = [(Ask::Watch, Reply::lines([gone()])), (Ask::Stream, listing)];
+    let mut rig = watch_from(Kind::Service, Some("10"), &Scope::default(), replies);
+    rig.feed.restore(Kind::Service, "10");
+    rig.expect([BEGIN, apply("web")]).await;
+    assert!(state(&rig).is_restored());
+    rig.expect([END]).await;
+    tokio::task::yield_now().await;
+    assert!(!state(&rig).is_restored());
+    let goes_on = Reply::lines([]).then(Step::Wait(Duration::from_secs(9)));
+    let goes_on = goes_on.then(Step::Send(bookmark(12) + "\n")).then(Step::Hold);
+    let rig = watch_from(Kind::Service, Some("10"), &Scope::default(), [(Ask::Watch, goes_on)]);
+    rig.feed.restore(Kind::Service, "10");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(state(&rig).is_following() && state(&rig).is_restored());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!state(&rig).is_restored());
+}
