@@ -210,6 +210,15 @@ impl Feed {
         state.synced.store(true, Relaxed);
         state.restored.store(true, Relaxed);
     }
+
+    /// Notes that nothing is known: what was from before the start is of another cluster.
+    pub(super) fn forget(&self) {
+        for state in &self.kinds {
+            state.set_version("");
+            state.synced.store(false, Relaxed);
+            state.confirm();
+        }
+    }
 }
 
 impl KindFeed {

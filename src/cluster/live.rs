@@ -26,7 +26,7 @@ use super::object::{CHANGES_MAX, Change, Kind, Object, ObjectKey, Role};
 use super::positions::Positions;
 use super::programming::{Programming, ServiceKind};
 use super::published::Published;
-use super::snapshot::{self, Keeping, Place, Restored, Saver, Wake};
+use super::snapshot::{self, Confirmed, Keeping, Place, Restored, Saver, Wake};
 use super::source;
 use super::zone::Zone;
 use crate::wire::serial;
@@ -175,12 +175,20 @@ async fn live(shared: Shared) {
             let _ = AssertUnwindSafe(keep(shared.clone(), index, changes)).catch_unwind().await;
         });
         // What was restored is kept while the source is still to come.
-        tokio::select! {
-            () = &mut keeping => {}
-            running = open(&shared, sender, positions) => {
+        let opened = tokio::select! {
+            () = &mut keeping => None,
+            opened = open(&shared, sender, positions) => Some(opened),
+        };
+        match opened {
+            Some(Opened::Running(running)) => {
                 keeping.await;
                 running.stop().await;
             }
+            Some(Opened::Foreign) => {
+                forget(&shared);
+                continue;
+            }
+            None => {}
         }
         tracing::error!(
             plugin = "kubernetes",
@@ -195,6 +203,22 @@ fn fresh_index(shared: &Shared) -> Index {
     let mut index = Index::after(&shared.published.zone(), &shared.identity.scope);
     index.keep_serials();
     index
+}
+
+/// Takes back what the Snapshot brought, for it is of another cluster. Nobody polls the task that
+/// keeps its Index any more.
+fn forget(shared: &Shared) {
+    tracing::warn!(
+        plugin = "kubernetes",
+        "the Snapshot is of another cluster than the API server; it is forgotten, and names of the \
+         cluster are SERVFAIL until full lists have come"
+    );
+    shared.feed.forget();
+    shared.published.set_stale(false);
+    let last = shared.published.zone();
+    let serial = serial::newest(now_unix_s(), last.serial.wrapping_add(1));
+    let zone = Zone { generation: last.generation + 1, serial, ..last.emptied() };
+    shared.published.store(Arc::new(zone));
 }
 
 /// Publishes what the Snapshot brought: known, but old until the source says more.
@@ -229,25 +253,36 @@ fn late(feed: &Feed, patience: Duration) -> String {
     )
 }
 
+/// What [`open`] came to.
+enum Opened {
+    Running(source::Running),
+    /// What was restored is of another cluster.
+    Foreign,
+}
+
 /// Starts the source, however long that takes: credentials may come later. Positions are used if
 /// they are of the cluster that the API server shows.
-async fn open(
-    shared: &Shared,
-    sender: Sender<Change>,
-    mut positions: Positions,
-) -> source::Running {
-    if !positions.is_empty()
-        && let Err(why) = shared.keeping.confirm().await
-    {
-        tracing::warn!(plugin = "kubernetes", "{why}; full lists replace what the Snapshot says");
-        shared.feed.watched().iter().for_each(|kind| shared.feed.kind(*kind).set_version(""));
-        positions = Positions::default();
+async fn open(shared: &Shared, sender: Sender<Change>, mut positions: Positions) -> Opened {
+    if !positions.is_empty() {
+        match shared.keeping.confirm().await {
+            Confirmed::Same => {}
+            Confirmed::Other => return Opened::Foreign,
+            Confirmed::Untold => {
+                tracing::warn!(
+                    plugin = "kubernetes",
+                    "the API server does not tell whether the Snapshot is of its cluster; full \
+                     lists replace what the Snapshot says"
+                );
+                shared.feed.watched().iter().for_each(|it| shared.feed.kind(*it).set_version(""));
+                positions = Positions::default();
+            }
+        }
     }
     let mut told: Option<Instant> = None;
     loop {
         let Identity { source, scope } = &shared.identity;
         match source::start(source, scope, sender.clone(), shared.feed.clone(), &positions).await {
-            Ok(running) => return running,
+            Ok(running) => return Opened::Running(running),
             Err(error) if told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) => {
                 tracing::error!(plugin = "kubernetes", "{error}; trying again");
                 told = Some(Instant::now());
@@ -473,6 +508,29 @@ mod tests {
             assert!(is_newer(next.serial, copy.serial));
             assert_eq!(published.zone().serial, next.serial);
         }
+    }
+
+    #[test]
+    fn p7_the_picture_of_another_cluster_is_taken_back_under_a_newer_serial() {
+        let shared = shared(Duration::ZERO);
+        let (mut index, _) = begun();
+        shared.published.store(index.renumber(BEGIN_S));
+        Kind::OF_SERVICES.into_iter().for_each(|kind| shared.feed.restore(kind, "7"));
+        shared.published.set_stale(true);
+        let before = shared.published.zone().clone();
+        assert!(before.is_synced);
+        forget(&shared);
+        let after = shared.published.zone().clone();
+        assert!(!after.is_synced && after.generation > before.generation);
+        assert!(is_newer(after.serial, before.serial));
+        assert_eq!(shared.feed.awaited().collect::<Vec<_>>(), Kind::OF_SERVICES);
+        assert!(!shared.published.is_stale() && !shared.feed.is_restored());
+        assert_eq!(shared.feed.kind(Kind::Slice).version(), "");
+        // What the next Index publishes goes on after it.
+        let mut index = fresh_index(&shared);
+        list(&mut index, []);
+        let zone = index.publish(BEGIN_S).unwrap();
+        assert!(zone.is_synced && zone.generation > after.generation);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::api::Ask;
 use crate::asker::{eventually, until};
 use crate::evil::{Evil, Way};
-use crate::fake_cluster::FakeCluster;
+use crate::fake_cluster::{FakeCluster, Fault};
 use crate::fake_cluster::objects::{headless, namespace, ready, service, slice};
 use crate::process::Process;
 use crate::query;
@@ -233,7 +233,13 @@ fn p7_the_snapshot_of_another_cluster_is_replaced_by_what_is_true() {
     cluster.apply(namespace("kube-system"));
     cluster.delete("services", "shop", "web");
     let position = cluster.requests("services").len();
+    let before = fs::read(file(folder.path())).unwrap();
+    cluster.fail("services", Fault::Refuse(403, 0));
     let server = stand.start("second");
+    // Without the lists of this cluster nothing is known, and nothing is kept in its name.
+    until(server.ports.dns, "web.shop.svc A", "SERVFAIL");
+    assert!(fs::read(file(folder.path())).unwrap() == before, "nothing of it is written");
+    cluster.heal();
     until(server.ports.dns, "web.shop.svc A", "NXDOMAIN");
     let asked = cluster.requests("services")[position..].to_vec();
     assert_eq!(asked[0].ask, Ask::Stream, "it lists all: {asked:?}");

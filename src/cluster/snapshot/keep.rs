@@ -27,6 +27,7 @@ use super::file::{self, Draft, Reject};
 use super::{About, Place, Restored, Uid, encode, now_s, positions};
 use crate::cluster::feed::Feed;
 use crate::cluster::index::Index;
+use crate::cluster::object::Kind;
 use crate::cluster::positions::Positions;
 use crate::cluster::published::Published;
 
@@ -150,21 +151,25 @@ impl Keeping {
         self.uid.send_replace(uid);
     }
 
-    /// Waits until the API server is there and shows the cluster that the file of the start is of.
-    ///
-    /// # Errors
-    /// It shows another one, or does not tell.
-    pub(in crate::cluster) async fn confirm(&self) -> Result<(), &'static str> {
-        let untold = "the API server does not tell whether the Snapshot is of its cluster";
+    /// Waits until the API server is there, and answers whether it shows the cluster that the file
+    /// of the start is of.
+    pub(in crate::cluster) async fn confirm(&self) -> Confirmed {
         let mut uid = self.uid.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
         let told = uid.wait_for(|uid| *uid != Uid::Unknown).await;
         match told.as_deref() {
-            Ok(Uid::Is(uid)) if Some(&**uid) == self.restored_uid() => Ok(()),
-            Ok(Uid::Is(_)) if self.restored_uid() != Some("") => {
-                Err("the Snapshot is of another cluster than the API server")
-            }
-            _ => Err(untold),
+            Ok(Uid::Is(uid)) if Some(&**uid) == self.restored_uid() => Confirmed::Same,
+            Ok(Uid::Is(_)) if self.restored_uid() != Some("") => Confirmed::Other,
+            _ => Confirmed::Untold,
+        }
+    }
+
+    /// Whether the file of the start is of another cluster than the API server.
+    fn was_foreign(&self) -> bool {
+        let restored = self.restored_uid().filter(|uid| !uid.is_empty());
+        match &*self.uid.borrow() {
+            Uid::Is(uid) => restored.is_some_and(|restored| restored != uid),
+            Uid::Unknown | Uid::Untold => false,
         }
     }
 
@@ -191,6 +196,17 @@ impl Keeping {
             Uid::Untold => String::new(),
         }
     }
+}
+
+/// What [`Keeping::confirm`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::cluster) enum Confirmed {
+    /// The file of the start is of the cluster that the API server shows.
+    Same,
+    /// It is of another one.
+    Other,
+    /// Nobody knows.
+    Untold,
 }
 
 /// What [`Saver::wake`] found.
@@ -324,6 +340,15 @@ impl Saver {
         }
     }
 
+    /// Whether some of the Index may be of another cluster than the API server: that would be kept
+    /// under a wrong name.
+    fn holds_foreign(&self) -> bool {
+        let is_listed = |kind: &Kind| self.feed.kind(*kind).relists.value() > 0;
+        let mut watched = self.feed.watched().iter();
+        self.keeping.was_foreign()
+            && !watched.all(|kind| !Kind::OF_SERVICES.contains(kind) || is_listed(kind))
+    }
+
     /// The Index is true now, unless the source is away or has not confirmed what it is from.
     fn mark_known(&mut self, index: &Index, published: &Published) {
         if index.is_synced() && !published.is_stale() && !self.feed.is_restored() {
@@ -339,7 +364,10 @@ impl Saver {
         versions: Positions,
         waiters: Vec<oneshot::Sender<()>>,
     ) {
-        let Some(place) = self.keeping.place().filter(|_| index.is_synced()) else { return };
+        if !index.is_synced() || self.holds_foreign() {
+            return;
+        }
+        let Some(place) = self.keeping.place() else { return };
         self.mark_known(index, published);
         let uid = self.keeping.uid();
         let about = About { uid: &uid, written_s: self.known_s };

@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) use identity::{Uid, learn};
 pub use keep::{Counters, Keeping, complain};
-pub(super) use keep::{Saver, Wake};
+pub(super) use keep::{Confirmed, Saver, Wake};
 
 use super::config::{Scope, Source};
 use super::feed::Feed;
