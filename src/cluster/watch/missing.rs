@@ -107,9 +107,16 @@ impl Watcher {
         timeout(LOOK_MAX, self.api.has(Resource::SLICES)).await.unwrap_or(false)
     }
 
-    /// Whether a 404 is to be believed: at once where no watch has listed anything before.
+    /// Whether a 404 is to be believed: at once where nothing was listed before. EndpointSlices of a
+    /// Snapshot are not enough to wait for: Endpoints are in their place, and tell the truth. Nothing
+    /// is in the place of the others.
     fn is_surely_absent(&mut self) -> bool {
-        if !self.feed.kind(self.kind).is_synced() {
+        let state = self.feed.kind(self.kind);
+        let is_known = match self.kind {
+            Kind::Slice => state.relists.value() > 0,
+            _ => state.is_synced(),
+        };
+        if !is_known {
             return true;
         }
         let since = *self.lack.absent_since.get_or_insert_with(Instant::now);
