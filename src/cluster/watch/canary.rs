@@ -46,6 +46,8 @@ pub(super) struct Canary {
     excess: i64,
     /// What the last look found, if a full list was its consequence.
     found: Option<Mismatch>,
+    /// That list is complete.
+    is_listed: bool,
 }
 
 impl Mismatch {
@@ -58,7 +60,7 @@ impl Canary {
     /// The first look comes after its time.
     pub(super) fn new(now: Instant) -> Self {
         let (track, answer, found) = (Vec::new(), None, None);
-        Self { due: next(now), track, answer, excess: 0, found }
+        Self { due: next(now), track, answer, excess: 0, found, is_listed: false }
     }
 
     /// Whether it is time to ask.
@@ -114,12 +116,19 @@ impl Canary {
             return None;
         }
         // A full list did not change it: we cannot read what the server counts.
-        if self.found.take().is_some_and(|found| found.excess() == mismatch.excess()) {
+        let before = self.found.filter(|_| self.is_listed);
+        if before.is_some_and(|found| found.excess() == mismatch.excess()) {
+            self.found = None;
             self.excess = mismatch.excess();
             return None;
         }
-        self.found = Some(mismatch);
+        (self.found, self.is_listed) = (Some(mismatch), false);
         Some(mismatch)
+    }
+
+    /// A full list is complete.
+    pub(super) fn listed(&mut self) {
+        self.is_listed = true;
     }
 
     /// How many objects too many we had, when a full list has come.
@@ -185,7 +194,10 @@ mod tests {
     #[test]
     fn what_a_full_list_does_not_change_is_not_found_again() {
         let mut canary = Canary::new(Instant::now());
-        assert!(look(&mut canary, &[], at(10, 5)).is_some());
+        for _ in 0..3 {
+            assert!(look(&mut canary, &[], at(10, 5)).is_some(), "as long as no list came");
+        }
+        canary.listed();
         assert_eq!(look(&mut canary, &[], at(10, 5)), None);
         assert_eq!(look(&mut canary, &[], at(10, 5)), None);
         assert!(look(&mut canary, &[], at(10, 6)).is_some());

@@ -43,6 +43,15 @@ pub(super) struct Doubts {
 struct Refusals {
     since: Instant,
     count: u32,
+    /// Where the watch was at the first one.
+    passed: Option<String>,
+}
+
+impl Refusals {
+    /// None yet, of a watch that stands there.
+    fn at(passed: Option<&str>) -> Self {
+        Self { since: Instant::now(), count: 0, passed: passed.map(str::to_owned) }
+    }
 }
 
 impl Doubts {
@@ -51,10 +60,9 @@ impl Doubts {
         self.refusals.is_some()
     }
 
-    /// Notes that something older came.
-    pub(super) fn refuse(&mut self) {
-        let since = Instant::now();
-        self.refusals.get_or_insert(Refusals { since, count: 0 }).count += 1;
+    /// Notes that something older than `passed` came.
+    pub(super) fn refuse(&mut self, passed: Option<&str>) {
+        self.refusals.get_or_insert_with(|| Refusals::at(passed)).count += 1;
     }
 
     fn is_out_of_patience(&self) -> bool {
@@ -70,15 +78,25 @@ impl Watcher {
         self.passed.as_deref().filter(|_| self.doubts.is_refusing())
     }
 
-    /// A list begins. When only older ones come and no watch goes on, ours is not the history.
-    pub(super) fn begin_to_doubt(&mut self) {
-        if self.version.is_none() && self.doubts.is_out_of_patience() {
-            let had = self.passed.take().unwrap_or_default();
-            let resource = self.resource();
-            tracing::warn!(resource, had, "the API server has gone back in time; it is followed");
-            self.seen = Seen::default();
-            self.doubts.refusals = None;
+    /// A list is asked for. When only older ones came and no watch went on, ours is not the history:
+    /// nothing of it is asked for any more. A watch that is merely open shows nothing.
+    pub(super) fn lose_patience(&mut self) {
+        let refusals = self.doubts.refusals.as_ref();
+        let Some(refusals) = refusals.filter(|_| self.doubts.is_out_of_patience()) else { return };
+        if self.version.is_some() && refusals.passed != self.passed {
+            self.doubts.refusals = Some(Refusals::at(self.passed.as_deref()));
+            return;
         }
+        let had = self.passed.take().unwrap_or_default();
+        let resource = self.resource();
+        tracing::warn!(resource, had, "the API server has gone back in time; it is followed");
+        self.version = None;
+        self.seen = Seen::default();
+        self.doubts.refusals = None;
+    }
+
+    /// A list begins.
+    pub(super) fn begin_to_doubt(&mut self) {
         self.doubts.suspects.clear();
         self.doubts.is_proven = false;
         (self.doubts.repaired, self.doubts.first) = (0, None);
@@ -130,6 +148,7 @@ impl Watcher {
     pub(super) fn end_doubt(&mut self, gone: usize) -> bool {
         self.doubts.refusals = None;
         let surplus = self.canary.surplus().min(gone);
+        self.canary.listed();
         self.canary.stop(Instant::now());
         let repairs = self.doubts.repaired + surplus;
         if repairs == 0 {

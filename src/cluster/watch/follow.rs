@@ -35,22 +35,30 @@ impl Watcher {
     pub(super) async fn follow(&mut self, mut lines: Lines) -> Trouble {
         let opened = Instant::now();
         let (mut has_heard, mut asking) = (false, None);
-        let following = self.feed.follow(self.kind);
-        self.feed.hear(self.kind, opened);
+        // After one that fell silent, an open watch shows nothing until it says something.
+        let mut following = (!self.was_silent).then(|| self.feed.follow(self.kind));
+        if following.is_some() {
+            self.feed.hear(self.kind, opened);
+        }
         self.heard_at = opened;
         let why = loop {
             match self.follow_one(&mut lines, &mut asking).await {
                 Ok(is_heard) if is_heard && !has_heard => {
                     has_heard = true;
+                    self.was_silent = false;
+                    following.get_or_insert_with(|| self.feed.follow(self.kind));
                     self.recover();
                 }
                 Ok(_) => {}
                 Err(why) => break why,
             }
         };
-        match why {
-            Trouble::Stalled(_) => following.end_silent(),
-            _ => drop(following),
+        match (&why, following) {
+            (Trouble::Stalled(_), Some(following)) => {
+                self.was_silent = true;
+                following.end_silent();
+            }
+            (_, following) => drop(following),
         }
         self.canary.stop(Instant::now());
         self.feed.kind(self.kind).restarts.add(1);

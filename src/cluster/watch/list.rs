@@ -59,6 +59,7 @@ struct PageMetadata<'a> {
 impl Watcher {
     /// Lists all objects; returns the stream that goes on with changes, if the list was one.
     pub(super) async fn list(&mut self) -> Result<Option<Lines>, Trouble> {
+        self.lose_patience();
         if self.style == Style::Pages {
             return self.list_pages().await.map(|()| None);
         }
@@ -175,6 +176,7 @@ impl Watcher {
             tracing::info!(resource = self.resource(), version, "first list is complete");
         }
         self.recover_lack();
+        self.was_silent = false;
         self.feed.kind(self.kind).listed();
         self.listed_at = Some(now);
         let pause = if self.end_doubt(gone) { self.timing.doubt } else { self.reconcile_pause() };

@@ -150,6 +150,8 @@ struct Watcher {
     heard_at: Instant,
     /// The last watch did its work before it ended.
     was_steady: bool,
+    /// A watch fell silent, and nothing was heard since.
+    was_silent: bool,
 }
 
 /// What an event was.
@@ -226,6 +228,7 @@ impl Watcher {
             is_due: false,
             heard_at: now,
             was_steady: false,
+            was_silent: false,
         }
     }
 
@@ -289,7 +292,7 @@ impl Watcher {
             _ => false,
         };
         if is_behind {
-            self.doubts.refuse();
+            self.doubts.refuse(self.passed.as_deref());
         }
     }
 

@@ -261,3 +261,39 @@ async fn p7_what_is_restored_is_confirmed_by_an_event_or_a_whole_list_and_by_no_
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(!state(&rig).is_restored());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a9_a_server_that_went_back_for_good_is_followed_though_watches_can_be_opened() {
+    // It lists what is older, refuses to list what is newer, and lets watches wait for it.
+    let mut rig = watch(Kind::Service, [list([added("web", 50), list_end(90)])]);
+    rig.expect([BEGIN, apply("web"), END]).await;
+    rig.script.on(Ask::Stream, "services", list([added("web", 3), list_end(4)]).1);
+    for n in 0..40 {
+        let newer = if n < 12 { Reply::status(504) } else { list([added("web", 3), list_end(4)]).1 };
+        rig.script.on(Ask::Stream, "services", newer);
+        rig.script.on(Ask::Watch, "services", Reply::lines([]).then(Step::Hold));
+    }
+    let start = Instant::now();
+    while rig.changes.recv().await.unwrap() != END {
+        assert!(start.elapsed() < 3 * TEN_MINUTES, "{:?}", rig.asked());
+    }
+    // What is asked for then names no version of before.
+    assert_eq!(state(&rig).version(), "4");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_a_watch_that_falls_silent_again_and_again_is_as_old_as_its_last_sign() {
+    let mut rig = watch(Kind::Service, [list([added("web", 5), list_end(10)])]);
+    for _ in 0..9 {
+        rig.script.on(Ask::Watch, "services", Reply::lines([]).then(Step::Hold));
+    }
+    rig.expect([BEGIN, apply("web"), END]).await;
+    let heard = rig.feed.heard_at(Kind::Service);
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let now = Instant::now();
+        let fresh_at = rig.feed.fresh_at(Kind::Service, now);
+        assert!(fresh_at == heard || now - heard.unwrap() < Duration::from_secs(70));
+    }
+    assert!(rig.errors(Fault::Stalled) > 3);
+}
