@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Server;
 use super::compile::place;
 use super::parts::Parts;
-use crate::cluster::snapshot::file::{self, Draft, Reject};
+use crate::cluster::snapshot::file::{self, ANSWERS, Draft, Reject};
 use crate::cluster::snapshot::{complain, now_s};
 use crate::corefile::{Corefile, ServerBlock};
 use crate::resolve::keep::{self, Route};
@@ -24,8 +24,6 @@ use crate::resolve::keep::{self, Route};
 const ANSWERS_INTERVAL: Duration = Duration::from_secs(60);
 /// Longest that the end of the process waits for the disk.
 const SAVE_MAX: Duration = Duration::from_secs(2);
-/// The name of the file of hot Answers, and the identity in it: each route in it has its own.
-const ANSWERS: &str = "answers";
 /// The one section of that file.
 const ROUTES: u8 = 1;
 
@@ -65,6 +63,7 @@ pub(super) fn restore(corefile: &Corefile, parts: &Parts) {
 fn read(path: &Path, routes: &[Route]) -> Result<usize, Reject> {
     let Some(octets) = file::read(path)? else { return Ok(0) };
     let now_s = now_s();
+    // Its name is its identity, too: each route in it has its own.
     let mut opened = file::open(&octets, ANSWERS, now_s)?;
     let age = Duration::from_secs(now_s.saturating_sub(opened.written_s));
     match opened.section()? {

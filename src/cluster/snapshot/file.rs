@@ -32,6 +32,11 @@ const HEAD_LEN: usize = 8 + 4 + 8 + 8;
 const CHECKSUM_LEN: usize = 32;
 /// How long what a broken write left behind is spared: it may be a write of somebody else.
 const LEFTOVER_AGE: Duration = Duration::from_secs(60);
+/// What the names of files of clusters begin with, and how many octets of a checksum follow.
+pub const STEM: &str = "cluster-";
+const SHORT_NAME_LEN: usize = 8;
+/// The name of the file of hot Answers.
+pub const ANSWERS: &str = "answers";
 /// The end of the name of a file, and of one that is not yet in its place.
 const SUFFIX: &str = ".snapshot";
 const SUFFIX_ASIDE: &str = ".snapshot.new";
@@ -204,7 +209,8 @@ pub fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
         return Err(io::Error::other(format!("it would be larger than {SIZE_MAX} octets")));
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    sweep(folder, SystemTime::now());
+    // They take room that may be needed.
+    sweep(folder, SystemTime::now(), Sweep::Leftovers);
     let aside = aside(path);
     let written = write_aside(&aside, octets).and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
@@ -212,7 +218,21 @@ pub fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&aside);
     }
     written?;
-    File::open(folder)?.sync_all()
+    flush(folder)?;
+    sweep(folder, SystemTime::now(), Sweep::Old);
+    Ok(())
+}
+
+/// Flushes a folder, where there is such a thing: some disks cannot, and the file is in its place.
+fn flush(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+        {
+            Ok(())
+        }
+        flushed => flushed,
+    }
 }
 
 fn write_aside(aside: &Path, octets: &[u8]) -> io::Result<()> {
@@ -228,23 +248,53 @@ fn aside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{stem}-{process}-{random:08x}{SUFFIX_ASIDE}"))
 }
 
-/// Removes what broken writes have left in a folder, and files that are too old to be read.
-pub fn sweep(folder: &Path, now: SystemTime) {
+/// What to remove from a folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    /// What broken writes have left.
+    Leftovers,
+    /// Files that are too old to be read. Only after a good write: then there is a newer one.
+    Old,
+}
+
+/// Removes files of ours, and never one of somebody else, whatever its name is like.
+fn sweep(folder: &Path, now: SystemTime, what: Sweep) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let bearable = match () {
-            () if name.starts_with('.') && name.ends_with(SUFFIX_ASIDE) => LEFTOVER_AGE,
-            () if name.ends_with(SUFFIX) => 2 * AGE_MAX,
-            () => continue,
+        let (stem, bearable) = match what {
+            Sweep::Leftovers => (stem_aside(&name), LEFTOVER_AGE),
+            Sweep::Old => (name.strip_suffix(SUFFIX), 2 * AGE_MAX),
         };
+        if !stem.is_some_and(is_ours) {
+            continue;
+        }
         let modified = entry.metadata().and_then(|found| found.modified());
         let age = modified.ok().and_then(|at| now.duration_since(at).ok());
         if age.is_some_and(|age| age > bearable) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether this is the stem of the name of a file that we write.
+fn is_ours(stem: &str) -> bool {
+    let is_short_name = |text: &str| text.len() == 2 * SHORT_NAME_LEN && is_hexadecimal(text);
+    stem == ANSWERS || stem.strip_prefix(STEM).is_some_and(is_short_name)
+}
+
+/// The stem in the name of a file that is not yet in its place.
+fn stem_aside(name: &str) -> Option<&str> {
+    let inner = name.strip_prefix('.')?.strip_suffix(SUFFIX_ASIDE)?;
+    let (stem, random) = inner.rsplit_once('-')?;
+    let (stem, process) = stem.rsplit_once('-')?;
+    let is_process = !process.is_empty() && process.bytes().all(|octet| octet.is_ascii_digit());
+    (is_process && random.len() == 8 && is_hexadecimal(random)).then_some(stem)
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes().all(|octet| octet.is_ascii_digit() || (b'a'..=b'f').contains(&octet))
 }
 
 /// Whether a folder has a file of somebody else.
@@ -259,7 +309,7 @@ pub fn has_others(folder: &Path, own: &Path, stem: &str) -> bool {
 
 /// A short name that is the same for the same text in every version of the program.
 pub fn short_name(text: &str) -> String {
-    Sha256::digest(text)[..8].iter().map(|octet| format!("{octet:02x}")).collect()
+    Sha256::digest(text)[..SHORT_NAME_LEN].iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -330,15 +380,52 @@ mod tests {
     #[test]
     fn what_broken_writes_left_is_removed_after_a_while_and_nothing_else_is() {
         let folder = TempDir::new().unwrap();
-        let names = [".cluster-1-9-00000000.snapshot.new", "cluster-2.snapshot", "Corefile"];
-        names.iter().for_each(|name| fs::write(folder.path().join(name), b"half").unwrap());
-        let left = |age: Duration| {
-            sweep(folder.path(), SystemTime::now() + age);
-            names.map(|name| folder.path().join(name).exists())
+        let ours = [
+            ".cluster-0123456789abcdef-9-00000000.snapshot.new",
+            ".answers-9-0a0b0c0d.snapshot.new",
+            "cluster-0123456789abcdef.snapshot",
+            "answers.snapshot",
+        ];
+        let others = [
+            "Corefile",
+            "etcd.snapshot",
+            "cluster-1.snapshot",
+            "cluster-0123456789ABCDEF.snapshot",
+            "my-answers.snapshot",
+            ".etcd.snapshot.new",
+            ".etcd-9-00000000.snapshot.new",
+            ".answers-x-00000000.snapshot.new",
+        ];
+        let make = |name: &&str| fs::write(folder.path().join(name), b"half").unwrap();
+        ours.iter().chain(&others).for_each(make);
+        let left = |age: Duration, what| {
+            sweep(folder.path(), SystemTime::now() + age, what);
+            assert!(others.iter().all(|name| folder.path().join(name).exists()));
+            ours.map(|name| folder.path().join(name).exists())
         };
-        assert_eq!(left(Duration::ZERO), [true, true, true]);
-        assert_eq!(left(2 * LEFTOVER_AGE), [false, true, true]);
-        assert_eq!(left(3 * AGE_MAX), [false, false, true]);
+        assert_eq!(left(Duration::ZERO, Sweep::Leftovers), [true; 4]);
+        assert_eq!(left(3 * AGE_MAX, Sweep::Leftovers), [false, false, true, true]);
+        assert_eq!(left(2 * LEFTOVER_AGE, Sweep::Old), [false, false, true, true]);
+        assert_eq!(left(3 * AGE_MAX, Sweep::Old), [false; 4]);
+    }
+
+    #[test]
+    fn old_files_go_after_a_good_write_only() {
+        let folder = TempDir::new().unwrap();
+        let old = path(folder.path(), &format!("{STEM}{}", short_name("old")));
+        fs::write(&old, b"old").unwrap();
+        File::options()
+            .write(true)
+            .open(&old)
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        let blocked = folder.path().join("answers.snapshot");
+        fs::create_dir_all(blocked.join("inside")).unwrap();
+        assert!(write(&blocked, b"new").is_err());
+        assert!(old.exists());
+        write(&path(folder.path(), "cluster-1"), b"new").unwrap();
+        assert!(!old.exists());
     }
 
     #[test]

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) use identity::{Uid, learn};
-pub use keep::{Counters, Keeping, complain};
 pub(super) use keep::{Confirmed, Saver, Wake};
+pub use keep::{Counters, Keeping, complain};
 
 use super::config::{Scope, Source};
 use super::feed::Feed;
@@ -33,14 +33,12 @@ use super::object::{Change, Kind};
 use super::positions::Positions;
 use super::zone::Zone;
 use crate::wire::{Name, serial};
-use file::{Draft, Reject};
+use file::{Draft, Reject, STEM};
 use octets::{Cursor, Writer};
 
 /// Tags of sections: what is known of the cluster itself, and the objects of each kind.
 const CLUSTER: u8 = 1;
 const OBJECTS: u8 = 16;
-/// What the names of files begin with.
-const STEM: &str = "cluster-";
 
 /// Where the Snapshot of a cluster is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,7 +116,6 @@ pub(super) fn restore(
     serial: u32,
     now_s: u64,
 ) -> Result<Option<Restored>, Reject> {
-    file::sweep(&place.folder, SystemTime::now());
     let path = place.path();
     let Some(octets) = file::read(&path)? else {
         let is_new = !file::has_others(&place.folder, &path, STEM);
