@@ -17,6 +17,9 @@ use crate::cluster::watch::{Told, ask_uid};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 /// The same after one that does not want to tell, which costs full lists and no more.
 const UNTOLD_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// How long an API server that answers may leave open which cluster it is. One that starts denies
+/// everything for a moment, for it does not know its roles yet; and watches do not wait for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often somebody may come to want a Snapshot, by a reload.
 const PLACE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is told that an API server is away.
@@ -43,28 +46,45 @@ pub(in crate::cluster) async fn learn(
     }
     let mut server = None;
     let mut pause = PAUSE.0;
+    let mut doubt = Doubt::default();
     let mut told: Option<Instant> = None;
     loop {
         while keeping.place().is_none() {
             sleep(PLACE_INTERVAL).await;
         }
-        let why = match ask(&mut server, identity, feed).await {
+        let asked = ask(&mut server, identity, feed).await;
+        pause = (pause * 2).min(PAUSE.1);
+        let is_over = doubt.is_over(&asked, Instant::now());
+        if is_over {
+            keeping.tell_uid(Uid::Untold);
+        }
+        let why = match asked {
             Told::Uid(uid) => return keeping.tell_uid(Uid::Is(uid)),
             Told::Nothing(why) => {
-                keeping.tell_uid(Uid::Untold);
-                pause = UNTOLD_PAUSE;
+                pause = if is_over { UNTOLD_PAUSE } else { pause };
                 why
             }
-            Told::Away(why) => {
-                pause = (pause * 2).min(PAUSE.1);
-                why
-            }
+            Told::Busy(why) | Told::Away(why) => why,
         };
         if told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) {
             told = Some(Instant::now());
             tell(keeping, &why);
         }
         sleep(pause.mul_f64(rand::random_range(0.75..1.0))).await;
+    }
+}
+
+/// Since when an API server answers, and does not tell which cluster it is of.
+#[derive(Default)]
+struct Doubt(Option<Instant>);
+
+impl Doubt {
+    /// Whether that has lasted long enough to go on without knowing.
+    fn is_over(&mut self, told: &Told, now: Instant) -> bool {
+        match told {
+            Told::Away(_) | Told::Uid(_) => false,
+            Told::Nothing(_) | Told::Busy(_) => now - *self.0.get_or_insert(now) >= PATIENCE,
+        }
     }
 }
 
@@ -92,5 +112,24 @@ async fn ask(
     match server {
         Some(server) => ask_uid(server, feed).await,
         None => Told::Away("bug: no API server".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p7_a_refusal_is_repeated_for_half_a_minute_before_it_counts() {
+        let begun = Instant::now();
+        for told in [Told::Nothing(String::new()), Told::Busy(String::new())] {
+            let mut doubt = Doubt::default();
+            assert!(!doubt.is_over(&Told::Away(String::new()), begun));
+            let begun = begun + 10 * PATIENCE;
+            assert!(!doubt.is_over(&told, begun));
+            assert!(!doubt.is_over(&told, begun + PATIENCE / 2));
+            assert!(!doubt.is_over(&Told::Away(String::new()), begun + PATIENCE));
+            assert!(doubt.is_over(&told, begun + PATIENCE), "and then watches wait no more");
+        }
     }
 }

@@ -27,6 +27,8 @@ pub(in crate::cluster) enum Told {
     Uid(String),
     /// It answers, but will not tell, in these words.
     Nothing(String),
+    /// It answers, but cannot tell now.
+    Busy(String),
     /// It does not answer.
     Away(String),
 }
@@ -80,10 +82,15 @@ async fn refused(why: &Trouble, api: &Api, feed: &Feed) -> Told {
     if matches!(why.fault(), Some(Fault::Unauthorized | Fault::Unreachable)) {
         api.renew().await;
     }
+    told(why)
+}
+
+fn told(why: &Trouble) -> Told {
     match why {
         Trouble::Forbidden(_) | Trouble::Absent(_) | Trouble::Refused { .. } => {
             Told::Nothing(why.to_string())
         }
+        Trouble::Throttled(_) | Trouble::Server { .. } => Told::Busy(why.to_string()),
         _ => Told::Away(why.to_string()),
     }
 }
@@ -91,6 +98,14 @@ async fn refused(why: &Trouble, api: &Api, feed: &Feed) -> Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_answers_is_not_away() {
+        let busy =
+            [Trouble::Throttled(None), Trouble::Server { code: 503, message: String::new() }];
+        assert!(busy.iter().all(|why| matches!(told(why), Told::Busy(_))));
+        assert!(matches!(told(&Trouble::Unreachable(String::new())), Told::Away(_)));
+    }
 
     #[test]
     fn only_the_uid_of_that_namespace_counts() {
