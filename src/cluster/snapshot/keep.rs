@@ -8,7 +8,9 @@
 //! leave out what lies between. A watch sends a Change first and says its version after that, so
 //! whatever a version covers has been applied or is in the queue when the version is read: we read
 //! the versions, note how many Changes are queued, and wait until as many have been taken. Objects
-//! may be newer than the versions; the watch then tells some things again, which changes nothing.
+//! may be newer than the versions; the watch then tells some things again. In the end that changes
+//! nothing, but what was deleted and made again in between goes for the moment until the watch comes
+//! to that: milliseconds of versions, in the first second after a start.
 //!
 //! The disk has a thread for each write, never more than one: neither queries nor the Index wait
 //! for it, and a disk that hangs holds up no end of the process.
@@ -16,7 +18,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -53,6 +55,9 @@ pub struct Keeping {
     restored_s: Option<u64>,
     waiters: Mutex<Vec<oneshot::Sender<()>>>,
     wanted: Notify,
+    /// The file was not there when somebody looked last, and whether somebody looks now.
+    is_gone: Arc<AtomicBool>,
+    is_looked_for: Arc<AtomicBool>,
     pub counters: Counters,
 }
 
@@ -126,6 +131,8 @@ impl Keeping {
             restored_s: restored.as_ref().map(|it| it.written_s),
             waiters: Mutex::default(),
             wanted: Notify::new(),
+            is_gone: Arc::default(),
+            is_looked_for: Arc::default(),
             counters,
         };
         (keeping, restored)
@@ -188,6 +195,23 @@ impl Keeping {
         let _ = is_done.await;
     }
 
+    /// Looks whether somebody took the file away; what that finds counts at the next look. One
+    /// thread at most, for the disk may hang.
+    fn look_for_file(&self) {
+        let Some(place) = self.place() else { return };
+        if self.is_looked_for.swap(true, Relaxed) {
+            return;
+        }
+        let (is_gone, is_over) = (self.is_gone.clone(), self.is_looked_for.clone());
+        let look = move || {
+            is_gone.store(matches!(place.path().try_exists(), Ok(false)), Relaxed);
+            is_over.store(false, Relaxed);
+        };
+        if std::thread::Builder::new().name("snapshot".to_owned()).spawn(look).is_err() {
+            self.is_looked_for.store(false, Relaxed);
+        }
+    }
+
     /// The UID to write: what is known, or what was known before.
     fn uid(&self) -> String {
         match &*self.uid.borrow() {
@@ -234,6 +258,7 @@ pub(in crate::cluster) struct Saver {
 /// What the file in place says, as far as that can change without a change of objects.
 struct Last {
     at: Instant,
+    place: Option<Place>,
     versions: Positions,
     uid: String,
 }
@@ -251,6 +276,7 @@ enum Work {
     Writing {
         ended: oneshot::Receiver<io::Result<u64>>,
         versions: Positions,
+        place: Place,
         uid: String,
         _waiters: Vec<oneshot::Sender<()>>,
     },
@@ -265,7 +291,12 @@ impl Saver {
             next_look: at + FIRST_INTERVAL,
             work: Work::Nothing,
             is_changed: false,
-            last: restored.map(|uid| Last { at, versions: positions(feed), uid }),
+            last: restored.map(|uid| Last {
+                at,
+                place: keeping.place(),
+                versions: positions(feed),
+                uid,
+            }),
             known_s,
             told: None,
             feed: feed.clone(),
@@ -312,11 +343,15 @@ impl Saver {
         let is_quiet = waiters.is_empty();
         let has_moved = self.last.as_ref().is_none_or(|last| {
             let is_due = !is_quiet || now.duration_since(last.at) >= QUIET_INTERVAL;
-            last.uid != self.keeping.uid() || is_due && last.versions != versions
+            last.uid != self.keeping.uid()
+                || last.place != self.keeping.place()
+                || is_due && last.versions != versions
         });
+        let has_moved = has_moved || self.keeping.is_gone.swap(false, Relaxed);
         self.is_changed |= queued > 0;
         // Dropping the waiters tells them that all is there.
         if self.keeping.place().is_none() || !(self.is_changed || has_moved) {
+            self.keeping.look_for_file();
             return;
         }
         self.work = Work::Waiting { versions, queued, waiters };
@@ -374,7 +409,8 @@ impl Saver {
         let draft = encode(&place.identity, &about, index, &versions);
         self.is_changed = false;
         let (end, ended) = oneshot::channel();
-        self.work = Work::Writing { ended, versions, uid, _waiters: waiters };
+        let here = place.clone();
+        self.work = Work::Writing { ended, versions, place: here, uid, _waiters: waiters };
         if let Err(error) = write_aside(draft, place, end) {
             self.end(Err(error));
         }
@@ -383,14 +419,14 @@ impl Saver {
     /// Counts a write that has ended, and tells of one that failed.
     fn end(&mut self, result: io::Result<u64>) {
         let work = std::mem::replace(&mut self.work, Work::Nothing);
-        let Work::Writing { versions, uid, .. } = work else { return };
+        let Work::Writing { versions, place, uid, .. } = work else { return };
         match result {
             Ok(octets) => {
                 let counters = &self.keeping.counters;
                 counters.written.fetch_add(1, Relaxed);
                 let age = Duration::from_secs(now_s().saturating_sub(self.known_s));
                 counters.stands(octets, age);
-                self.last = Some(Last { at: Instant::now(), versions, uid });
+                self.last = Some(Last { at: Instant::now(), place: Some(place), versions, uid });
             }
             Err(error) => {
                 self.is_changed = true;

@@ -388,3 +388,23 @@ async fn a_picture_is_as_old_as_its_last_confirmation() {
     saver.wake().await;
     assert!(now_s() - written_s() < 60);
 }
+
+#[tokio::test]
+async fn another_place_and_a_file_that_is_gone_are_reasons_to_write() {
+    let folder = TempDir::new().unwrap();
+    let (cluster, sender) = told(&folder);
+    tell(&sender, &all_shapes()).await;
+    cluster.keeping.save_now().await;
+    let elsewhere = TempDir::new().unwrap();
+    cluster.keeping.move_to(Place::new(elsewhere.path(), &cluster.identity, &[Name::root()]));
+    cluster.keeping.save_now().await;
+    assert!(kept(&elsewhere, &cluster).is_some(), "though no object has changed");
+    let path = cluster.keeping.place().unwrap().path();
+    std::fs::remove_file(&path).unwrap();
+    // The first look sends somebody to see, and a later one hears of it.
+    let begun = std::time::Instant::now();
+    while !path.exists() {
+        cluster.keeping.save_now().await;
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+}
