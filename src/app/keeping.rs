@@ -61,7 +61,8 @@ pub(super) fn restore(corefile: &Corefile, parts: &Parts) {
 }
 
 fn read(path: &Path, routes: &[Route]) -> Result<usize, Reject> {
-    let Some(octets) = file::read(path)? else { return Ok(0) };
+    let path = path.to_owned();
+    let Some(octets) = file::in_time(move || file::read(&path))?? else { return Ok(0) };
     let now_s = now_s();
     // Its name is its identity, too: each route in it has its own.
     let mut opened = file::open(&octets, ANSWERS, now_s)?;

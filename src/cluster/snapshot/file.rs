@@ -23,6 +23,8 @@ pub const SIZE_MAX: u64 = 256 * 1024 * 1024;
 /// How old a file may be: as long as somebody may take to mend an API server over a holiday. What
 /// is older has more addresses that are somebody else's by now than names that nobody else knows.
 pub const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Longest that a start waits for a disk each time that it needs it.
+pub const WAIT_MAX: Duration = Duration::from_secs(2);
 /// What every file begins with.
 const MAGIC: &[u8; 8] = b"MAINSTAY";
 /// The form of what follows. Files of another one are not read.
@@ -200,6 +202,28 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, Reject> {
     if octets.len() as u64 > SIZE_MAX { Err(Reject::TooLarge) } else { Ok(Some(octets)) }
 }
 
+/// Does what needs the disk in a thread of its own, which is left alone when it takes longer than a
+/// start may wait.
+///
+/// # Errors
+/// The disk hangs, or there is no thread to be had.
+pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    within(WAIT_MAX, work)
+}
+
+fn within<T: Send + 'static>(
+    longest: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    // Nobody may wait for it any more.
+    let work = move || drop(sender.send(work()));
+    std::thread::Builder::new().name("disk".to_owned()).spawn(work)?;
+    receiver.recv_timeout(longest).map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("the disk takes more than {longest:?}"))
+    })
+}
+
 /// Puts a file in its place; whatever goes wrong, the old one stays.
 ///
 /// # Errors
@@ -224,7 +248,10 @@ pub fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
 }
 
 /// Flushes a folder, where there is such a thing: some disks cannot, and the file is in its place.
-fn flush(folder: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The disk is broken.
+pub fn flush(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
         Err(error)
             if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
@@ -426,6 +453,15 @@ mod tests {
         assert!(old.exists());
         write(&path(folder.path(), "cluster-1"), b"new").unwrap();
         assert!(!old.exists());
+    }
+
+    #[test]
+    fn p10_a_disk_that_hangs_is_not_waited_for() {
+        let (gate, hangs) = std::sync::mpsc::channel::<()>();
+        let error = within(Duration::from_millis(10), move || drop(hangs.recv())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(within(Duration::from_secs(60), || 7).unwrap(), 7);
+        drop(gate);
     }
 
     #[test]

@@ -116,11 +116,12 @@ pub(super) fn restore(
     serial: u32,
     now_s: u64,
 ) -> Result<Option<Restored>, Reject> {
-    let path = place.path();
-    let Some(octets) = file::read(&path)? else {
-        let is_new = !file::has_others(&place.folder, &path, STEM);
-        return if is_new { Ok(None) } else { Err(Reject::OnlyOthers) };
+    let (folder, path) = (place.folder.clone(), place.path());
+    let read = move || match file::read(&path)? {
+        None if file::has_others(&folder, &path, STEM) => Err(Reject::OnlyOthers),
+        found => Ok(found),
     };
+    let Some(octets) = file::in_time(read)?? else { return Ok(None) };
     decode(&octets, &place.identity, scope, serial, now_s).map(Some)
 }
 
