@@ -77,11 +77,11 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
         // The one of a parent stays when we end.
         let _pidfile = PidFile::write(arguments.pidfile.as_deref().filter(|_| parent.is_none()))?;
         let options = options(arguments, parent.as_deref());
-        let mut last_good = LastGood::new(options.state.as_ref(), source.options);
+        let mut last_good = LastGood::new(options.state.as_ref(), &source.origin, source.options);
         let (server, refused) = start(&source, options, &counters, &last_good).await?;
         announce(&server, arguments.quiet);
         if refused.is_none() {
-            last_good.keep(server.corefile()).await;
+            last_good.keep(server.corefile());
         }
         let reloads = Reloads { source: &source, counters: &counters, last_good, refused };
         live(server, reloads, signals).await;
@@ -109,6 +109,10 @@ async fn start(
         }
         Err(error) => error,
     };
+    // What is wrong elsewhere, such as a port that is in use, no other Corefile mends.
+    if !matches!(error, Error::Corefile(_)) {
+        return Err(error);
+    }
     let Some(copy) = last_good.load().await else { return Err(error) };
     let path = last_good.path().unwrap_or(Path::new("")).display();
     counters.reload_failed.inc();
@@ -374,13 +378,13 @@ impl Reloads<'_> {
         };
         let is_same = corefile.fingerprint == server.corefile().fingerprint;
         if is_same && insist == Insist::No {
-            return self.accept(server).await;
+            return self.accept(server);
         }
         tracing::info!("Reloading");
         tell_warnings(&corefile);
         match server.apply(corefile).await {
             Ok(()) => {
-                self.accept(server).await;
+                self.accept(server);
                 told_fingerprint(server);
                 tracing::info!("Reloading complete");
             }
@@ -389,10 +393,10 @@ impl Reloads<'_> {
     }
 
     /// What is on disk is served.
-    async fn accept(&mut self, server: &Server) {
+    fn accept(&mut self, server: &Server) {
         self.refused = None;
         self.counters.last_good_in_use.set(0);
-        self.last_good.keep(server.corefile()).await;
+        self.last_good.keep(server.corefile());
     }
 
     fn refuse(&mut self, error: &Error, insist: Insist) {

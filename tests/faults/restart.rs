@@ -61,8 +61,12 @@ impl Site {
     fn start_in(name: &str, kind: As, ports: Ports, folder: Arc<TempDir>, corefile: &str) -> Self {
         let (state, pid) = (folder.path().join("state"), folder.path().join("pid"));
         std::fs::create_dir_all(&state).unwrap();
+        // The same path at each start, as in a Pod.
+        let conf = folder.path().join("Corefile");
+        let _ = std::fs::remove_file(&conf);
         let server = Server::start_with(name, ports, corefile, |path| {
-            let mut words = vec!["serve".into(), "-conf".into(), path.into()];
+            std::os::unix::fs::symlink(path, &conf).unwrap();
+            let mut words = vec!["serve".into(), "-conf".into(), conf];
             words.push(format!("--state={}", state.display()).into());
             words.push(format!("--pidfile={}", pid.display()).into());
             if kind == As::Supervised {
