@@ -236,7 +236,10 @@ impl Index {
                     self.touch_namespace(&key.name);
                 }
             }
-            Kind::Service => self.local.change(key, |held| held.service = None),
+            Kind::Service => {
+                self.lingering.delete(key);
+                self.local.change(key, |held| held.service = None);
+            }
             Kind::Import => self.imported.change(key, |held| held.service = None),
             Kind::Slice => {
                 self.local.apply_slice(key, None);

@@ -8,7 +8,7 @@
 //!
 //! Service and Namespace that are gone, and a Service that is another, are told at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ pub(super) struct Lingering {
     now: Option<Instant>,
     /// A full list of slices has ended since the last publish.
     is_listed: bool,
+    /// Services that were deleted since: what comes in their place is another one.
+    gone: HashSet<ObjectKey>,
     until: HashMap<ObjectKey, Instant>,
     /// The same, the earliest first, with some that are no longer so.
     queue: VecDeque<(Instant, ObjectKey)>,
@@ -43,6 +45,14 @@ impl Lingering {
     /// Everything that was touched is published, and new changes come.
     pub(super) fn begin(&mut self) {
         self.is_listed = false;
+        self.gone = HashSet::new();
+    }
+
+    /// A Service is deleted.
+    pub(super) fn delete(&mut self, key: &ObjectKey) {
+        if self.now.is_some() {
+            self.gone.insert(key.clone());
+        }
     }
 
     /// The Services whose time is over.
@@ -70,7 +80,9 @@ impl Lingering {
         let is_emptied = old.zip(new).is_some_and(|(old, (head, addresses))| {
             head.is_emptied_since(old.value()) && (head.is_of_hosts() || old.tail() == &**addresses)
         });
-        let Some(now) = self.now.filter(|_| is_emptied && !self.is_listed) else {
+        let Some(now) =
+            self.now.filter(|_| is_emptied && !self.is_listed && !self.gone.contains(key))
+        else {
             self.until.remove(key);
             return false;
         };
@@ -242,6 +254,15 @@ mod tests {
             index.take(Change::ListEnd(Kind::Slice));
             assert_eq!((shown(&mut index), index.due()), (vec![], None));
         }
+    }
+
+    #[test]
+    fn a14_a_service_that_was_deleted_and_made_again_does_not_wait() {
+        let mut index = index(Instant::now());
+        index.take(Change::Delete(Kind::Service, key("db")));
+        index.take(Change::Delete(Kind::Slice, key("a")));
+        apply(&mut index, service(Role::Headless));
+        assert_eq!((shown(&mut index), index.due()), (vec![], None));
     }
 
     #[test]
