@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::file::{self, Draft, Reject};
 use super::{About, Place, Restored, Uid, encode, now_s, positions};
@@ -275,6 +275,8 @@ enum Work {
     /// Those who wait are told by dropping their senders.
     Writing {
         ended: oneshot::Receiver<io::Result<u64>>,
+        /// When it is told that the disk hangs. Changes that come meanwhile put it off by nothing.
+        tell_at: Instant,
         versions: Positions,
         place: Place,
         uid: String,
@@ -316,7 +318,13 @@ impl Saver {
                 }
                 return Wake::Look;
             }
-            Work::Writing { ended, .. } => timeout(TELL_INTERVAL, ended).await,
+            Work::Writing { ended, tell_at, .. } => {
+                let result = timeout_at(*tell_at, ended).await;
+                if result.is_err() {
+                    *tell_at += TELL_INTERVAL;
+                }
+                result
+            }
         };
         match result {
             Ok(Ok(result)) => self.end(result),
@@ -409,8 +417,8 @@ impl Saver {
         let draft = encode(&place.identity, &about, index, &versions);
         self.is_changed = false;
         let (end, ended) = oneshot::channel();
-        let here = place.clone();
-        self.work = Work::Writing { ended, versions, place: here, uid, _waiters: waiters };
+        let (here, tell_at) = (place.clone(), Instant::now() + TELL_INTERVAL);
+        self.work = Work::Writing { ended, tell_at, versions, place: here, uid, _waiters: waiters };
         if let Err(error) = write_aside(draft, place, end) {
             self.end(Err(error));
         }
