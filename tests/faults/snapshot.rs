@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use crate::api::Ask;
 use crate::asker::{eventually, until};
 use crate::evil::{Evil, Way};
-use crate::fake_cluster::{FakeCluster, Fault};
 use crate::fake_cluster::objects::{headless, namespace, ready, service, slice};
+use crate::fake_cluster::{FakeCluster, Fault};
 use crate::process::Process;
 use crate::query;
 use crate::server::{PROGRAM, Ports, Server};
@@ -408,12 +408,14 @@ fn p11_half_a_write_is_cleaned_up_and_the_whole_file_is_used() {
     let stand = with_state(&cluster, &folder);
     left_by_a_server(&stand);
     cluster.stop();
-    let half = folder.path().join(".cluster-1-2-00000003.snapshot.new");
+    let half = folder.path().join(".cluster-0123456789abcdef-2-00000003.snapshot.new");
     fs::write(&half, b"MAINST").unwrap();
     let old = SystemTime::now() - Duration::from_secs(3600);
     fs::File::options().write(true).open(&half).unwrap().set_modified(old).unwrap();
-    let server = stand.start("second");
+    let mut server = stand.start("second");
     assert_known_but_old(server.ports.dns);
+    // By the next write, which is at the end here.
+    end(&mut server);
     assert!(!half.exists());
 }
 
