@@ -7,8 +7,8 @@
 //!
 //! A file is of one cluster: of a source, a scope and zones, which the Corefile says, and of the
 //! UID of the Namespace `kube-system`, which only the API server can confirm. Until it does, what
-//! the file says is served as known, but old; if it is of another cluster, no watch goes on from
-//! it, and full lists replace it in place.
+//! the file says is served as known, but old; if it is of another cluster, it is taken back, and
+//! nothing is known until full lists have come.
 
 pub mod file;
 mod identity;
