@@ -118,6 +118,18 @@ impl Batch {
     /// # Errors
     /// Those of the socket; a time-out is `WouldBlock`.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        self.receive_with(socket, libc::MSG_WAITFORONE)
+    }
+
+    /// Takes what is there, and waits for nothing where the kernel has batches.
+    ///
+    /// # Errors
+    /// As [`Batch::receive`].
+    pub fn receive_at_once(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        self.receive_with(socket, libc::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&mut self, socket: &UdpSocket, flags: libc::c_int) -> io::Result<usize> {
         self.queued = 0;
         if self.is_plain {
             return self.receive_plain(socket);
@@ -131,7 +143,7 @@ impl Batch {
                 socket.as_raw_fd(),
                 self.receiving.as_mut_ptr(),
                 BATCH_MAX as libc::c_uint,
-                libc::MSG_WAITFORONE,
+                flags,
                 std::ptr::null_mut(),
             )
         };
@@ -169,47 +181,20 @@ impl Batch {
         self.newest
     }
 
-    /// Throws away packets that wait until one comes that arrived at `limit` (since the epoch) or
-    /// later, and tells how many. They are looked at 64 at a time and nothing of them is copied: a
-    /// tenth of the cost of an answer.
-    pub fn discard(&mut self, socket: &UdpSocket, limit: Duration) -> usize {
+    /// Throws away full batches whose last packet came before `limit` (since the epoch). Tells how
+    /// many packets went, and how many there are in the batch that is at hand then: the first one
+    /// with a newer packet, or the rest of the queue.
+    pub fn discard(&mut self, socket: &UdpSocket, limit: Duration) -> (usize, usize) {
         let mut gone = 0;
-        while !self.is_plain && gone < DISCARD_MAX {
-            let count = self.skim(socket);
-            gone += count;
-            if count < BATCH_MAX || self.newest.is_none_or(|newest| newest >= limit) {
-                break;
+        while !self.is_plain {
+            let count = self.receive_at_once(socket).unwrap_or(0);
+            let is_late = self.newest.is_some_and(|newest| newest < limit);
+            if count < BATCH_MAX || !is_late || gone >= DISCARD_MAX {
+                return (gone, count);
             }
+            gone += count;
         }
-        gone
-    }
-
-    /// Takes a batch of packets without reading them.
-    fn skim(&mut self, socket: &UdpSocket) -> usize {
-        for header in &mut self.receiving {
-            reset(header);
-            header.msg_hdr.msg_iovlen = 0;
-            header.msg_hdr.msg_namelen = 0;
-        }
-        // SAFETY: every header points to a control buffer inside its slot with its true length, and
-        // names no octets for anything else; the slots live as long as `self`.
-        let count = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.receiving.as_mut_ptr(),
-                BATCH_MAX as libc::c_uint,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
-        };
-        self.received = usize::try_from(count).unwrap_or(0);
-        self.newest = self.stamp_of_last();
-        self.received = 0;
-        for header in &mut self.receiving {
-            reset(header);
-            header.msg_hdr.msg_iovlen = 1;
-        }
-        usize::try_from(count).unwrap_or(0)
+        (gone, 0)
     }
 
     /// Reads when the last packet came; before its control message is made that of a reply.
@@ -291,13 +276,14 @@ impl Batch {
         self.queued += 1;
     }
 
-    /// Sends what is queued. Answers how many could not be sent; each of them is one lost reply,
-    /// and the others still go out.
+    /// Sends what is queued, as replies: without waiting for room in the socket's buffer, which
+    /// neighbours that do not answer ARP may hold for seconds. Answers how many could not be sent;
+    /// each of them is one lost reply, and the others still go out.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         let mut next = 0;
         let mut lost = 0;
         while next < self.queued {
-            let sent = self.send_from(socket, next);
+            let sent = self.send_from(socket, next, libc::MSG_DONTWAIT);
             if sent > 0 {
                 next += sent;
                 continue;
@@ -321,7 +307,7 @@ impl Batch {
         if first >= self.queued {
             return Ok(0);
         }
-        match self.send_from(socket, first) {
+        match self.send_from(socket, first, 0) {
             0 => Err(io::Error::last_os_error()),
             sent => Ok(sent),
         }
@@ -332,14 +318,14 @@ impl Batch {
         self.queued = 0;
     }
 
-    fn send_from(&mut self, socket: &UdpSocket, first: usize) -> usize {
+    fn send_from(&mut self, socket: &UdpSocket, first: usize, flags: libc::c_int) -> usize {
         let headers = &mut self.sending[first..self.queued];
         if !self.is_plain {
             let count = headers.len() as libc::c_uint;
             // SAFETY: `queue` pointed each of these headers at one slot's reply, peer and control,
             // with their true lengths; the slots live as long as `self`.
             let sent =
-                unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
+                unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags) };
             // Whoever only sends has not met the lack of batches in `receive`.
             self.is_plain =
                 sent < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS);
@@ -348,7 +334,7 @@ impl Batch {
             }
         }
         // SAFETY: `queue` pointed the header at one slot's reply, peer and control.
-        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &headers[0].msg_hdr, 0) };
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &headers[0].msg_hdr, flags) };
         usize::from(sent >= 0)
     }
 }

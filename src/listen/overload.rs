@@ -24,6 +24,11 @@ pub const WAIT_MAX: Duration = Duration::from_millis(100);
 pub const WAIT_KEPT: Duration = Duration::from_millis(50);
 /// What has waited longer than this was not stamped by the clock that we read.
 const WAIT_PLAUSIBLE: Duration = Duration::from_secs(10);
+/// How far the wall clock may be from the monotonic one between two looks. Packets are stamped by
+/// the wall clock, so where it was set, their stamps tell nothing of how long they have waited.
+const CLOCK_OFF: Duration = Duration::from_millis(100);
+/// How long after that nothing is thrown away: longer than it takes to answer a full buffer.
+const CLOCK_REST: Duration = Duration::from_secs(1);
 
 /// What one worker has seen of its socket.
 #[derive(Default, Debug)]
@@ -31,6 +36,10 @@ pub struct Overload {
     full_since: Option<Instant>,
     full_last: Option<Instant>,
     is_on: bool,
+    /// Both clocks at the last look: monotonic, and since the epoch.
+    clocks: Option<(Instant, Duration)>,
+    /// Until when stamps are not believed.
+    rests_until: Option<Instant>,
 }
 
 /// What changes with a batch.
@@ -68,11 +77,29 @@ impl Overload {
     }
 
     /// Since when a packet has to be there to be answered, when the newest at hand came at
-    /// `newest`; both and `now` since the epoch. `None` while nothing is to be thrown away.
-    pub fn limit(&self, newest: Duration, now: Duration) -> Option<Duration> {
-        let waited = now.saturating_sub(newest);
+    /// `newest`; both and `wall` since the epoch. `None` while nothing is to be thrown away.
+    pub fn limit(
+        &mut self,
+        newest: Option<Duration>,
+        wall: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        let is_believed = self.is_clock_believed(wall, now);
+        let waited = wall.saturating_sub(newest?);
         let is_late = self.is_on && waited > WAIT_MAX && waited < WAIT_PLAUSIBLE;
-        is_late.then(|| now.saturating_sub(WAIT_KEPT))
+        (is_believed && is_late).then(|| wall.saturating_sub(WAIT_KEPT))
+    }
+
+    /// Whether both clocks went on alike of late.
+    fn is_clock_believed(&mut self, wall: Duration, now: Instant) -> bool {
+        let last = self.clocks.replace((now, wall));
+        if let Some((then, wall_then)) = last {
+            let expected = wall_then.saturating_add(now.saturating_duration_since(then));
+            if expected.abs_diff(wall) > CLOCK_OFF {
+                self.rests_until = now.checked_add(CLOCK_REST);
+            }
+        }
+        self.rests_until.is_none_or(|until| now >= until)
     }
 }
 
@@ -114,11 +141,31 @@ mod tests {
     fn p15_only_what_waited_too_long_goes_and_only_under_overload() {
         let (mut overload, start) = (Overload::default(), Instant::now());
         let now = Duration::from_secs(1_700_000_000);
-        assert_eq!(overload.limit(now - WAIT_MAX * 2, now), None);
+        let limit = |overload: &mut Overload, newest| overload.limit(Some(newest), now, start);
+        assert_eq!(limit(&mut overload, now - WAIT_MAX * 2), None);
         full(&mut overload, start, STANDING.as_millis() as u32);
-        assert_eq!(overload.limit(now - WAIT_MAX, now), None);
-        assert_eq!(overload.limit(now - WAIT_MAX - MS, now), Some(now - WAIT_KEPT));
-        assert_eq!(overload.limit(now + MS, now), None, "a clock that was set back");
-        assert_eq!(overload.limit(now - WAIT_PLAUSIBLE, now), None, "and one that was set forward");
+        assert_eq!(limit(&mut overload, now - WAIT_MAX), None);
+        assert_eq!(limit(&mut overload, now - WAIT_MAX - MS), Some(now - WAIT_KEPT));
+        assert_eq!(limit(&mut overload, now + MS), None, "a clock that was set back");
+        assert_eq!(limit(&mut overload, now - WAIT_PLAUSIBLE), None, "one that was set forward");
+        assert_eq!(overload.limit(None, now, start), None, "nobody told when it came");
+    }
+
+    #[test]
+    fn p8_a_clock_that_is_set_throws_nothing_away() {
+        let (mut overload, start) = (Overload::default(), Instant::now());
+        full(&mut overload, start, STANDING.as_millis() as u32);
+        let wall = Duration::from_secs(1_700_000_000);
+        // A queue that waits, by clocks that have gone on for `ms` and are `off` apart.
+        let mut is_late = |ms: u32, off: Duration| {
+            let now = wall + off + MS * ms;
+            overload.limit(Some(now - WAIT_MAX * 2), now, start + MS * ms).is_some()
+        };
+        let (right, set) = (Duration::ZERO, Duration::from_secs(5));
+        assert!(is_late(0, right) && is_late(500, right + MS), "it is adjusted all the time");
+        assert!(!is_late(600, set), "it was set");
+        assert!(!is_late(1599, set), "what came before still has its old stamps");
+        assert!(is_late(1600, set));
+        assert!(!is_late(1700, right), "and set back");
     }
 }

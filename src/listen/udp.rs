@@ -26,6 +26,8 @@ use crate::resolve::later::{Errand, Purpose};
 use crate::resolve::now::{Client, Lane, Now, answer_now, read_ahead};
 use crate::resolve::plan::{Plan, Port};
 use crate::resolve::step::Desk;
+#[cfg(test)]
+use crate::resolve::tally::Tally;
 use crate::resolve::tally::{Pen, Proto, Served};
 
 /// Pause after an error of the socket, so that a lasting one does not spin.
@@ -53,6 +55,8 @@ struct Worker {
     /// Packets of the batch at hand that become errands.
     later: Vec<Waiting>,
     overload: Overload,
+    /// Only what is there already is still answered.
+    is_ending: bool,
     /// Packets thrown away under overload.
     shed: Arc<AtomicU64>,
 }
@@ -80,10 +84,15 @@ pub fn start(
     let socket = Arc::new(socket);
     let run = move || {
         let mut worker = Worker::new(exchange, socket, port);
+        let mut has_begun = false;
         while duty.goes_on() {
             worker.turn();
+            has_begun = true;
         }
-        worker.finish();
+        // What came to one that never began is for whoever has the socket next.
+        if has_begun {
+            worker.finish();
+        }
     };
     thread::Builder::new().name(format!("udp-{port}-{number}")).spawn(run)
 }
@@ -97,33 +106,51 @@ impl Worker {
         let (pens, later) = (Vec::new(), Vec::new());
         exchange.counters.receive_drops.watch(&socket);
         let (overload, shed) = (Overload::default(), exchange.counters.shed.of(port));
-        let plan = None;
-        Self { exchange, socket, port, batch, desk, plan, pens, sent, later, overload, shed }
+        let (plan, is_ending) = (None, false);
+        Self {
+            exchange,
+            socket,
+            port,
+            batch,
+            desk,
+            plan,
+            pens,
+            sent,
+            later,
+            overload,
+            is_ending,
+            shed,
+        }
     }
 
     /// Answers what has arrived before the end.
     fn finish(&mut self) {
-        if self.socket.set_nonblocking(true).is_ok() {
-            (0..FINISH_BATCHES_MAX).take_while(|_| self.turn() > 0).count();
-        }
+        self.is_ending = true;
+        (0..FINISH_BATCHES_MAX).take_while(|_| self.turn() > 0).count();
     }
 
     /// Receives one batch and answers it. Tells how many packets there were.
     fn turn(&mut self) -> usize {
-        match self.batch.receive(&self.socket) {
-            Ok(count) => {
+        let received = match self.is_ending {
+            true => self.batch.receive_at_once(&self.socket),
+            false => self.batch.receive(&self.socket),
+        };
+        match received {
+            Ok(received) => {
                 let now = Instant::now();
-                self.look_for_overload(count, now);
-                if self.overload.is_on() && self.is_shed(count) {
-                    return count;
-                }
+                self.look_for_overload(received, now);
+                // Behind a batch that is not full nothing waits: what it holds is the newest.
+                let count = match self.overload.is_on() && received == BATCH_MAX {
+                    true => self.shed(received, now),
+                    false => received,
+                };
                 let answered = catch_unwind(AssertUnwindSafe(|| self.answer(count, now)));
                 if answered.is_err() {
                     self.desk = Desk::new();
                     self.sent.clear();
                     self.later.clear();
                 }
-                return count;
+                return received;
             }
             // Nothing came: what is not needed any more must not be held by an idle worker.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -154,15 +181,15 @@ impl Worker {
     }
 
     /// Under overload, throws the batch at hand away if it waited too long, and all behind it that
-    /// did.
+    /// did. Answers how many packets are at hand then.
     #[cold]
-    fn is_shed(&mut self, count: usize) -> bool {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let limit = self.batch.newest().and_then(|newest| self.overload.limit(newest, now));
-        let Some(limit) = limit else { return false };
-        let gone = count + self.batch.discard(&self.socket, limit);
-        self.shed.fetch_add(gone as u64, Ordering::Relaxed);
-        true
+    fn shed(&mut self, count: usize, now: Instant) -> usize {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let limit = self.overload.limit(self.batch.newest(), wall, now);
+        let Some(limit) = limit else { return count };
+        let (gone, at_hand) = self.batch.discard(&self.socket, limit);
+        self.shed.fetch_add((count + gone) as u64, Ordering::Relaxed);
+        at_hand
     }
 
     /// The Plan to answer from; the worker's own Entries belong to the last one.
@@ -183,6 +210,8 @@ impl Worker {
 
     /// Answers a batch.
     fn answer(&mut self, count: usize, began: Instant) {
+        #[cfg(test)]
+        tests::panic_if_wanted();
         let plan = self.newest_plan();
         match plan.port(self.port) {
             Some(port) => self.answer_all(&plan, port, count, began),
@@ -258,5 +287,87 @@ impl Worker {
             }
             done.tally.count(&[done.served], arrived.elapsed());
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::ops;
+    use crate::wire::{RecordType, message};
+
+    const PORT: u16 = 53;
+    /// Longest wait for what a hang alone keeps away.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    thread_local! {
+        static IS_WANTED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// A bug, where a test of this thread wants one.
+    pub(super) fn panic_if_wanted() {
+        assert!(!IS_WANTED.replace(false), "a test wants a panic");
+    }
+
+    /// A worker that refuses all names, and a client of it.
+    fn worker() -> (Worker, UdpSocket) {
+        let port =
+            Port::new(PORT, Vec::new(), Arc::new(Tally::new(String::new(), String::new(), 1)));
+        let exchange = Exchange::new(Arc::new(Plan { ports: vec![port] }), Handle::current());
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(socket.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        (Worker::new(exchange, Arc::new(socket), PORT), client)
+    }
+
+    fn ask(client: &UdpSocket, id: u16) {
+        let mut packet = message::question("a.example.", RecordType::A, None);
+        packet[..2].copy_from_slice(&id.to_be_bytes());
+        client.send(&packet).unwrap();
+    }
+
+    #[tokio::test]
+    async fn p16_a_worker_that_panics_keeps_its_socket_and_answers_what_comes_next() {
+        let (mut worker, client) = worker();
+        let counters = ops::Counters::default();
+        counters.watch_panics();
+        let before = counters.panics.get();
+        IS_WANTED.set(true);
+        ask(&client, 1);
+        assert_eq!(worker.turn(), 1);
+        // Other tests of this process may panic too.
+        assert!(counters.panics.get() > before);
+        ask(&client, 2);
+        assert_eq!(worker.turn(), 1);
+        let mut reply = [0; 512];
+        assert!(client.recv(&mut reply).unwrap() >= 12);
+        assert_eq!(reply[..2], [0, 2], "of the batch at hand nothing is left over");
+    }
+
+    #[tokio::test]
+    async fn p15_packets_with_no_queue_behind_them_are_answered_however_long_they_waited() {
+        let (mut worker, client) = worker();
+        let (now, full) = (Instant::now(), BATCH_MAX);
+        // Overloaded a moment ago, and stopped for longer than a packet may wait.
+        let began = now.checked_sub(super::super::overload::STANDING).unwrap();
+        worker.look_for_overload(full, began);
+        worker.look_for_overload(full, now);
+        assert!(worker.overload.is_on());
+        ask(&client, 1);
+        ask(&client, 2);
+        thread::sleep(super::super::overload::WAIT_MAX * 2);
+        assert_eq!(worker.turn(), 2);
+        let mut reply = [0; 512];
+        for id in [1, 2] {
+            assert!(client.recv(&mut reply).unwrap() >= 12);
+            assert_eq!(reply[..2], [0, id]);
+        }
+        assert_eq!(worker.shed.load(Ordering::Relaxed), 0);
     }
 }
