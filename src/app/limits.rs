@@ -40,11 +40,16 @@ const FILES_RESERVED: u64 = 64;
 /// Fewest places of each kind, however few files there are.
 const PLACES_MIN: usize = 16;
 
-/// Raises the soft limit to the hard one, and warns when that is little.
-pub fn raise_open_files() {
+/// Raises the soft limit to the hard one.
+pub fn lift_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let _ = setrlimit(Resource::Nofile, raised);
+}
+
+/// The same, and warns when that is little.
+pub fn raise_open_files() {
+    lift_open_files();
     if let Some(files) = open_files().filter(|files| *files < FILES_MIN) {
         tracing::warn!(
             "only {files} open files are allowed; raise the limit to {FILES_MIN} or more"

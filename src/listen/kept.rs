@@ -8,7 +8,7 @@
 //!
 //! A message is one datagram of a Unix socket pair, text with at most one socket beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -143,6 +143,9 @@ impl Channel {
             if got.bytes == 0 && socket.is_none() {
                 return Ok(None);
             }
+            if got.flags.contains(ReturnFlags::CTRUNC) {
+                tracing::warn!("a socket is not kept, for want of open files: raise their limit");
+            }
             let is_whole = !got.flags.contains(ReturnFlags::TRUNC);
             let text = text.get(..got.bytes).and_then(|octets| std::str::from_utf8(octets).ok());
             if let Some(message) = text.filter(|_| is_whole).and_then(|text| read(text, socket)) {
@@ -211,8 +214,20 @@ pub struct Kept {
     pub channel: Channel,
     /// Of all threads that the parent wants to see move.
     pub beats: Arc<Beats>,
-    /// Given, and not taken yet.
-    sockets: Mutex<BTreeMap<Key, OwnedFd>>,
+    held: Mutex<Held>,
+}
+
+/// Sockets of a server that has not started yet: where a start fails, the next try takes the same.
+#[derive(Default)]
+struct Held {
+    /// Given or opened. Empty once the server serves.
+    sockets: BTreeMap<Key, OwnedFd>,
+    /// Those in use.
+    taken: BTreeSet<Key>,
+    /// Whether the server serves; from then on, what it closes the parent closes too.
+    is_settled: bool,
+    /// To be released, when the parent takes messages again.
+    unreleased: Vec<Key>,
 }
 
 impl Kept {
@@ -232,44 +247,91 @@ impl Kept {
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
-        Ok(Self { channel, beats: Arc::default(), sockets: Mutex::new(sockets) })
+        let held = Mutex::new(Held { sockets, ..Held::default() });
+        Ok(Self { channel, beats: Arc::default(), held })
     }
 
     /// How many UDP sockets of an address were given: as many workers are needed, so that none of
     /// them is left with what waits in it.
     pub fn workers(&self, address: SocketAddr) -> usize {
-        let sockets = self.sockets.lock();
+        let held = self.held.lock();
         let is_its = |key: &&Key| key.proto == Proto::Udp && key.address == address;
-        sockets.keys().filter(is_its).map(|key| key.number + 1).max().unwrap_or(0)
+        held.sockets.keys().filter(is_its).map(|key| key.number + 1).max().unwrap_or(0)
     }
 
-    /// A socket that was given.
+    /// A socket that was given, or opened by a start that failed.
     pub fn take(&self, key: &Key) -> Option<OwnedFd> {
-        self.sockets.lock().remove(key)
+        let mut held = self.held.lock();
+        if held.taken.contains(key) {
+            return None;
+        }
+        let taken = match held.sockets.get(key)?.try_clone() {
+            Ok(socket) => socket,
+            // Without open files the one that there is goes, and another try has none.
+            Err(_) => held.sockets.remove(key)?,
+        };
+        held.taken.insert(key.clone());
+        Some(taken)
     }
 
     /// Has a new socket kept. Where that fails everything works, but for what arrives while the
     /// server is started anew.
     pub fn keep(&self, key: &Key, socket: impl AsFd) {
         let send = || {
-            let socket = socket.as_fd().try_clone_to_owned()?;
-            self.channel.send(&Message::Keep(key.clone(), socket))
+            let own = socket.as_fd().try_clone_to_owned()?;
+            self.channel.send(&Message::Keep(key.clone(), socket.as_fd().try_clone_to_owned()?))?;
+            Ok::<_, io::Error>(own)
         };
-        if let Err(error) = send() {
-            tracing::warn!("the socket {key} is not kept for the next server: {error}");
+        match send() {
+            Ok(own) => self.held.lock().hold(key, own),
+            Err(error) => {
+                tracing::warn!("the socket {key} is not kept for the next server: {error}");
+            }
         }
     }
 
-    /// Has a socket closed.
+    /// Has a socket closed; while the server starts, only given back.
     pub fn release(&self, key: Key) {
-        // Without a parent there is nobody who holds it.
-        let _ = self.channel.send(&Message::Release(key));
+        let mut held = self.held.lock();
+        held.taken.remove(&key);
+        if held.is_settled {
+            held.unreleased.push(key);
+            drop(held);
+            self.retry_releases();
+        }
     }
 
-    /// Has those closed that nobody took: the Corefile has changed since.
+    /// The server serves: has those closed that nobody took, since the Corefile has changed.
     pub fn release_rest(&self) {
-        let rest = std::mem::take(&mut *self.sockets.lock());
-        rest.into_keys().for_each(|key| self.release(key));
+        let mut held = self.held.lock();
+        let sockets = std::mem::take(&mut held.sockets);
+        let rest: Vec<Key> = sockets.into_keys().filter(|key| !held.taken.contains(key)).collect();
+        held.unreleased.extend(rest);
+        held.is_settled = true;
+        held.taken.clear();
+        drop(held);
+        self.retry_releases();
+    }
+
+    /// Tells the parent what to close, as far as it takes messages.
+    pub fn retry_releases(&self) {
+        let mut held = self.held.lock();
+        while let Some(key) = held.unreleased.pop() {
+            let message = Message::Release(key.clone());
+            if self.channel.try_send(&message).is_err() {
+                return held.unreleased.push(key);
+            }
+        }
+    }
+}
+
+impl Held {
+    /// Holds a socket that is in use, for another try.
+    fn hold(&mut self, key: &Key, socket: OwnedFd) {
+        if !self.is_settled {
+            self.sockets.insert(key.clone(), socket);
+            self.taken.insert(key.clone());
+        }
     }
 }
 
@@ -326,6 +388,47 @@ mod tests {
         drop(kept);
         assert!(matches!(parent.receive().unwrap(), Some(Message::Release(of)) if of == key(2)));
         assert!(parent.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn p12_a_start_that_fails_leaves_its_sockets_to_the_next_try() {
+        let (parent, server) = pair();
+        let socket = || OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+        parent.send(&Message::Keep(key(0), socket())).unwrap();
+        parent.send(&Message::Given).unwrap();
+        let kept = Kept::receive(server).unwrap();
+        let port = |socket: OwnedFd| UdpSocket::from(socket).local_addr().unwrap().port();
+        let first = port(kept.take(&key(0)).unwrap());
+        kept.keep(&key(1), socket());
+        (0..2).for_each(|number| kept.release(key(number)));
+        assert_eq!(port(kept.take(&key(0)).unwrap()), first, "the same one");
+        kept.release_rest();
+        kept.release(key(0));
+        drop(kept);
+        let said: Vec<String> =
+            std::iter::from_fn(|| parent.receive().unwrap()).map(|it| it.to_string()).collect();
+        let expected = [1, 1, 0].map(|number| key(number).to_string());
+        let words = ["keep", "release", "release"];
+        let expected: Vec<_> =
+            words.iter().zip(expected).map(|(word, key)| format!("{word} {key}")).collect();
+        assert_eq!(said, expected, "nothing is released before one try serves");
+    }
+
+    #[test]
+    fn what_the_parent_does_not_take_is_released_later() {
+        let (parent, server) = pair();
+        parent.send(&Message::Given).unwrap();
+        let kept = Kept::receive(server).unwrap();
+        kept.release_rest();
+        while kept.channel.try_send(&Message::Beat).is_ok() {}
+        kept.release(key(0));
+        while !kept.held.lock().unreleased.is_empty() {
+            assert!(matches!(parent.receive().unwrap(), Some(Message::Beat)));
+            kept.retry_releases();
+        }
+        drop(kept);
+        let last = std::iter::from_fn(|| parent.receive().unwrap()).last();
+        assert!(matches!(last, Some(Message::Release(of)) if of == key(0)));
     }
 
     #[test]

@@ -55,6 +55,8 @@ impl Death {
         match self.how {
             How::Exit(0) => Some(ExitCode::SUCCESS),
             How::Exit(code) if is_ending || !has_served => Some(exit_code(code)),
+            // What was handed on came before it listened for signals: it had nothing to finish.
+            How::Signal(INTERRUPT | TERMINATE) if is_ending => Some(ExitCode::SUCCESS),
             // As a shell has it.
             How::Signal(signal) if is_ending => Some(exit_code(128 + signal)),
             _ if is_ending => Some(ExitCode::FAILURE),
@@ -125,12 +127,13 @@ pub fn read_restarts(text: &str) -> Vec<(&'static str, u64)> {
     REASONS.into_iter().zip(counts).collect()
 }
 
-/// SIGKILL.
+const INTERRUPT: i32 = 2;
 const KILL: i32 = 9;
+const TERMINATE: i32 = 15;
 /// Signals that end a server, by their number on every architecture that we run on.
 const SIGNALS: [(i32, &str); 11] = [
     (1, "SIGHUP"),
-    (2, "SIGINT"),
+    (INTERRUPT, "SIGINT"),
     (3, "SIGQUIT"),
     (4, "SIGILL"),
     (6, "SIGABRT"),
@@ -138,7 +141,7 @@ const SIGNALS: [(i32, &str); 11] = [
     (8, "SIGFPE"),
     (KILL, "SIGKILL"),
     (11, "SIGSEGV"),
-    (15, "SIGTERM"),
+    (TERMINATE, "SIGTERM"),
     (31, "SIGSYS"),
 ];
 
@@ -200,6 +203,8 @@ mod tests {
         assert_eq!(end(How::Exit(0), true, false), code(0));
         assert_eq!(end(How::Signal(11), false, false), None);
         assert_eq!(end(How::Signal(11), true, true), code(139));
+        assert_eq!(end(How::Signal(TERMINATE), false, true), code(0), "before it could drain");
+        assert_eq!(end(How::Signal(TERMINATE), true, false), None);
         assert_eq!(end(How::Hung(String::new()), true, true), code(1));
         assert_eq!(end(How::OutOfMemory, true, false), None);
     }

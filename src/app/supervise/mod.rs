@@ -29,6 +29,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::Error;
 use super::arguments::ServeArguments;
+use super::limits;
 use super::serve::PidFile;
 use crate::listen::beat::{LOOK_EVERY, Stillness};
 use crate::listen::kept::{Channel, KEPT_MAX, Key, Message};
@@ -46,7 +47,8 @@ pub const VARIABLE: &str = "MAINSTAY_RESTARTS";
 /// This program, also when its file has been replaced.
 const OURSELVES: &str = "/proc/self/exe";
 
-/// Signals that are handed on, and whether they end us.
+/// Signals that are handed on, and whether they end us. SIGHUP means nothing to a server, and must
+/// not end us either.
 const HANDED_ON: [(Signal, bool); 5] = [
     (Signal::TERM, true),
     (Signal::INT, true),
@@ -61,6 +63,8 @@ pub fn run(arguments: &ServeArguments) -> ExitCode {
         Ok(flush) => flush,
         Err(error) => return told(&error),
     };
+    // It holds every socket of the server, and each message about one brings another.
+    limits::lift_open_files();
     let code = supervise(arguments).unwrap_or_else(|error| told(&error));
     drop(flush);
     code
@@ -138,8 +142,8 @@ struct Supervisor {
     has_served: bool,
     /// A signal has asked us to end.
     is_ending: bool,
-    /// A signal that waits for a server that can take it.
-    pending: Option<Signal>,
+    /// Signals that wait for a server that can take them, each once.
+    pending: Vec<Signal>,
 }
 
 /// A server that runs.
@@ -147,11 +151,40 @@ struct Running {
     pid: Pid,
     line: Line,
     since: Instant,
+    signs: Signs,
+    /// Why it was killed.
+    killed: Option<String>,
+}
+
+/// The signs of life of a server.
+struct Signs {
     is_serving: bool,
     beats: u64,
     stillness: Stillness,
-    /// Why it was killed.
-    killed: Option<String>,
+}
+
+impl Signs {
+    fn new(now: Instant) -> Self {
+        Self { is_serving: false, beats: 0, stillness: Stillness::new(now) }
+    }
+
+    /// It answers from here on, and shows it by its beats.
+    fn serves(&mut self) {
+        (self.is_serving, self.beats) = (true, self.beats + 1);
+    }
+
+    /// What is wrong with it. Beats before it serves say nothing: a start that hangs has them too.
+    fn wrong(&mut self, now: Instant) -> Option<String> {
+        let (beats, patience) = match self.is_serving {
+            true => (self.beats, SILENCE_MAX),
+            false => (0, START_MAX),
+        };
+        let silence = self.stillness.look(beats, now);
+        (silence > patience).then(|| match self.is_serving {
+            true => format!("hung: no sign of life for {}", Seconds(silence)),
+            false => format!("hung: it did not serve within {}", Seconds(silence)),
+        })
+    }
 }
 
 impl Supervisor {
@@ -163,7 +196,7 @@ impl Supervisor {
             oom_kills: OomKills::watch(),
             has_served: false,
             is_ending: false,
-            pending: None,
+            pending: Vec::new(),
         }
     }
 
@@ -205,9 +238,7 @@ impl Supervisor {
         }
         line.push(Message::Given);
         let now = Instant::now();
-        let stillness = Stillness::new(now);
-        let (is_serving, beats, killed) = (false, 0, None);
-        Ok(Running { pid, line, since: now, is_serving, beats, stillness, killed })
+        Ok(Running { pid, line, since: now, signs: Signs::new(now), killed: None })
     }
 
     /// Looks after a server until it has ended.
@@ -246,15 +277,15 @@ impl Supervisor {
             }
             Some(Message::Release(key)) => drop(self.kept.remove(&key)),
             Some(Message::Serving) => {
-                (self.has_served, running.is_serving) = (true, true);
-                running.beats += 1;
-                if let Some(signal) = self.pending.take() {
+                self.has_served = true;
+                running.signs.serves();
+                for signal in self.pending.drain(..) {
                     let _ = kill_process(running.pid, signal);
                 }
             }
-            Some(Message::Beat) => running.beats += 1,
+            Some(Message::Beat) => running.signs.beats += 1,
             Some(Message::Stuck(thread)) => {
-                running.kill(format!("hung: thread {thread} did not move for too long"));
+                running.accuse(format!("hung: thread {thread} did not move for too long"));
             }
             // The end of it is told by a signal.
             Some(Message::Given) | None => {}
@@ -265,11 +296,17 @@ impl Supervisor {
     fn hand_on(&mut self, signal: Signal, ends: bool, running: &Running) {
         self.is_ending |= ends;
         // A server that does not listen yet would die of it.
-        if !ends && !running.is_serving {
-            self.pending = Some(signal);
-            return;
+        if !ends && !running.signs.is_serving {
+            return self.hold(signal);
         }
         let _ = kill_process(running.pid, signal);
+    }
+
+    /// Keeps a signal for the next server that can take it.
+    fn hold(&mut self, signal: Signal) {
+        if signal != Signal::HUP && !self.pending.contains(&signal) {
+            self.pending.push(signal);
+        }
     }
 
     /// Waits before the next start. Answers whether there is to be one.
@@ -280,7 +317,7 @@ impl Supervisor {
                 biased;
                 event = signals.next() => match event {
                     Event::HandOn(_, true) => return false,
-                    Event::HandOn(signal, false) => self.pending = Some(signal),
+                    Event::HandOn(signal, false) => self.hold(signal),
                     Event::ChildEnded => {}
                 },
                 () = sleep_until(end) => return true,
@@ -292,16 +329,17 @@ impl Supervisor {
 impl Running {
     /// Looks whether it still moves.
     fn look(&mut self) {
-        let silence = self.stillness.look(self.beats, Instant::now());
-        let patience = if self.is_serving { SILENCE_MAX } else { START_MAX };
-        if silence > patience && self.killed.is_none() && !death::is_traced(self.pid) {
-            self.kill(format!("hung: no sign of life for {}", Seconds(silence)));
+        if let Some(wrong) = self.signs.wrong(Instant::now()) {
+            self.accuse(wrong);
         }
     }
 
-    fn kill(&mut self, why: String) {
-        let _ = kill_process(self.pid, Signal::KILL);
-        self.killed.get_or_insert(why);
+    /// Kills it, unless a debugger holds it.
+    fn accuse(&mut self, why: String) {
+        if self.killed.is_none() && !death::is_traced(self.pid) {
+            let _ = kill_process(self.pid, Signal::KILL);
+            self.killed = Some(why);
+        }
     }
 }
 
@@ -318,4 +356,41 @@ impl std::fmt::Display for Seconds {
 fn reap(server: Pid) -> Option<WaitStatus> {
     let ended = std::iter::from_fn(|| wait(WaitOptions::NOHANG).ok().flatten());
     ended.filter(|(pid, _)| *pid == server).map(|(_, status)| status).last()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The seconds after which a server is accused that beats `beats` times a look.
+    fn accused_after(is_serving: bool, beats: u64) -> Option<u64> {
+        let (start, looks_max) = (Instant::now(), 400);
+        let mut signs = Signs::new(start);
+        if is_serving {
+            signs.serves();
+        }
+        (1..=looks_max).find_map(|look| {
+            signs.beats += beats;
+            let now = start + LOOK_EVERY * look;
+            signs.wrong(now).map(|_| now.duration_since(start).as_secs())
+        })
+    }
+
+    #[test]
+    fn p16_a_start_that_hangs_is_found_although_it_beats() {
+        assert_eq!(accused_after(true, 1), None);
+        assert_eq!(accused_after(true, 0), Some(SILENCE_MAX.as_secs()));
+        for beats in [0, 1] {
+            assert_eq!(accused_after(false, beats), Some(START_MAX.as_secs()), "{beats} beats");
+        }
+    }
+
+    #[test]
+    fn signals_wait_for_a_server_that_can_take_them_each_once() {
+        let mut supervisor = Supervisor::new();
+        for signal in [Signal::USR1, Signal::HUP, Signal::USR1] {
+            supervisor.hold(signal);
+        }
+        assert_eq!(supervisor.pending, [Signal::USR1]);
+    }
 }

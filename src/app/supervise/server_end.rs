@@ -85,6 +85,7 @@ fn show_life(kept: &Kept, gone: &Notify) {
             gone.notify_one();
             return;
         }
+        kept.retry_releases();
         let message = kept.beats.stuck(Instant::now()).map_or(Message::Beat, Message::Stuck);
         // A parent that takes nothing for a while is not ours to judge.
         let _ = kept.channel.try_send(&message);
