@@ -1,8 +1,10 @@
 //! The places of TCP connections: how many there are, of whom, and which one gives way.
 //!
-//! When all are taken, the connection that has done nothing for longest makes room for a new one:
-//! refusing the newest would let silent connections keep everybody else out.
+//! When all are taken, the client with the most connections makes room for a new one, with the one
+//! that has done nothing for longest: refusing the newest would let silent connections keep
+//! everybody else out.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,9 +15,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::errands::key;
+
 /// Connections at once, over all clients and listeners (RFC 9210 §4.2 leaves the number to us).
 pub const CONNECTIONS_MAX: usize = 4096;
-/// Connections at once of one client address. Loose, because a whole node may stand behind one.
+/// Connections at once of one client (of IPv6, one /64). Loose, because a whole node may stand behind one.
 pub const PER_CLIENT_MAX: usize = 64;
 /// A connection that has done nothing for less time than this keeps its place: its first message
 /// may be under way.
@@ -36,12 +40,12 @@ pub struct Connections {
 struct Open {
     number: u64,
     seats: HashMap<u64, Arc<Seat>>,
-    by_client: HashMap<IpAddr, usize>,
+    by_client: HashMap<u128, usize>,
 }
 
 /// What is known of one connection.
 struct Seat {
-    client: IpAddr,
+    client: u128,
     idle_since_ms: AtomicU64,
     gives_way: Notify,
 }
@@ -72,6 +76,7 @@ impl Connections {
     /// # Errors
     /// [`Full`] tells whose places are taken.
     pub fn take(self: &Arc<Self>, client: IpAddr, now: Instant) -> Result<Place, Full> {
+        let client = key(client);
         let mut open = self.open.lock();
         let own = open.by_client.get(&client).copied().unwrap_or(0);
         if own >= PER_CLIENT_MAX {
@@ -89,18 +94,20 @@ impl Connections {
         Ok(Place { connections: self.clone(), number, seat })
     }
 
-    /// Takes the place of the connection that has done nothing for longest, and has it end. `false`
-    /// when every one does something, or did a moment ago.
+    /// Takes the place of a connection that has long done nothing, and has it end: of the client
+    /// that has the most, the one that is idle for longest. `false` when every one does something,
+    /// or did a moment ago.
     pub fn make_room(&self, now: Instant) -> bool {
         let mut open = self.open.lock();
         let now_ms = self.ms(now);
-        let is_long =
-            |since_ms: u64| since_ms.saturating_add(IDLE_MIN.as_millis() as u64) <= now_ms;
-        let since = |seat: &Arc<Seat>| seat.idle_since_ms.load(Ordering::Relaxed);
-        let oldest = open.seats.iter().min_by_key(|(_, seat)| since(seat));
-        let Some(number) = oldest.filter(|(_, seat)| is_long(since(seat))).map(|(n, _)| *n) else {
-            return false;
+        let is_long = |since_ms: u64| {
+            since_ms != BUSY && since_ms.saturating_add(IDLE_MIN.as_millis() as u64) <= now_ms
         };
+        let since = |seat: &Arc<Seat>| seat.idle_since_ms.load(Ordering::Relaxed);
+        let idle = open.seats.iter().filter(|(_, seat)| is_long(since(seat)));
+        let own = |seat: &Seat| open.by_client.get(&seat.client).copied().unwrap_or(0);
+        let least = idle.min_by_key(|(_, seat)| (Reverse(own(seat)), since(seat)));
+        let Some(number) = least.map(|(number, _)| *number) else { return false };
         if let Some(seat) = open.leave(number) {
             seat.gives_way.notify_one();
         }
@@ -166,6 +173,31 @@ mod tests {
         assert!(take(1).is_ok());
         taken.clear();
         assert!(connections.open.lock().by_client.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p13_who_has_most_connections_makes_room_first() {
+        let (connections, start) = (Arc::new(Connections::new(4)), Instant::now());
+        let take = |last, at| connections.take(client(last), at).ok().unwrap();
+        let lonely = take(1, start);
+        let crowd: Vec<_> = (1..=3).map(|n| take(2, start + IDLE_MIN * n)).collect();
+        assert!(connections.make_room(start + IDLE_MIN * 9));
+        crowd[0].gives_way().await;
+        let left = connections.open.lock().by_client.clone();
+        assert_eq!((left[&key(client(1))], left[&key(client(2))]), (1, 2));
+        drop(lonely);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_of_64_bits_is_one_client_of_ipv6() {
+        let (connections, now) = (Arc::new(Connections::new(CONNECTIONS_MAX)), Instant::now());
+        let take = |host: u128| {
+            let address = std::net::Ipv6Addr::from_bits((0xfd00 << 112) + host);
+            connections.take(address.into(), now)
+        };
+        let _taken: Vec<_> = (0..PER_CLIENT_MAX as u128).map(|n| take(n).ok().unwrap()).collect();
+        assert_eq!(take(PER_CLIENT_MAX as u128).err(), Some(Full::Client));
+        assert!(take(1 << 64).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -90,8 +90,8 @@ impl Drop for OfClient {
 }
 
 /// Who counts as one client: an address, and of IPv6 all of one /64, which one host may have.
-fn key(client: IpAddr) -> u128 {
-    match client {
+pub(super) fn key(client: IpAddr) -> u128 {
+    match client.to_canonical() {
         IpAddr::V4(address) => address.to_bits().into(),
         IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
     }
@@ -220,6 +220,7 @@ mod tests {
         assert_eq!(of("fd00::1"), of("fd00::2:0:0:1"));
         assert_ne!(of("fd00:0:0:1::1"), of("fd00::1"));
         assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"), "as sockets of both families have it");
     }
 
     #[tokio::test]

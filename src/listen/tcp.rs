@@ -55,6 +55,14 @@ const WRITE_BYTES: usize = 64 << 10;
 const READ_BYTES: usize = 16 << 10;
 /// How often a connection that ends looks whether its errands have.
 const FINISH_INTERVAL: Duration = Duration::from_millis(20);
+/// Time that a connection of a client which has asked nothing yet gets for its question, when the
+/// server ends.
+const GREETING_MAX: Duration = Duration::from_secs(1);
+/// Time that clients get to close when the server ends. What they still send meanwhile is thrown
+/// away: closed with octets unread, a connection ends with RST, which takes replies along.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+/// Connections that are still accepted in the end: as many as wait at most.
+const LAST_ACCEPTS_MAX: usize = 1024;
 /// Pause after accept failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -84,8 +92,7 @@ pub async fn serve(
             _ = ended(&mut stopped) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if let Some(place) = admit(&exchange, peer.ip()) {
-                        let connection = Connection::new(exchange.clone(), port, peer, place);
+                    if let Some(connection) = Connection::admit(&exchange, port, peer) {
                         connections.spawn(connection.run(stream, stop.clone()));
                     }
                 }
@@ -100,8 +107,24 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
-    drop(listener);
+    // To these clients they are open, and questions may be in them.
+    for (stream, peer) in waiting(listener) {
+        if let Some(connection) = Connection::admit(&exchange, port, peer) {
+            connections.spawn(connection.run(stream, stop.clone()));
+        }
+    }
     while connections.join_next().await.is_some() {}
+}
+
+/// The connections that wait to be accepted; then the listener is gone.
+fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accept = || {
+        let (stream, peer) = listener.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    };
+    std::iter::from_fn(accept).take(LAST_ACCEPTS_MAX).collect()
 }
 
 /// A place for a new connection, if need be that of one that has long done nothing.
@@ -135,6 +158,8 @@ struct Connection {
     output: Vec<u8>,
     /// A zone transfer that is to be sent before anything else is answered.
     transfer: Option<Transfer>,
+    /// Whether any message has been answered.
+    has_asked: bool,
     place: Place,
     in_flight: Arc<Semaphore>,
     sender: mpsc::Sender<Landed>,
@@ -164,6 +189,12 @@ enum Event {
 }
 
 impl Connection {
+    /// A new connection, if there is a place for it.
+    fn admit(exchange: &Arc<Exchange>, port: u16, peer: SocketAddr) -> Option<Self> {
+        let place = admit(exchange, peer.ip())?;
+        Some(Self::new(exchange.clone(), port, peer, place))
+    }
+
     fn new(exchange: Arc<Exchange>, port: u16, peer: SocketAddr, place: Place) -> Self {
         let address = peer.ip().to_canonical();
         let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
@@ -175,6 +206,7 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             transfer: None,
+            has_asked: false,
             place,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             sender,
@@ -204,6 +236,7 @@ impl Connection {
             match self.answer(&mut stream, &mut stop).await {
                 Ok(0) => {}
                 Ok(_) => {
+                    self.has_asked = true;
                     since = Instant::now();
                     deadline = since + IDLE_TIMEOUT;
                 }
@@ -380,6 +413,10 @@ impl Connection {
         stream: &mut TcpStream,
         stop: &mut watch::Receiver<bool>,
     ) -> io::Result<()> {
+        let is_end_of_all = *stop.borrow();
+        if is_end_of_all {
+            self.read_last(stream).await;
+        }
         while self.has_errands() || frame(&self.input).is_some() {
             // An errand that found no place on its lane gives its place back without a reply, so
             // the wait is cut into short ones.
@@ -388,7 +425,28 @@ impl Connection {
             }
             self.answer(stream, stop).await?;
         }
-        stream.shutdown().await
+        stream.shutdown().await?;
+        if is_end_of_all {
+            let _ = timeout(LINGER_MAX, self.linger(stream)).await;
+        }
+        Ok(())
+    }
+
+    /// Reads what came before the end, and had not been seen.
+    async fn read_last(&mut self, stream: &mut TcpStream) {
+        let patience = if self.has_asked { FINISH_INTERVAL } else { GREETING_MAX };
+        self.input.reserve(READ_BYTES);
+        let _ = timeout(patience, stream.read_buf(&mut self.input)).await;
+    }
+
+    /// Throws away what comes until the client closes.
+    async fn linger(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        loop {
+            self.input.clear();
+            if stream.read_buf(&mut self.input).await? == 0 {
+                return Ok(());
+            }
+        }
     }
 }
 
