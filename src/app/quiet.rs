@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Time without a query after which nobody asks any more. Clients that ask all the time, such as
-/// one behind a table that lags, ask more often.
-const QUIET: Duration = Duration::from_secs(1);
+/// Time without a query after which nobody asks any more. Clients behind a table that lags may be
+/// few and ask seldom, and one that is not answered asks again after 5 s.
+const QUIET: Duration = Duration::from_secs(5);
 /// The end of the wait, since the signal, unless the lameduck is longer: with the drain after it,
 /// it fits the 30 s that Kubernetes gives.
 pub const LATEST: Duration = Duration::from_secs(20);
@@ -52,9 +52,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn p5_new_queries_are_answered_for_the_lameduck_and_until_nobody_asks() {
         let (none, often) = (D::ZERO, D::from_millis(200));
-        assert_eq!(waits(none, often, none).await, 1.0);
+        let seldom = D::from_secs(4);
+        assert_eq!(waits(none, often, none).await, 5.0);
         assert_eq!(waits(D::from_secs(5), often, none).await, 5.0);
-        assert_eq!(waits(D::from_secs(5), often, D::from_secs(8)).await, 9.0);
+        assert_eq!(waits(D::from_secs(5), often, D::from_secs(8)).await, 13.0);
+        assert_eq!(waits(none, seldom, D::from_secs(12)).await, 17.0);
         assert_eq!(waits(D::from_secs(5), often, D::from_secs(600)).await, 20.0);
         assert_eq!(waits(D::from_secs(25), often, D::from_secs(600)).await, 25.0);
     }
