@@ -3,17 +3,22 @@
 //! ```text
 //! limit       smallest of: cgroup, those above it (v2 and v1), the machine
 //! at start    cache ≤ 1/8 each, errands and connections as many as fit into a share
-//! each second use > 80 % of the limit ─► caches give back half, few errands for upstreams
+//! each second the limit anew, for it may be changed in place
+//!             use > 80 % of the limit ─► caches give back half, few errands for upstreams
 //!             use < 75 %              ─► as before
 //! ```
 //!
 //! Names of the cluster are answered from the Zone, which needs no memory to be asked, so nothing
 //! here changes what they get.
 
+use std::cell::Cell;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::listen::{Exchange, Places};
 use crate::resolve::cache::Cache;
@@ -67,20 +72,21 @@ struct Group {
 /// One hierarchy of cgroups: where it is mounted and what its files are called.
 struct Version {
     root: &'static str,
-    limit: &'static str,
+    /// The bound, and the one from which on the kernel slows us down, which is as good as one.
+    limits: &'static [&'static str],
     usage: &'static str,
     inactive: &'static str,
 }
 
 const V1: Version = Version {
     root: "/sys/fs/cgroup/memory",
-    limit: "memory.limit_in_bytes",
+    limits: &["memory.limit_in_bytes"],
     usage: "memory.usage_in_bytes",
     inactive: "total_inactive_file",
 };
 const V2: Version = Version {
     root: "/sys/fs/cgroup",
-    limit: "memory.max",
+    limits: &["memory.max", "memory.high"],
     usage: "memory.current",
     inactive: "inactive_file",
 };
@@ -89,6 +95,18 @@ impl Limit {
     /// The limit of this process.
     pub fn find() -> Self {
         Self::read(|path| std::fs::read_to_string(path).ok())
+    }
+
+    /// The same later on; `None` when a file could not be read for now, such as for want of open
+    /// files: then there are seemingly fewer limits than there are.
+    fn find_again() -> Option<Self> {
+        let has_failed = Cell::new(false);
+        let found = Self::read(|path| {
+            let text = std::fs::read_to_string(path);
+            has_failed.set(has_failed.get() || text.as_ref().is_err_and(is_for_now));
+            text.ok()
+        });
+        (!has_failed.get()).then_some(found)
     }
 
     /// The smallest limit that `read` knows of.
@@ -103,8 +121,13 @@ impl Limit {
             let above = start.ancestors().take_while(|folder| folder.starts_with(version.root));
             let mut is_own = true;
             for folder in above {
-                let Some(text) = read(&folder.join(version.limit)) else { continue };
-                let limit = text.trim().parse().ok().filter(|bytes| *bytes > 0);
+                let texts: Vec<String> =
+                    version.limits.iter().filter_map(|name| read(&folder.join(name))).collect();
+                if texts.is_empty() {
+                    continue;
+                }
+                let limits = texts.iter().filter_map(|text| text.trim().parse().ok());
+                let limit = limits.filter(|bytes| *bytes > 0).min();
                 if limit.is_some_and(|bytes| smallest.bytes == 0 || bytes < smallest.bytes) {
                     let group = is_own.then(|| Group::of(version, folder));
                     smallest = Self { bytes: limit.unwrap_or(0), group };
@@ -149,17 +172,19 @@ impl Limit {
     }
 
     /// Octets in use: ours, or what our cgroup is charged with beside (buffers of sockets, a
-    /// parent), without files that can go at once.
-    fn used(&self) -> u64 {
-        let read = |path: &Path| std::fs::read_to_string(path).ok();
-        let own = read(Path::new("/proc/self/status")).as_deref().and_then(resident);
-        let group = self.group.as_ref().and_then(|group| {
-            let usage: u64 = read(&group.usage)?.trim().parse().ok()?;
-            let stat = read(&group.stat).unwrap_or_default();
-            Some(usage.saturating_sub(inactive(&stat, group.inactive)))
-        });
-        own.unwrap_or(0).max(group.unwrap_or(0))
+    /// parent), without files that can go at once. `None` when that cannot be read.
+    fn used(&self, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+        let own = resident(&read(Path::new("/proc/self/status"))?)?;
+        let Some(group) = &self.group else { return Some(own) };
+        let usage: u64 = read(&group.usage)?.trim().parse().ok()?;
+        let charged = usage.saturating_sub(inactive(&read(&group.stat)?, group.inactive));
+        Some(own.max(charged))
     }
+}
+
+/// Whether a file that cannot be read may be readable another time.
+fn is_for_now(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 impl Group {
@@ -204,7 +229,7 @@ fn inactive(text: &str, field: &str) -> u64 {
 /// What the watch over memory has seen and done.
 #[derive(Default)]
 pub struct Memory {
-    pub limit: Limit,
+    limit: ArcSwap<Limit>,
     pub used_bytes: AtomicU64,
     pub is_short: AtomicBool,
     /// How often caches were asked to give way.
@@ -214,7 +239,12 @@ pub struct Memory {
 impl Memory {
     /// Nothing seen yet.
     pub fn new(limit: Limit) -> Arc<Self> {
-        Arc::new(Self { limit, ..Self::default() })
+        Arc::new(Self { limit: ArcSwap::from_pointee(limit), ..Self::default() })
+    }
+
+    /// The limit in octets; 0 when nobody says one.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit.load().bytes
     }
 
     /// Looks at the use each second, as long as there is an Exchange. On a thread of its own, since
@@ -234,32 +264,43 @@ impl Memory {
         loop {
             std::thread::sleep(LOOK_EVERY);
             let Some(exchange) = exchange.upgrade() else { return };
-            let used = self.limit.used();
-            self.look(used, &exchange);
+            if let Some(limit) = Limit::find_again() {
+                self.limit.store(Arc::new(limit));
+            }
+            self.look(&exchange, |path| std::fs::read_to_string(path).ok());
             since_told = since_told.saturating_add(1);
             if self.is_short.load(Ordering::Relaxed) && since_told > TELL_EVERY {
-                self.tell(used);
+                self.tell();
                 since_told = 0;
             }
         }
     }
 
     /// Judges the use, and has others give way.
-    fn look(&self, used: u64, exchange: &Exchange) {
-        self.used_bytes.store(used, Ordering::Relaxed);
-        let was_short = self.is_short.load(Ordering::Relaxed);
-        let is_short = is_short(used, self.limit.bytes, was_short);
-        self.is_short.store(is_short, Ordering::Relaxed);
+    fn look(&self, exchange: &Exchange, read: impl Fn(&Path) -> Option<String>) {
+        let is_short = self.judge(read);
         exchange.errands.set_memory_short(is_short);
         if is_short {
-            let floor = self.limit.bytes / CACHE_FLOOR_SHARE;
+            let floor = self.limit_bytes() / CACHE_FLOOR_SHARE;
             let shrunk = caches(exchange).filter(|cache| cache.shrink(floor)).count();
             self.shrinks.fetch_add(shrunk as u64, Ordering::Relaxed);
         }
     }
 
-    fn tell(&self, used: u64) {
-        let (used, limit) = (used >> 20, self.limit.bytes >> 20);
+    /// Whether memory is short. Where the use cannot be read, all is as it was at the last look.
+    fn judge(&self, read: impl Fn(&Path) -> Option<String>) -> bool {
+        let was_short = self.is_short.load(Ordering::Relaxed);
+        let limit = self.limit.load();
+        let Some(used) = limit.used(read) else { return was_short };
+        self.used_bytes.store(used, Ordering::Relaxed);
+        let is_short = is_short(used, limit.bytes, was_short);
+        self.is_short.store(is_short, Ordering::Relaxed);
+        is_short
+    }
+
+    fn tell(&self) {
+        let (used, limit) =
+            (self.used_bytes.load(Ordering::Relaxed) >> 20, self.limit_bytes() >> 20);
         tracing::warn!(
             "memory is short: {used} of {limit} MiB are in use; caches shrink and fewer foreign \
              names are asked for at once; raise the limit"
@@ -378,6 +419,50 @@ mod tests {
             assert_eq!(is_short(used * MIB, 100 * MIB, was_short), expected, "{used} {was_short}");
         }
         assert!(!is_short(u64::MAX, 0, false), "nobody said a limit");
+    }
+
+    #[test]
+    fn p14_the_bound_from_which_on_the_kernel_slows_us_down_is_one_too() {
+        let of = |high: &str| {
+            let high = ("/sys/fs/cgroup/memory.high", high);
+            let max = ("/sys/fs/cgroup/memory.max", "178257920\n");
+            limit(&[MACHINE, ("/proc/self/cgroup", "0::/\n"), max, high])
+        };
+        assert_eq!(of("134217728\n").bytes, 128 * MIB);
+        assert_eq!(of("max\n").bytes, 170 * MIB);
+    }
+
+    #[test]
+    fn p14_memory_whose_use_cannot_be_read_is_as_short_as_before() {
+        let own = limit(&[
+            MACHINE,
+            ("/proc/self/cgroup", "0::/\n"),
+            ("/sys/fs/cgroup/memory.max", "134217728\n"),
+        ]);
+        let memory = Memory::new(own);
+        let status = ("/proc/self/status", "VmRSS: 1024 kB\n");
+        let stat = ("/sys/fs/cgroup/memory.stat", "inactive_file 0\n");
+        let usage = ("/sys/fs/cgroup/memory.current", "125829120\n");
+        let judge = |files: &[(&str, &str)]| {
+            memory.judge(|path| {
+                let file = files.iter().find(|(name, _)| Path::new(name) == path);
+                file.map(|(_, text)| (*text).to_owned())
+            })
+        };
+        assert!(!judge(&[]), "nothing is known yet");
+        assert!(judge(&[status, stat, usage]), "120 of 128 MiB are in use");
+        for files in [&[][..], &[status], &[status, usage], &[stat, usage]] {
+            assert!(judge(files), "{files:?}");
+        }
+        let less = ("/sys/fs/cgroup/memory.current", "1048576\n");
+        assert!(!judge(&[status, stat, less]));
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_failure_and_want_of_files_is_one() {
+        let of = |code| is_for_now(&io::Error::from_raw_os_error(code));
+        let [no_entry, denied, too_many] = [2, 13, 24];
+        assert!(!of(no_entry) && !of(denied) && of(too_many));
     }
 
     #[test]

@@ -38,7 +38,7 @@ const READINGS: [OfExchange; 9] = [
 type OfMemory = (&'static str, &'static str, fn(&Memory) -> Value);
 const MEMORY: [OfMemory; 4] = [
     ("mainstay_memory_limit_bytes", "Memory that may be used", |it| {
-        Value::Gauge(it.limit.bytes as f64)
+        Value::Gauge(it.limit_bytes() as f64)
     }),
     ("mainstay_memory_used_bytes", "Memory in use that counts against the limit", |it| {
         Value::Gauge(load(&it.used_bytes) as f64)
