@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -62,7 +63,10 @@ fn question(name: &str, number: u32) -> Vec<u8> {
 fn client(number: u32, server: &Server) -> UdpSocket {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
     socket.bind(&SocketAddr::from((address(number), 0)).into()).unwrap();
-    let _ = socket.set_recv_buffer_size(4 << 20);
+    // As root, more than the kernel gives to everybody.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, 4 << 20).is_err() {
+        let _ = socket.set_recv_buffer_size(4 << 20);
+    }
     let socket = UdpSocket::from(socket);
     socket.connect((Ipv4Addr::LOCALHOST, server.ports.dns)).unwrap();
     socket.set_read_timeout(Some(SILENCE)).unwrap();
@@ -197,7 +201,9 @@ async fn p13_a_thousand_connections_and_256_files_leave_udp_and_upstreams_alone(
     let metrics = server.metrics();
     let turned_away = ["mainstay_tcp_refused_total", "mainstay_tcp_idle_closed_total"];
     assert!(turned_away.iter().map(|name| metrics.value(name, &[])).sum::<f64>() > 0.0);
-    assert!(metrics.value("process_open_fds", &[]) < 256.0);
+    // Half of what is not reserved is for connections; the other half stays for upstreams.
+    let files = metrics.value("process_open_fds", &[]);
+    assert!(files <= 256.0 - 96.0, "{files} files are open");
     // One who has just come gets in, while all of them are still there or again.
     eventually(|| {
         let got_in = asks_over_tcp(connect(address(9_999), &server));
@@ -248,6 +254,13 @@ async fn p15_more_than_a_throttled_server_can_answer_sheds_the_oldest_only() {
         });
         drop(over);
     });
+    // What is left of the flood has gone when nothing was shed for a while.
+    let mut last = shed(&server.metrics());
+    eventually(|| {
+        thread::sleep(Duration::from_secs(1));
+        let before = std::mem::replace(&mut last, shed(&server.metrics()));
+        if before == last { Ok(()) } else { Err(format!("{} more are shed", last - before)) }
+    });
     until(server.ports.dns, KNOWN, KNOWN_ANSWER);
     let shed_then = shed(&server.metrics());
     (0..100).for_each(|_| answers_the_cluster(&server));
@@ -295,7 +308,15 @@ fn burst(server: &Server, count: u32) -> u64 {
         let name = format!("x{number}.default.svc.cluster.local.");
         socket.send(&question(&name, number)).unwrap();
     }
+    // Who reads is ready before replies come, so that only the server's buffer is too small.
+    let receiver = socket.try_clone().unwrap();
+    let receiving = thread::spawn(move || receive(&receiver));
     server.signal("CONT");
+    receiving.join().unwrap()
+}
+
+/// Counts replies until none has come for a while, each once.
+fn receive(socket: &UdpSocket) -> u64 {
     let (mut seen, mut room) = (HashSet::new(), [0; 2048]);
     let mut quiet_since = Instant::now();
     while quiet_since.elapsed() < Duration::from_secs(2) {
