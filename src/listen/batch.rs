@@ -13,7 +13,7 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -237,23 +237,7 @@ impl Batch {
     /// The address that the packet of a slot came from, IPv4 as such; `None` when nobody can be
     /// answered, because it came from port 0.
     pub fn client(&self, index: usize) -> Option<IpAddr> {
-        let peer = &self.slots[index].peer;
-        match i32::from(peer.ss_family) {
-            libc::AF_INET => {
-                // SAFETY: the family says which structure the storage holds; it is large enough and
-                // aligned for every one of them.
-                let v4 = unsafe { &*(&raw const *peer).cast::<libc::sockaddr_in>() };
-                let octets = v4.sin_addr.s_addr.to_ne_bytes();
-                (v4.sin_port != 0).then(|| IpAddr::from(octets))
-            }
-            libc::AF_INET6 => {
-                // SAFETY: as above.
-                let v6 = unsafe { &*(&raw const *peer).cast::<libc::sockaddr_in6>() };
-                let address = IpAddr::from(v6.sin6_addr.s6_addr).to_canonical();
-                (v6.sin6_port != 0).then_some(address)
-            }
-            _ => None,
-        }
+        from_storage(&self.slots[index].peer).map(|peer| peer.ip().to_canonical())
     }
 
     /// Where to send a reply of a slot later.
@@ -346,6 +330,24 @@ impl Default for Batch {
 }
 
 impl Envelope {
+    /// One to this peer, with the control of another one; `None` when that is too long.
+    pub fn to(peer: SocketAddr, octets: &[u8]) -> Option<Self> {
+        let mut control = Control([0; CONTROL_MAX]);
+        control.0.get_mut(..octets.len())?.copy_from_slice(octets);
+        let (peer, peer_len) = to_storage(peer);
+        Some(Self { peer, peer_len, control, control_len: octets.len() })
+    }
+
+    /// Whom the reply goes to.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        from_storage(&self.peer)
+    }
+
+    /// What the kernel is told about where it leaves.
+    pub fn control(&self) -> &[u8] {
+        &self.control.0[..self.control_len]
+    }
+
     /// Sends one reply, without waiting for room in the socket's buffer.
     ///
     /// # Errors
@@ -517,6 +519,26 @@ fn to_storage(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) 
         std::ptr::copy_nonoverlapping(from, (&raw mut storage).cast(), address.len() as usize);
     }
     (storage, address.len())
+}
+
+/// The address of somebody who can be answered, which port 0 cannot.
+fn from_storage(peer: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    let address: SocketAddr = match i32::from(peer.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says which structure the storage holds; it is large enough and
+            // aligned for every one of them.
+            let v4 = unsafe { &*(&raw const *peer).cast::<libc::sockaddr_in>() };
+            (v4.sin_addr.s_addr.to_ne_bytes(), u16::from_be(v4.sin_port)).into()
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6 = unsafe { &*(&raw const *peer).cast::<libc::sockaddr_in6>() };
+            let (ip, port) = (v6.sin6_addr.s6_addr.into(), u16::from_be(v6.sin6_port));
+            SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into()
+        }
+        _ => return None,
+    };
+    (address.port() != 0).then_some(address)
 }
 
 #[cfg(test)]
