@@ -175,6 +175,7 @@ impl Server {
         }
         if let Some(kept) = &server.options.kept {
             kept.release_rest();
+            server.exchange.journal.iter().for_each(|journal| journal.release_rest());
             let _ = kept.channel.send(&Message::Serving);
         }
         Ok(server)

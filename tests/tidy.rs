@@ -58,6 +58,7 @@ const DOORS: &[(&str, &[&str])] = &[
         &[
             "app/limits.rs",
             "app/supervise/",
+            "listen/journal.rs",
             "listen/kept.rs",
             "listen/socket.rs",
             "load/fault/",

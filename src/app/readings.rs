@@ -14,7 +14,7 @@ use crate::ops::{self, Exposition};
 
 /// A counter of the listeners: name without `_total`, help, and where it is.
 type OfExchange = (&'static str, &'static str, fn(&Exchange) -> u64);
-const READINGS: [OfExchange; 9] = [
+const READINGS: [OfExchange; 12] = [
     ("mainstay_packets_ignored", "Packets that are no queries", |it| load(&it.counters.ignored)),
     ("mainstay_receive_errors", "Errors of receiving sockets", |it| {
         load(&it.counters.receive_errors)
@@ -31,6 +31,15 @@ const READINGS: [OfExchange; 9] = [
     ("mainstay_errands_refused", "Queries dropped as too many", |it| load(&it.errands.refused)),
     ("mainstay_errands_refused_by_client", "Queries dropped as too many of one client", |it| {
         load(&it.errands.refused_by_client)
+    }),
+    ("mainstay_errands_resumed", "Queries of a server that died, asked again", |it| {
+        it.journal.as_ref().map_or(0, |journal| load(&journal.resumed))
+    }),
+    ("mainstay_errands_abandoned", "Queries of a server that died, not asked again", |it| {
+        it.journal.as_ref().map_or(0, |journal| load(&journal.abandoned))
+    }),
+    ("mainstay_errands_unwritten", "Queries that the next server could not ask again", |it| {
+        it.journal.as_ref().map_or(0, |journal| load(&journal.unwritten))
     }),
 ];
 

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Places;
+use super::journal::Slot;
 use crate::resolve::later::{Done, Errand};
 use crate::resolve::now::Lane;
 
@@ -56,6 +57,8 @@ struct Clients(Mutex<HashMap<u128, usize>>);
 pub struct Place {
     _lane: OwnedSemaphorePermit,
     _of_client: Option<OfClient>,
+    /// Where its errand is written, for the next server.
+    pub slot: Option<Slot>,
 }
 
 /// One of the places of a client.
@@ -131,7 +134,7 @@ impl Errands {
             return None;
         };
         if lane == Lane::Cluster {
-            return Some(Place { _lane, _of_client: None });
+            return Some(Place { _lane, _of_client: None, slot: None });
         }
         let max = (self.places.upstream / CLIENT_SHARE).max(PER_CLIENT_MIN);
         let _of_client = self.clients.take(client, max);
@@ -139,7 +142,7 @@ impl Errands {
             self.refused_by_client.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Place { _lane, _of_client })
+        Some(Place { _lane, _of_client, slot: None })
     }
 
     /// Places for upstreams that nobody gets.
@@ -156,12 +159,25 @@ impl Errands {
         errand: impl FnOnce() -> Errand,
         deliver: impl FnOnce(Done) + Send + 'static,
     ) {
-        let Some(place) = self.place(lane, client) else { return };
-        let errand = errand();
+        if let Some(place) = self.place(lane, client) {
+            self.run_at(place, errand(), deliver);
+        }
+    }
+
+    /// Runs an errand that has its place, and hands its end to `deliver`.
+    pub fn run_at(
+        &self,
+        mut place: Place,
+        errand: Errand,
+        deliver: impl FnOnce(Done) + Send + 'static,
+    ) {
         // Ends by itself: every wait of an errand has a time-out. `drained` waits for it.
         self.runtime.spawn(async move {
             if let Some(done) = errand.run().await {
                 deliver(done);
+            }
+            if let Some(slot) = place.slot.take() {
+                slot.end();
             }
             drop(place);
         });

@@ -37,19 +37,20 @@ const SEND_MAX: Duration = Duration::from_secs(1);
 /// Which socket it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Key {
-    /// `udp` or `tcp`.
+    /// `udp` or `tcp`; or `journal`, which is no socket and kept as one.
     pub proto: Proto,
     pub address: SocketAddr,
     /// The number of the worker; 0 for TCP.
     pub number: usize,
 }
 
-/// The transport of a socket.
+/// The transport of a socket, or what is kept instead of one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[allow(missing_docs)]
 pub enum Proto {
     Udp,
     Tcp,
+    Journal,
 }
 
 /// What server and parent tell each other.
@@ -179,6 +180,7 @@ impl fmt::Display for Key {
         let proto = match self.proto {
             Proto::Udp => "udp",
             Proto::Tcp => "tcp",
+            Proto::Journal => "journal",
         };
         write!(f, "{proto} {} {}", self.address, self.number)
     }
@@ -203,6 +205,7 @@ fn read_key(text: &str) -> Option<Key> {
     let proto = match words.next()? {
         "udp" => Proto::Udp,
         "tcp" => Proto::Tcp,
+        "journal" => Proto::Journal,
         _ => return None,
     };
     let (address, number) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -433,7 +436,14 @@ mod tests {
 
     #[test]
     fn messages_are_read_as_they_were_written_and_odd_ones_are_not() {
-        for text in ["given", "serving", "beat", "stuck udp-53-0", "release tcp [::]:53 0"] {
+        for text in [
+            "given",
+            "serving",
+            "beat",
+            "stuck udp-53-0",
+            "release tcp [::]:53 0",
+            "release journal 0.0.0.0:0 0",
+        ] {
             assert_eq!(read(text, None).unwrap().to_string(), text);
         }
         for text in ["", "keep", "keep udp 127.0.0.1:53 0", "release udp 127.0.0.1 0", "release x"]

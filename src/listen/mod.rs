@@ -16,6 +16,7 @@ pub mod beat;
 pub mod connections;
 pub mod drops;
 pub mod errands;
+pub mod journal;
 pub mod kept;
 pub mod local;
 pub mod overload;
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 use crate::resolve::plan::Plan;
 use beat::{Beat, Beats};
 use errands::Errands;
+use journal::Journal;
 use kept::{Kept, Key, Proto};
 
 pub use socket::Error;
@@ -51,6 +53,8 @@ pub struct Exchange {
     pub errands: Errands,
     pub connections: Arc<tcp::Connections>,
     pub counters: Counters,
+    /// Where errands are written for the next server.
+    pub journal: Option<Arc<Journal>>,
     /// Where sockets are kept for the next server.
     kept: Option<Arc<Kept>>,
     beats: Arc<Beats>,
@@ -151,8 +155,9 @@ impl Exchange {
         let beats = kept.as_ref().map(|kept| kept.beats.clone()).unwrap_or_default();
         let errands = Errands::new(runtime, places);
         let connections = Arc::new(tcp::Connections::new(places.connections));
-        let counters = Counters::default();
-        Arc::new(Self { plan: ArcSwap::new(plan), errands, connections, counters, kept, beats })
+        let (plan, counters) = (ArcSwap::new(plan), Counters::default());
+        let journal = kept.as_deref().and_then(Journal::of);
+        Arc::new(Self { plan, errands, connections, counters, journal, kept, beats })
     }
 
     /// The socket that was kept, or a new one, which is kept from here on.
@@ -247,10 +252,11 @@ impl Listening {
     /// Starts a worker, which waits for [`Listening::begin`].
     fn start_worker(&mut self, socket: UdpSocket, plan_port: u16) -> io::Result<()> {
         let number = self.threads.len();
+        let key = Key { proto: Proto::Udp, address: self.address, number };
         let name = format!("udp-{}-{number}", self.address.port());
         let (duties, beats) = (self.duties.clone(), self.exchange.beats.clone());
         let duty = Duty { duties, beats, name, beat: None };
-        let thread = udp::start(self.exchange.clone(), socket, plan_port, number, duty)?;
+        let thread = udp::start(self.exchange.clone(), socket, plan_port, key, duty)?;
         self.threads.push(thread);
         Ok(())
     }

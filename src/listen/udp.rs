@@ -19,7 +19,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::Guard;
 
-use super::batch::{BATCH_MAX, Batch};
+use super::batch::{BATCH_MAX, Batch, Envelope};
+use super::errands::Place;
+use super::journal::{self, Left, Record};
+use super::kept::Key;
 use super::overload::{Change, Overload};
 use super::{Duty, Exchange};
 use crate::resolve::later::{Errand, Purpose};
@@ -43,6 +46,7 @@ const AHEAD_MIN: usize = 4;
 struct Worker {
     exchange: Arc<Exchange>,
     socket: Arc<UdpSocket>,
+    key: Key,
     port: u16,
     batch: Batch,
     desk: Desk,
@@ -78,27 +82,28 @@ pub fn start(
     exchange: Arc<Exchange>,
     socket: UdpSocket,
     port: u16,
-    number: usize,
+    key: Key,
     mut duty: Duty,
 ) -> io::Result<JoinHandle<()>> {
     let socket = Arc::new(socket);
+    let name = format!("udp-{port}-{}", key.number);
+    let left = exchange.journal.as_ref().map(|journal| journal.take(&key)).unwrap_or_default();
     let run = move || {
-        let mut worker = Worker::new(exchange, socket, port);
-        let mut has_begun = false;
-        while duty.goes_on() {
-            worker.turn();
-            has_begun = true;
-        }
-        // What came to one that never began is for whoever has the socket next.
-        if has_begun {
+        let mut worker = Worker::new(exchange, socket, port, key);
+        // What came to one that never begins is for whoever has the socket next.
+        if duty.goes_on() {
+            worker.resume(left);
+            while duty.goes_on() {
+                worker.turn();
+            }
             worker.finish();
         }
     };
-    thread::Builder::new().name(format!("udp-{port}-{number}")).spawn(run)
+    thread::Builder::new().name(name).spawn(run)
 }
 
 impl Worker {
-    fn new(exchange: Arc<Exchange>, socket: Arc<UdpSocket>, port: u16) -> Self {
+    fn new(exchange: Arc<Exchange>, socket: Arc<UdpSocket>, port: u16, key: Key) -> Self {
         let (mut batch, desk) = (Batch::new(), Desk::new());
         // A socket that was kept may still have what one that ended under overload asked for.
         let _ = batch.stamp(&socket, false);
@@ -110,6 +115,7 @@ impl Worker {
         Self {
             exchange,
             socket,
+            key,
             port,
             batch,
             desk,
@@ -274,11 +280,45 @@ impl Worker {
 
     fn send_later(&mut self, plan: &Arc<Plan>, waiting: Waiting, arrived: tokio::time::Instant) {
         let Waiting { index, client, lane, purpose } = waiting;
-        let envelope = self.batch.envelope(index);
-        let (socket, exchange, port) = (self.socket.clone(), self.exchange.clone(), self.port);
-        let packet = self.batch.slot(index).0;
-        let errand = || Errand::new(plan.clone(), port, packet.to_vec(), client, arrived, purpose);
-        self.exchange.errands.run(lane, client.address, errand, move |done| {
+        let Some(mut place) = self.exchange.errands.place(lane, client.address) else { return };
+        let (envelope, packet) = (self.batch.envelope(index), self.batch.packet(index).to_vec());
+        let record = Record { key: self.key.clone(), port: self.port, lane, envelope, packet };
+        let journal = self.exchange.journal.as_ref().filter(|_| purpose == Purpose::Reply);
+        place.slot = journal.and_then(|journal| journal.note(&record, journal::now()));
+        let errand = Errand::new(plan.clone(), self.port, record.packet, client, arrived, purpose);
+        self.set_out(place, errand, envelope);
+    }
+
+    /// Asks again what the last server had under way at this socket when it died. Its time goes on
+    /// to run.
+    fn resume(&mut self, left: Vec<Left>) {
+        let Some(journal) = self.exchange.journal.clone() else { return };
+        let plan = self.newest_plan();
+        let now = Instant::now();
+        for left in left {
+            let age = left.age(journal::now()).unwrap_or_default();
+            let arrived = now.checked_sub(age).unwrap_or(now).into();
+            // First of all: if it kills us too, that was its last try.
+            let Some(slot) = journal.again(&left) else { continue };
+            let Record { port, lane, envelope, packet, .. } = left.record;
+            let Some(peer) = envelope.peer() else { continue };
+            let client = Client { proto: Proto::Udp, address: peer.ip().to_canonical() };
+            let Some(mut place) = self.exchange.errands.place(lane, client.address) else {
+                continue;
+            };
+            place.slot = Some(slot);
+            let reply = Purpose::Reply;
+            let errand = Errand::new(plan.clone(), port, packet, client, arrived, reply);
+            self.set_out(place, errand, envelope);
+        }
+        self.plan = Some(plan);
+    }
+
+    /// Runs an errand and sends its reply.
+    fn set_out(&self, place: Place, errand: Errand, envelope: Envelope) {
+        let (socket, exchange) = (self.socket.clone(), self.exchange.clone());
+        let (purpose, arrived) = (errand.purpose, errand.arrived);
+        self.exchange.errands.run_at(place, errand, move |done| {
             if purpose == Purpose::Refresh {
                 return;
             }

@@ -269,7 +269,8 @@ async fn a9_a_server_that_went_back_for_good_is_followed_though_watches_can_be_o
     rig.expect([BEGIN, apply("web"), END]).await;
     rig.script.on(Ask::Stream, "services", list([added("web", 3), list_end(4)]).1);
     for n in 0..40 {
-        let newer = if n < 12 { Reply::status(504) } else { list([added("web", 3), list_end(4)]).1 };
+        let newer =
+            if n < 12 { Reply::status(504) } else { list([added("web", 3), list_end(4)]).1 };
         rig.script.on(Ask::Stream, "services", newer);
         rig.script.on(Ask::Watch, "services", Reply::lines([]).then(Step::Hold));
     }
