@@ -3,6 +3,8 @@
 //! The cluster is a file, so that what is lost is lost by us. Clients ask as resolvers do: again
 //! after a while. What one kill may cost is the one query that the server had in its hands.
 
+mod under_way;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
@@ -19,7 +21,7 @@ use crate::asker::{Steady, ask, eventually, until};
 use crate::ports;
 use crate::process::Process;
 use crate::server::{PROGRAM, Ports, Server};
-use crate::upstream::{Act, LoopbackUpstream, good};
+use crate::upstream::{self, Act, LoopbackUpstream, good};
 
 const WEB: &str = "web.shop.svc A";
 const RIGHT: &str = "NOERROR 10.96.1.1";
@@ -377,13 +379,18 @@ fn read_framed(stream: &mut TcpStream) -> Vec<u8> {
     packet
 }
 
-/// An upstream that takes a while for names of `slow.`, on a runtime of its own.
+/// An upstream that takes a while for each question.
 fn slow_upstream() -> (tokio::runtime::Runtime, LoopbackUpstream) {
+    upstream(|asked| vec![Act::Pause(Duration::from_millis(1500)), Act::Send(good(&asked.packet))])
+}
+
+/// An upstream on a runtime of its own.
+fn upstream(
+    script: impl Fn(&upstream::Asked) -> Vec<Act> + Send + Sync + 'static,
+) -> (tokio::runtime::Runtime, LoopbackUpstream) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-    let upstream = runtime.block_on(LoopbackUpstream::scripted(|asked| {
-        vec![Act::Pause(Duration::from_millis(1500)), Act::Send(good(&asked.packet))]
-    }));
+    let upstream = runtime.block_on(LoopbackUpstream::scripted(script));
     (runtime, upstream)
 }
 
