@@ -173,6 +173,19 @@ async fn endpoints_take_the_place_of_slices_until_those_are_there() {
     assert_eq!(rig.feed.kind(kind).repairs.value(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn slices_of_a_snapshot_are_not_waited_for_where_there_are_only_endpoints() {
+    let refused = |ask| (ask, Reply::status(404));
+    let replies = [refused(Ask::Watch), refused(Ask::Stream)];
+    let mut rig = watch_from(Kind::Slice, Some("10"), &Scope::default(), replies);
+    rig.feed.restore(Kind::Slice, "10");
+    let endpoints = Reply::lines([event("ADDED", &endpoints_json("10.1.0.1", 5)), list_end(10)]);
+    rig.script.on(Ask::Stream, "endpoints", endpoints.then(Step::Hold));
+    let (start, mut index) = (Instant::now(), index_of_web());
+    rig.feed_index(&mut index, 1, "10.1.0.1").await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
 /// An Index that knows the Service `web` and is to learn its endpoints.
 fn index_of_web() -> Index {
     let mut index = Index::after(&Zone::unsynced(), &Scope::default());
