@@ -73,9 +73,12 @@ impl Doubts {
 }
 
 impl Watcher {
-    /// The version that a list must not be older than, if one was.
+    /// The version that a list must not be older than: if one was, and as long as nothing is known
+    /// of the objects at our position, which is from before the start then. A streaming list shows
+    /// only at its end how old it is.
     pub(super) fn not_older(&self) -> Option<&str> {
-        self.passed.as_deref().filter(|_| self.doubts.is_refusing())
+        let is_wanted = self.doubts.is_refusing() || !self.seen.is_complete();
+        self.passed.as_deref().filter(|_| is_wanted)
     }
 
     /// A list is asked for. When only older ones came and no watch went on, ours is not the history:

@@ -288,7 +288,7 @@ impl Watcher {
     fn count_refusal(&mut self, why: &Trouble) {
         let is_behind = match why {
             Trouble::Older { .. } | Trouble::Backwards { .. } => true,
-            Trouble::Server { code, .. } => self.doubts.is_refusing() && *code == TOO_NEW,
+            Trouble::Server { code, .. } => self.not_older().is_some() && *code == TOO_NEW,
             _ => false,
         };
         if is_behind {

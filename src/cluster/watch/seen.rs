@@ -86,6 +86,11 @@ impl Seen {
         true
     }
 
+    /// Whether a list was complete, so that all objects are known.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
     /// Whether a list is under way.
     pub(super) fn is_listing(&self) -> bool {
         self.listed.is_some()
