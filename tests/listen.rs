@@ -328,6 +328,39 @@ async fn a_client_that_has_said_everything_still_gets_all_replies() {
 }
 
 #[tokio::test]
+async fn p5_what_was_sent_before_the_end_is_answered_also_on_connections_that_wait() {
+    const EACH: usize = 20;
+    let serving = Serving::on_loopback(None);
+    let mut known = Vec::new();
+    for _ in 0..EACH {
+        let mut stream = serving.connect().await;
+        stream.write_all(&framed(&request(WEB, 1))).await.unwrap();
+        assert_eq!(ids(&mut stream, 1).await, [1]);
+        known.push(stream);
+    }
+    // From here on the only thread is ours: nothing of this is seen before the end is.
+    let unseen = (0..EACH).map(|_| {
+        let stream = std::net::TcpStream::connect(serving.listening.address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        TcpStream::from_std(stream).unwrap()
+    });
+    let mut streams: Vec<TcpStream> = known.into_iter().chain(unseen).collect();
+    for stream in &streams {
+        let socket = socket2::SockRef::from(stream);
+        socket.send(&framed(&request(WEB, 2))).unwrap();
+    }
+    let closed = tokio::spawn(serving.listening.close(CLOSING));
+    for stream in &mut streams {
+        assert_eq!(ids(stream, 1).await, [2]);
+        // What comes too late is no reason for RST.
+        let _ = stream.write_all(&framed(&request(WEB, 3))).await;
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+    drop(streams);
+    closed.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_in_flight_at_the_end_is_answered() {
     let slow = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let serving = Serving::on_loopback(Some(slow.local_addr().unwrap()));
