@@ -71,7 +71,7 @@ impl LastGood {
         timeout(LOAD_MAX, read).await.ok()?.ok().flatten()
     }
 
-    /// Keeps a Corefile that is served, when it has changed. Nobody waits for the disk, and one that
+    /// Keeps a Corefile that is served, when it has changed. Nobody waits for the disk; one that
     /// takes nothing costs one line of the log and nothing else.
     pub fn keep(&mut self, corefile: &Corefile) {
         if self.path().is_none() || self.copy.kept.lock().as_ref() == Some(&corefile.resolved) {
@@ -90,7 +90,7 @@ impl LastGood {
     async fn written(self) {
         drop(self.wanted);
         if let Some(writer) = self.writer {
-            writer.await.unwrap();
+            writer.await.expect("it writes to its end");
         }
     }
 }

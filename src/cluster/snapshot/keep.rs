@@ -9,8 +9,8 @@
 //! whatever a version covers has been applied or is in the queue when the version is read: we read
 //! the versions, note how many Changes are queued, and wait until as many have been taken. Objects
 //! may be newer than the versions; the watch then tells some things again. In the end that changes
-//! nothing, but what was deleted and made again in between goes for the moment until the watch comes
-//! to that: milliseconds of versions, in the first second after a start.
+//! nothing, but what was deleted and made again in between goes for the moment until the watch is
+//! there: milliseconds of versions, in the first second after a start.
 //!
 //! The disk has a thread for each write, never more than one: neither queries nor the Index wait
 //! for it, and a disk that hangs holds up no end of the process.

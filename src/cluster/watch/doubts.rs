@@ -81,7 +81,7 @@ impl Watcher {
         self.passed.as_deref().filter(|_| is_wanted)
     }
 
-    /// A list is asked for. When only older ones came and no watch went on, ours is not the history:
+    /// A list is asked for. When only older ones came and no watch went on, ours is no history:
     /// nothing of it is asked for any more. A watch that is merely open shows nothing.
     pub(super) fn lose_patience(&mut self) {
         let refusals = self.doubts.refusals.as_ref();

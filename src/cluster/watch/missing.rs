@@ -107,8 +107,8 @@ impl Watcher {
         timeout(LOOK_MAX, self.api.has(Resource::SLICES)).await.unwrap_or(false)
     }
 
-    /// Whether a 404 is to be believed: at once where nothing was listed before. EndpointSlices of a
-    /// Snapshot are not enough to wait for: Endpoints are in their place, and tell the truth. Nothing
+    /// Whether a 404 is to be believed: at once where nothing was listed. EndpointSlices of a
+    /// Snapshot are not enough to wait for: Endpoints are in their place. Nothing
     /// is in the place of the others.
     fn is_surely_absent(&mut self) -> bool {
         let state = self.feed.kind(self.kind);
