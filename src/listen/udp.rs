@@ -337,6 +337,7 @@ mod tests {
     use tokio::runtime::Handle;
 
     use super::*;
+    use crate::listen::kept;
     use crate::ops;
     use crate::wire::{RecordType, message};
 
@@ -363,7 +364,8 @@ mod tests {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(socket.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
-        (Worker::new(exchange, Arc::new(socket), PORT), client)
+        let key = Key { proto: kept::Proto::Udp, address: socket.local_addr().unwrap(), number: 0 };
+        (Worker::new(exchange, Arc::new(socket), PORT, key), client)
     }
 
     fn ask(client: &UdpSocket, id: u16) {
