@@ -196,7 +196,8 @@ fn load_upstream(fault: &str, more: &[&str]) -> Report {
 #[test]
 fn an_upstream_that_swallows_or_refuses_makes_lookups_fail_meanwhile() {
     for fault in ["blackhole-upstream", "servfail-upstream", "loss-upstream:100%"] {
-        let report = load_upstream(&format!("{fault}@500ms..900ms"), &[]);
+        // Longer than a server that asks again, and a client that waits for it, can outlast.
+        let report = load_upstream(&format!("{fault}@500ms..1200ms"), &[]);
         assert!(report.faults[0].failed > 10, "{fault}: {:?}", report.faults);
         assert!(report.total.outcomes.ok >= 40, "{fault}: {:?}", report.total.outcomes);
     }
