@@ -19,7 +19,8 @@ use super::errands::key;
 
 /// Connections at once, over all clients and listeners (RFC 9210 §4.2 leaves the number to us).
 pub const CONNECTIONS_MAX: usize = 4096;
-/// Connections at once of one client (of IPv6, one /64). Loose, because a whole node may stand behind one.
+/// Connections at once of one client (of IPv6, one /64). Loose, because a whole node may stand
+/// behind one.
 pub const PER_CLIENT_MAX: usize = 64;
 /// A connection that has done nothing for less time than this keeps its place: its first message
 /// may be under way.

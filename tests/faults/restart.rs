@@ -3,6 +3,7 @@
 //! The cluster is a file, so that what is lost is lost by us. Clients ask as resolvers do: again
 //! after a while. What one kill may cost is the one query that the server had in its hands.
 
+mod starts;
 mod under_way;
 
 use std::collections::BTreeSet;
@@ -583,28 +584,4 @@ fn p12_a_bad_corefile_at_start_is_replaced_by_the_last_good_one() {
         assert_eq!(ask(ports.dns, WEB), RIGHT);
         assert_eq!(second.end("TERM"), Some(0));
     }
-}
-
-#[test]
-fn p12_a_bad_corefile_without_a_copy_ends_with_its_line() {
-    for supervised in [false, true] {
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("Corefile");
-        std::fs::write(&path, ". {\n    cahce 30\n}\n").unwrap();
-        let mut command = Command::new(PROGRAM);
-        command.arg("serve").arg("-conf").arg(&path).arg("--state").arg(folder.path());
-        command.args(supervised.then_some("--supervised"));
-        let (code, log) = Process::run("p12 refused", &mut command, HANG);
-        assert_eq!(code, Some(1), "{log}");
-        assert!(log.contains("Corefile:2 - unknown directive \"cahce\""), "{log}");
-    }
-}
-
-#[test]
-fn p16_a_corefile_from_standard_input_cannot_be_supervised() {
-    let mut command = Command::new(PROGRAM);
-    command.env("MAINSTAY_SUPERVISED", "1").args(["-conf", "stdin"]);
-    let (code, log) = Process::run("p16 stdin", &mut command, HANG);
-    assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("name a file with -conf, or leave out --supervised"), "{log}");
 }
