@@ -70,7 +70,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("prometheus_client", &["ops/"]),
     ("pcap_file", &["load/capture/"]),
     ("prost", &["load/capture/"]),
-    ("rand_distr", &["load/arrivals.rs", "load/work/popularity.rs"]),
+    ("rand_distr", &["load/arrivals.rs", "load/tasks/popularity.rs"]),
     ("regex", &["corefile/directives/", "resolve/config.rs", "resolve/errors.rs"]),
     ("rustls", &["cluster/connect.rs"]),
     ("serde", &["cluster/", "load/"]),

@@ -11,7 +11,7 @@ use mainstay::load::packets::{Notes, Settings, drive_noting};
 use mainstay::load::record::{Outcome, PacketCounts, Recorder, Sample};
 use mainstay::load::run::{Course, Run};
 use mainstay::load::target::{Target, Transport};
-use mainstay::load::work::{Class, Expect, Task, Work};
+use mainstay::load::tasks::{Class, Expect, Task, Work};
 use mainstay::wire::{Name, RecordType};
 use tempfile::TempDir;
 

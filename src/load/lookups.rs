@@ -22,8 +22,8 @@ use super::arrivals::{Arrivals, seed_of};
 use super::record::{Outcome, PacketCounts, Sample, Shard};
 use super::resolver::{Client, Failure, Found, Records, ResolvConf, Resolver};
 use super::run::{Course, Run};
+use super::tasks::{Expect, Task};
 use super::truth::{Case, Judgement, Said, Sought, Verdict};
-use super::work::{Expect, Task};
 
 /// How long one lookup may take before it is given up as lost, without its packets: longer than
 /// three silent servers take with the defaults and nine search domains, each of whose names Go

@@ -26,7 +26,7 @@ pub(crate) mod signals;
 pub mod arrivals;
 pub mod capture;
 pub mod target;
-pub mod work;
+pub mod tasks;
 
 pub mod packets;
 

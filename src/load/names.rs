@@ -9,8 +9,8 @@ use super::Error;
 use super::arguments::RunArguments;
 use super::capture;
 use super::settings::Settings;
+use super::tasks::{Task, Work, cluster, names};
 use super::truth::{Running, Truth};
-use super::work::{Task, Work, cluster, names};
 
 /// Longest time until the objects of the cluster are known.
 const KNOWN_MAX: Duration = Duration::from_secs(60);

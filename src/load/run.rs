@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::record::Recorder;
 use super::target::Target;
+use super::tasks::Work;
 use super::truth::Truth;
-use super::work::Work;
 
 /// One run, as its drivers see it.
 pub struct Run {

@@ -12,9 +12,9 @@ use super::place::coordinator;
 use super::report::slo::{self, Objective};
 use super::resolver::{ResolvConf, SERVERS_MAX};
 use super::target::{Target, Transport};
-use super::work::Recipe;
-use super::work::mix::{self, Mix};
-use super::work::popularity::Popularity;
+use super::tasks::Recipe;
+use super::tasks::mix::{self, Mix};
+use super::tasks::popularity::Popularity;
 use crate::cluster::config::Source;
 use crate::wire::Name;
 

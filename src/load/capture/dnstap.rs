@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read};
 use prost::Message as _;
 
 use super::{End, Intake, Skip};
-use crate::load::work::list::Full;
+use crate::load::tasks::list::Full;
 
 /// Longest data frame: a query and a response of 64 KiB, and what is said of them.
 const FRAME_OCTETS_MAX: u32 = 256 * 1024;

@@ -20,8 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
-use super::work::Task;
-use super::work::list::{self, Full, List, NAMES_MAX, OCCURRENCES_MAX};
+use super::tasks::Task;
+use super::tasks::list::{self, Full, List, NAMES_MAX, OCCURRENCES_MAX};
 use crate::wire::{self, Query};
 
 /// What was captured.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
 use super::{Intake, Skip};
-use crate::load::work::list::Full;
+use crate::load::tasks::list::Full;
 
 /// Ports of protocols that look like DNS and are none: NetBIOS names, mDNS, LLMNR. A test server
 /// may well listen on that of mDNS, which is therefore known by its groups.

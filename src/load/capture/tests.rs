@@ -6,7 +6,7 @@ use proptest::sample::Index;
 use prost::Message as _;
 
 use super::*;
-use crate::load::work::{Class, Expect};
+use crate::load::tasks::{Class, Expect};
 use crate::wire::{Name, RecordType};
 
 const ETHERNET: u32 = 1;

@@ -12,9 +12,9 @@ use crate::load::packets;
 use crate::load::record::Recorder;
 use crate::load::run::{Course, Run};
 use crate::load::target::{Target, Transport};
-use crate::load::work::mix::{self, Mix};
-use crate::load::work::popularity::Popularity;
-use crate::load::work::{Recipe, Work};
+use crate::load::tasks::mix::{self, Mix};
+use crate::load::tasks::popularity::Popularity;
+use crate::load::tasks::{Recipe, Work};
 use crate::wire::Name;
 
 /// Sockets that it comes from.

@@ -28,10 +28,10 @@ use super::resolver::ResolvConf;
 use super::run::{Course, Run};
 use super::signals::Signals;
 use super::target::{Target, Transport};
+use super::tasks::mix::{self, Mix};
+use super::tasks::popularity::Popularity;
+use super::tasks::{Recipe, Work, cluster};
 use super::truth::Truth;
-use super::work::mix::{self, Mix};
-use super::work::popularity::Popularity;
-use super::work::{Recipe, Work, cluster};
 use crate::cluster::config::Source;
 use crate::cluster::pods::Hands;
 use crate::wire::Name;
@@ -387,7 +387,7 @@ fn prepare(drill: &Drill, site: &Site, truth: Arc<Truth>) -> Result<Arc<Run>, Er
         seed: SEED,
     };
     let objects = truth.objects();
-    let own = |task: &Arc<super::work::Task>| objects::is_ours(&task.name.to_string());
+    let own = |task: &Arc<super::tasks::Task>| objects::is_ours(&task.name.to_string());
     let tasks = cluster::tasks(objects.iter().map(|it| &**it), &domain(), objects::NAMESPACE);
     let work = Work::build(tasks.into_iter().filter(own).collect(), &recipe)?;
     let course = Course::new(Instant::now() + SETTLE, Some(drill.duration));

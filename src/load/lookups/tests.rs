@@ -11,8 +11,8 @@ use crate::load::record::Recorder;
 use crate::load::resolver::scripted::{self, Act, Asked, Flow, Server};
 use crate::load::run::Course;
 use crate::load::target::{Target, Transport};
+use crate::load::tasks::{Class, Work};
 use crate::load::truth::Truth;
-use crate::load::work::{Class, Work};
 use crate::wire::{Name, Rcode, RecordType};
 
 fn run(server: &Server, rtype: RecordType) -> Arc<Run> {

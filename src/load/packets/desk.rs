@@ -11,8 +11,8 @@ use crate::load::record::{PacketCounts, Sample};
 use crate::load::resolver::Resolver;
 use crate::load::run::Run;
 use crate::load::target::Transport;
+use crate::load::tasks::{Class, Expect, Task};
 use crate::load::truth::{Case, Judgement, Retrial, Said, Sought};
-use crate::load::work::{Class, Expect, Task};
 use crate::wire::Rcode;
 
 /// Samples that are handed on at once.

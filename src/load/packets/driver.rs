@@ -14,7 +14,7 @@ use super::Notes;
 use super::desk::{Desk, Event, Full};
 use crate::listen::batch::BATCH_MAX;
 use crate::load::arrivals::{Arrivals, seed_of};
-use crate::load::work::Task;
+use crate::load::tasks::Task;
 
 /// Shortest time for which it sleeps: waking up takes some 50 µs.
 pub const SLEEP_MIN: Duration = Duration::from_micros(200);

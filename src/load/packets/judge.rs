@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use crate::load::record::Outcome;
+use crate::load::tasks::{Expect, Task};
 use crate::load::truth::{Judgement, Said, Verdict};
-use crate::load::work::{Expect, Task};
 use crate::wire::walk::{self, Record};
 use crate::wire::{HEADER_LEN, Name, Rcode, RecordType, u16_at};
 

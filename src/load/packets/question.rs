@@ -1,6 +1,6 @@
 //! The packet of a task, and whether a message echoes its question.
 
-use crate::load::work::Task;
+use crate::load::tasks::Task;
 use crate::wire::{Class, HEADER_LEN, walk};
 
 /// Octets of the OPT record that offers a payload size.

@@ -17,7 +17,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::question;
-use crate::load::work::Task;
+use crate::load::tasks::Task;
 
 /// Most questions under way on one socket: half of the ids, so that a free one is found at once.
 pub const UNDER_WAY_MAX: usize = 32_768;

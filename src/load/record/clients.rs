@@ -17,7 +17,7 @@ use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
 use super::super::resolver::Resolver;
-use super::super::work::Class;
+use super::super::tasks::Class;
 use super::Sample;
 
 /// Most clients that are followed; the lookups of further ones are counted by

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::super::report::generator::{self, Begun};
 use super::super::report::{Generator, Group, Plan, Recovery, Report, SCHEMA, histogram};
 use super::super::resolver::Resolver;
-use super::super::work::Class;
+use super::super::tasks::Class;
 use super::clients::Standing;
 use super::tally::Tally;
 use super::{PacketCounts, Recorder};

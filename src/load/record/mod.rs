@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::resolver::Resolver;
 use super::run::Course;
+use super::tasks::Class;
 use super::truth::Judgement;
-use super::work::Class;
 use cell::Cell;
 use clients::Clients;
 use cpu::CpuTime;

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use super::super::report::histogram::{self, LONGEST_US};
 use super::super::report::{Group, Outcomes, Recovery, Truths};
 use super::super::resolver::Resolver;
-use super::super::work::Class;
+use super::super::tasks::Class;
 use super::{Outcome, Sample};
 
 /// Upper bounds of the latencies that metrics tell apart, in microseconds: from a hit in the

@@ -177,7 +177,7 @@ mod tests {
     use super::super::super::record::{Outcome, Recorder, Sample, Shard};
     use super::super::super::resolver::Resolver;
     use super::super::super::run::Course;
-    use super::super::super::work::Class;
+    use super::super::super::tasks::Class;
     use super::*;
 
     fn lookup(shard: &Shard, due_s: u64, took_ms: u64, outcome: Outcome) {

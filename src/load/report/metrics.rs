@@ -202,7 +202,7 @@ mod tests {
     use super::super::super::record::{Outcome, Recorder, Sample};
     use super::super::super::resolver::Resolver;
     use super::super::super::run::Course;
-    use super::super::super::work::Class;
+    use super::super::super::tasks::Class;
     use super::*;
 
     fn snapshot() -> Snapshot {

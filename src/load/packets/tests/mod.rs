@@ -13,7 +13,7 @@ use crate::load::arrivals::{Arrivals, Profile};
 use crate::load::record::{Outcome, PacketCounts, Recorder, Sample};
 use crate::load::run::{Course, Run};
 use crate::load::target::{Target, Transport};
-use crate::load::work::{Class, Expect, Task, Work};
+use crate::load::tasks::{Class, Expect, Task, Work};
 use crate::wire::{Name, RecordType, UDP_MAX};
 
 mod connections;

@@ -167,7 +167,7 @@ fn slips(word: &[char], known: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::super::super::record::class_name;
-    use super::super::super::super::work::Class;
+    use super::super::super::super::tasks::Class;
     use super::*;
 
     #[test]
