@@ -1,7 +1,7 @@
 //! The cases: a resolv.conf, names that are looked up one after the other by one process, and what
 //! the servers say.
 
-use crate::servers::{Act, NXDOMAIN, REFUSED, SERVFAIL, Script};
+use crate::servers::{Act, LATE_SERVFAIL, NXDOMAIN, REFUSED, SERVFAIL, Script};
 
 /// One case.
 pub struct Case {
@@ -102,7 +102,7 @@ fn shop(_server: usize, name: &str, is_ipv6: bool) -> Act {
         "sick.svc.cluster.local" => Act::Is(6),
         "mute.shop.svc.cluster.local" => Act::Silent,
         "mute.svc.cluster.local" => Act::Is(7),
-        "half.shop.svc.cluster.local" if is_ipv6 => SERVFAIL,
+        "half.shop.svc.cluster.local" if is_ipv6 => LATE_SERVFAIL,
         "half.shop.svc.cluster.local" => Act::Is(8),
         "slow.shop.svc.cluster.local" if is_ipv6 => Act::Silent,
         "slow.shop.svc.cluster.local" => Act::Is(9),

@@ -64,7 +64,7 @@ pub fn reply(packet: &[u8], question: &Question, act: Act, is_tcp: bool) -> Opti
     let (rcode, is_truncated, hosts): (u8, bool, &[u8]) = match &act {
         Act::Silent => return None,
         Act::NoData => (0, false, &[]),
-        Act::Says(rcode) => (*rcode, false, &[]),
+        Act::Says(rcode) | Act::SaysLate(rcode) => (*rcode, false, &[]),
         Act::Is(host) => (0, false, std::slice::from_ref(host)),
         Act::IsLong if is_tcp => (0, false, &[1, 2]),
         Act::IsLong => (0, true, &[1]),

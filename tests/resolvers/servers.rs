@@ -24,6 +24,9 @@ pub const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 11), Ipv4Addr::new(
 /// A round ends when nothing came for so long: longer than a program takes between two packets
 /// that it sends at once, shorter than any time-out.
 const QUIET: Duration = Duration::from_millis(80);
+/// How long after the others of its round a late reply leaves: longer than a program that is stopped
+/// takes to read those, shorter than any time-out.
+const LATE: Duration = Duration::from_millis(200);
 /// Where name servers listen.
 const PORT: u16 = 53;
 
@@ -37,6 +40,9 @@ pub enum Act {
     NoData,
     /// Any other code (RFC 1035 §4.1.1).
     Says(u8),
+    /// The same, behind all replies of its round: c-ares asks again for what failed if it reads the
+    /// failure together with the other family's addresses, and does not if it has read those before.
+    SaysLate(u8),
     Silent,
 }
 
@@ -44,6 +50,8 @@ pub enum Act {
 pub const NXDOMAIN: Act = Act::Says(3);
 /// SERVFAIL.
 pub const SERVFAIL: Act = Act::Says(2);
+/// SERVFAIL, when all else has been read.
+pub const LATE_SERVFAIL: Act = Act::SaysLate(2);
 /// REFUSED.
 pub const REFUSED: Act = Act::Says(5);
 
@@ -77,13 +85,16 @@ pub struct Servers {
     state: Arc<Mutex<State>>,
 }
 
+/// Whether late, the server, the type of the question.
+type Order = (bool, usize, u16);
+
 /// What all servers share.
 #[derive(Default)]
 struct State {
     script: Option<Script>,
     events: Vec<Event>,
-    /// With server and type of the question: whichever task was faster, they leave in this order.
-    held: Vec<((usize, u16), Held)>,
+    /// Whichever task was faster, they leave in this order.
+    held: Vec<(Order, Held)>,
     round: usize,
     replied: usize,
     /// When the last question came.
@@ -146,7 +157,7 @@ impl Desk {
         let mut state = self.state.lock().unwrap();
         let Some(script) = state.script else { return };
         let act = script(self.server, &question.name, question.is_ipv6());
-        let order = (self.server, question.rtype);
+        let order = (matches!(act, Act::SaysLate(_)), self.server, question.rtype);
         let reply = octets::reply(packet, &question, act, is_tcp).map(hold);
         state.held.extend(reply.map(|held| (order, held)));
         let (round, replied) = (state.round, state.replied);
@@ -220,11 +231,23 @@ fn end_round(state: &mut State) {
     state.replied += usize::from(!state.held.is_empty());
     let mut held = std::mem::take(&mut state.held);
     held.sort_by_key(|(order, _)| *order);
-    for (_, held) in held {
-        match held {
-            // Who went away needs no reply.
-            Held::Udp(socket, peer, reply) => drop(socket.try_send_to(&reply, peer)),
-            Held::Tcp(sender, reply) => drop(sender.send(reply)),
+    for ((is_late, ..), held) in held {
+        match is_late {
+            true => drop(tokio::spawn(async move {
+                tokio::time::sleep(LATE).await;
+                held.send();
+            })),
+            false => held.send(),
+        }
+    }
+}
+
+impl Held {
+    /// Who went away needs no reply.
+    fn send(self) {
+        match self {
+            Self::Udp(socket, peer, reply) => drop(socket.try_send_to(&reply, peer)),
+            Self::Tcp(sender, reply) => drop(sender.send(reply)),
         }
     }
 }
