@@ -1,15 +1,21 @@
-//! Many datagrams per system call: `recvmmsg` and `sendmmsg`. The only file with unsafe code.
+//! Many datagrams per system call: `recvmmsg` and `sendmmsg`. All unsafe code is here and in the files
+//! of this folder.
 //!
 //! ```text
-//! slot i: packet[i] ─► worker ─► reply[i]      peer[i] and control[i] of the packet are
+//! tray i: packet[i] ─► worker ─► reply[i]      peer[i] and control[i] of the packet are
 //!         peer[i], control[i] ───────► header  reused to send the reply from where it was asked
 //! ```
+//!
+//! The tray may outlive the process: what was taken and is not done yet is in it for the next one.
 //!
 //! Why: two system calls for up to 64 datagrams instead of 128. Measured on a bare echo: 3.25 µs
 //! per datagram against 3.4 µs (loopback, two cores, 2026-11); the rest is the kernel's work per
 //! packet. Where the kernel has no batches (ENOSYS), plain calls take over, one datagram a time.
 
 #![allow(unsafe_code)]
+
+mod control;
+pub mod tray;
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -18,15 +24,16 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::wire::UDP_MAX;
+use control::{CONTROL_MAX, Control, messages, source_only};
+use tray::{Taken, Tray};
 
 /// Datagrams per batch. 32 and 64 measured alike; 64 drains a burst with fewer calls.
 pub const BATCH_MAX: usize = 64;
 /// Longest request that is read, in octets. A longer one arrives cut and is a format error;
 /// no real query comes near (name 255, options some hundred).
 pub const REQUEST_MAX: usize = 4096;
-/// Octets for two control messages: the larger of the two pktinfo structures, and the time that a
-/// packet came.
-const CONTROL_MAX: usize = 80;
+/// Octets of an address.
+const NAME_MAX: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 /// Most packets that one [`Batch::discard`] throws away: more than any receive buffer holds.
 const DISCARD_MAX: usize = 1 << 16;
 /// Words of what the kernel tells about a socket's memory, and the place of its drops among them
@@ -37,7 +44,8 @@ const DROPS_WORD: usize = 8;
 /// Slots for a batch of datagrams and their replies.
 pub struct Batch {
     slots: Box<[Slot]>,
-    receiving: Box<[libc::mmsghdr]>,
+    /// What is received, and with what headers.
+    tray: Tray,
     sending: Box<[libc::mmsghdr]>,
     received: usize,
     queued: usize,
@@ -49,27 +57,19 @@ pub struct Batch {
     newest: Option<Duration>,
 }
 
-// SAFETY: the raw pointers inside the headers only point into `slots`, which is on the heap, owned
-// by the same Batch and never reallocated. Nothing else holds them, so the whole may change
-// threads.
+// SAFETY: the raw pointers inside the headers only point into `slots`, which is on the heap, and into
+// the mapping of `tray`; both are owned by the same Batch and never moved. Nothing else holds them,
+// so the whole may change threads.
 unsafe impl Send for Batch {}
 
 struct Slot {
-    packet: [u8; REQUEST_MAX],
     reply: [u8; UDP_MAX],
-    peer: libc::sockaddr_storage,
-    control: Control,
     incoming: libc::iovec,
     outgoing: libc::iovec,
     len: usize,
     peer_len: libc::socklen_t,
     control_len: usize,
 }
-
-/// Aligned as the kernel wants its control messages.
-#[repr(C, align(8))]
-#[derive(Clone, Copy)]
-struct Control([u8; CONTROL_MAX]);
 
 /// Where a reply that is sent later goes, and from which address.
 #[derive(Clone, Copy)]
@@ -83,28 +83,41 @@ pub struct Envelope {
 impl Batch {
     /// Slots for [`BATCH_MAX`] datagrams.
     pub fn new() -> Self {
+        Self::over(Tray::default())
+    }
+
+    /// The same over a tray, which may still have packets that another process took: see
+    /// [`Batch::left`].
+    pub fn over(mut tray: Tray) -> Self {
         // SAFETY: all fields are integers, arrays of them, or raw pointers, for which zero is
         // valid.
         let mut slots: Box<[Slot]> = (0..BATCH_MAX).map(|_| unsafe { zeroed::<Slot>() }).collect();
         // SAFETY: as above.
         let headers = || (0..BATCH_MAX).map(|_| unsafe { zeroed::<libc::mmsghdr>() }).collect();
-        let mut receiving: Box<[libc::mmsghdr]> = headers();
         let sending = headers();
-        for (slot, header) in slots.iter_mut().zip(receiving.iter_mut()) {
-            slot.incoming.iov_base = slot.packet.as_mut_ptr().cast();
+        let mut received = 0;
+        let (headers, taken) = tray.split();
+        for (index, (slot, (header, taken))) in
+            slots.iter_mut().zip(headers.iter_mut().zip(taken)).enumerate()
+        {
+            slot.incoming.iov_base = taken.packet.as_mut_ptr().cast();
             slot.incoming.iov_len = REQUEST_MAX;
             slot.outgoing.iov_base = slot.reply.as_mut_ptr().cast();
+            if header.msg_len > 0 {
+                received = index + 1;
+                slot.note(header, &mut taken.control);
+            }
             header.msg_hdr.msg_iov = &mut slot.incoming;
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_name = (&raw mut slot.peer).cast();
-            header.msg_hdr.msg_control = slot.control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_name = (&raw mut taken.peer).cast();
+            header.msg_hdr.msg_control = taken.control.0.as_mut_ptr().cast();
             reset(header);
         }
         Self {
             slots,
-            receiving,
+            tray,
             sending,
-            received: 0,
+            received,
             queued: 0,
             is_plain: false,
             is_stamped: false,
@@ -135,13 +148,14 @@ impl Batch {
             return self.receive_plain(socket);
         }
         // The kernel wrote the lengths of those headers that it filled; the others have theirs.
-        self.receiving[..self.received].iter_mut().for_each(reset);
-        // SAFETY: every header points to one iovec, a name and a control buffer inside its slot,
-        // with their true lengths; the slots live as long as `self`, which is borrowed mutably.
+        self.tray.headers_mut()[..self.received].iter_mut().for_each(reset);
+        // SAFETY: every header points to one iovec in its slot, and to a name, a control buffer and a
+        // packet in the tray, with their true lengths; both live as long as `self`, which is
+        // borrowed mutably.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                self.receiving.as_mut_ptr(),
+                self.tray.headers_mut().as_mut_ptr(),
                 BATCH_MAX as libc::c_uint,
                 flags,
                 std::ptr::null_mut(),
@@ -158,10 +172,10 @@ impl Batch {
         }
         self.received = count as usize;
         self.newest = self.stamp_of_last();
-        for (slot, header) in self.slots.iter_mut().zip(&self.receiving[..self.received]) {
-            slot.len = header.msg_len as usize;
-            slot.peer_len = header.msg_hdr.msg_namelen;
-            slot.control_len = source_only(&mut slot.control, header.msg_hdr.msg_controllen);
+        let (headers, taken) = self.tray.split();
+        let taken = headers[..self.received].iter_mut().zip(taken);
+        for (slot, (header, taken)) in self.slots.iter_mut().zip(taken) {
+            slot.note(header, &mut taken.control);
         }
         Ok(self.received)
     }
@@ -200,11 +214,11 @@ impl Batch {
     /// Reads when the last packet came; before its control message is made that of a reply.
     fn stamp_of_last(&self) -> Option<Duration> {
         let last = self.received.checked_sub(1).filter(|_| self.is_stamped)?;
-        let (slot, header) = (self.slots.get(last)?, self.receiving.get(last)?);
-        let has_stamp = |message: &Message| {
+        let (header, taken) = self.tray.at(last)?;
+        let has_stamp = |message: &control::Message<'_>| {
             (message.level, message.kind) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)
         };
-        let stamp = messages(&slot.control, header.msg_hdr.msg_controllen).find(has_stamp)?;
+        let stamp = messages(&taken.control, header.msg_hdr.msg_controllen).find(has_stamp)?;
         let (seconds, rest) = stamp.content.split_first_chunk::<8>()?;
         let nanos = rest.first_chunk::<8>()?;
         let nanos = u32::try_from(i64::from_ne_bytes(*nanos)).ok()?;
@@ -213,11 +227,11 @@ impl Batch {
 
     fn receive_plain(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.received = 0;
-        let slot = &mut self.slots[0];
-        let (len, peer) = socket.recv_from(&mut slot.packet)?;
+        let (slot, taken) = (&mut self.slots[0], &mut self.tray.taken_mut()[0]);
+        let (len, peer) = socket.recv_from(&mut taken.packet)?;
         slot.len = len;
         slot.control_len = 0;
-        (slot.peer, slot.peer_len) = to_storage(peer);
+        (taken.peer, slot.peer_len) = to_storage(peer);
         self.received = 1;
         Ok(1)
     }
@@ -225,37 +239,37 @@ impl Batch {
     /// The packet of a slot and room for its reply.
     pub fn slot(&mut self, index: usize) -> (&[u8], &mut [u8]) {
         let slot = &mut self.slots[index];
-        (&slot.packet[..slot.len], &mut slot.reply)
+        (&self.tray.taken()[index].packet[..slot.len], &mut slot.reply)
     }
 
     /// The packet of a slot.
     pub fn packet(&self, index: usize) -> &[u8] {
-        let slot = &self.slots[index];
-        &slot.packet[..slot.len]
+        &self.tray.taken()[index].packet[..self.slots[index].len]
     }
 
     /// The address that the packet of a slot came from, IPv4 as such; `None` when nobody can be
     /// answered, because it came from port 0.
     pub fn client(&self, index: usize) -> Option<IpAddr> {
-        from_storage(&self.slots[index].peer).map(|peer| peer.ip().to_canonical())
+        from_storage(&self.tray.taken()[index].peer).map(|peer| peer.ip().to_canonical())
     }
 
     /// Where to send a reply of a slot later.
     pub fn envelope(&self, index: usize) -> Envelope {
-        let Slot { peer, peer_len, control, control_len, .. } = self.slots[index];
+        let Taken { peer, control, .. } = self.tray.taken()[index];
+        let Slot { peer_len, control_len, .. } = self.slots[index];
         Envelope { peer, peer_len, control, control_len }
     }
 
     /// Marks the first `len` octets of a slot's reply to be sent.
     pub fn queue(&mut self, index: usize, len: usize) {
-        let slot = &mut self.slots[index];
+        let (slot, taken) = (&mut self.slots[index], &mut self.tray.taken_mut()[index]);
         slot.outgoing.iov_len = len;
         let header = &mut self.sending[self.queued].msg_hdr;
-        header.msg_name = (&raw mut slot.peer).cast();
+        header.msg_name = (&raw mut taken.peer).cast();
         header.msg_namelen = slot.peer_len;
         header.msg_iov = &mut slot.outgoing;
         header.msg_iovlen = 1;
-        header.msg_control = slot.control.0.as_mut_ptr().cast();
+        header.msg_control = taken.control.0.as_mut_ptr().cast();
         header.msg_controllen = slot.control_len;
         self.queued += 1;
     }
@@ -297,6 +311,30 @@ impl Batch {
         }
     }
 
+    /// Makes what another process took and was not done with the batch at hand, once: what two of
+    /// them ended with may be why. Answers how many packets there are now, and how many were given
+    /// up.
+    pub fn take_left(&mut self) -> (usize, usize) {
+        let left = self.received;
+        if left > 0 && !self.tray.tried() {
+            return (left, 0);
+        }
+        self.done();
+        self.received = 0;
+        (0, left)
+    }
+
+    /// The packets at hand are done: answered, noted elsewhere, or not to be answered at all. What
+    /// comes before this is there for another process, if this one ends.
+    pub fn done(&mut self) {
+        self.tray.clear(self.received);
+    }
+
+    /// The packet of a slot is not to be answered.
+    pub fn forget(&mut self, index: usize) {
+        self.slots[index].len = 0;
+    }
+
     /// Forgets what is queued.
     pub fn clear(&mut self) {
         self.queued = 0;
@@ -306,8 +344,8 @@ impl Batch {
         let headers = &mut self.sending[first..self.queued];
         if !self.is_plain {
             let count = headers.len() as libc::c_uint;
-            // SAFETY: `queue` pointed each of these headers at one slot's reply, peer and control,
-            // with their true lengths; the slots live as long as `self`.
+            // SAFETY: `queue` pointed each of these headers at one slot's reply and at a peer and a
+            // control in the tray, with their true lengths; both live as long as `self`.
             let sent =
                 unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags) };
             // Whoever only sends has not met the lack of batches in `receive`.
@@ -320,6 +358,16 @@ impl Batch {
         // SAFETY: `queue` pointed the header at one slot's reply, peer and control.
         let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &headers[0].msg_hdr, flags) };
         usize::from(sent >= 0)
+    }
+}
+
+impl Slot {
+    /// Notes what the kernel wrote, and has the tray say it as it is from here on.
+    fn note(&mut self, header: &mut libc::mmsghdr, control: &mut Control) {
+        self.len = (header.msg_len as usize).min(REQUEST_MAX);
+        self.peer_len = header.msg_hdr.msg_namelen.min(NAME_MAX);
+        self.control_len = source_only(control, header.msg_hdr.msg_controllen);
+        header.msg_hdr.msg_controllen = self.control_len;
     }
 }
 
@@ -443,70 +491,9 @@ fn set_int(
 }
 
 fn reset(header: &mut libc::mmsghdr) {
-    header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    header.msg_hdr.msg_namelen = NAME_MAX;
     header.msg_hdr.msg_controllen = CONTROL_MAX;
     header.msg_hdr.msg_flags = 0;
-}
-
-/// One control message.
-struct Message<'c> {
-    level: libc::c_int,
-    kind: libc::c_int,
-    /// Where it begins.
-    start: usize,
-    content: &'c [u8],
-}
-
-/// The control messages of a packet.
-fn messages(control: &Control, len: usize) -> impl Iterator<Item = Message<'_>> {
-    let all = &control.0[..len.min(CONTROL_MAX)];
-    let mut start = 0;
-    std::iter::from_fn(move || {
-        let here = start;
-        let (header, _) = all.get(here..)?.split_at_checked(size_of::<libc::cmsghdr>())?;
-        // SAFETY: `header` is as long as a cmsghdr, of which every pattern of bits is one.
-        let header: libc::cmsghdr = unsafe { std::ptr::read_unaligned(header.as_ptr().cast()) };
-        let end = here.checked_add(header.cmsg_len)?;
-        let content = all.get(here + size_of::<libc::cmsghdr>()..end)?;
-        start = end.next_multiple_of(size_of::<usize>());
-        Some(Message { level: header.cmsg_level, kind: header.cmsg_type, start: here, content })
-    })
-}
-
-/// Turns the pktinfo of a received packet into that of its reply: the same local address, any
-/// interface, but for link-local addresses, which mean nothing without theirs. Answers how many
-/// octets of control to send.
-fn source_only(control: &mut Control, len: usize) -> usize {
-    let header_len = size_of::<libc::cmsghdr>();
-    let is_source = |message: &Message<'_>| {
-        matches!(
-            (message.level, message.kind),
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) | (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
-        )
-    };
-    let Some(Message { level, start, .. }) = messages(control, len).find(is_source) else {
-        return 0;
-    };
-    if start > 0 {
-        control.0.copy_within(start.., 0);
-    }
-    if level == libc::IPPROTO_IP {
-        // struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }
-        control.0[header_len..header_len + 4].fill(0);
-        return control_space(12);
-    }
-    // struct in6_pktinfo { in6_addr addr; unsigned ifindex; }
-    let is_link_local = control.0[header_len] == 0xFE && control.0[header_len + 1] & 0xC0 == 0x80;
-    if !is_link_local {
-        control.0[header_len + 16..header_len + 20].fill(0);
-    }
-    control_space(20)
-}
-
-/// CMSG_SPACE of so many octets.
-fn control_space(len: u32) -> usize {
-    // SAFETY: a pure computation.
-    unsafe { libc::CMSG_SPACE(len) as usize }
 }
 
 fn to_storage(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A query that kills the server is thus asked once more, and never again. Two short writes for an
-//! errand, which opens a socket anyway; no write for what is answered at once. Not written is what
-//! comes over TCP, for the connection dies with the process, and what a worker holds between taking
-//! a batch and answering it: some µs, and its clients ask again.
+//! errand, which opens a socket anyway; no write for what is answered at once: what a worker holds
+//! between taking a batch and answering it is in its tray ([`super::batch::tray`]). Not written is
+//! what comes over TCP, for the connection dies with the process.
 
 mod record;
 

@@ -6,6 +6,9 @@
 //! server ◄── Keep(key)+socket …, Given ── parent, once, before anything else
 //! ```
 //!
+//! Memory is kept in the same way: what has been taken from a socket and is not answered yet is in the
+//! `tray` of its worker or in the `journal`.
+//!
 //! A message is one datagram of a Unix socket pair, text with at most one socket beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +30,8 @@ use rustix::net::{
 
 use super::beat::Beats;
 
-/// Sockets that a parent keeps at most: 1024 workers on four addresses.
-pub const KEPT_MAX: usize = 4096;
+/// Sockets and trays that a parent keeps at most: 1024 workers on four addresses.
+pub const KEPT_MAX: usize = 8192;
 /// Octets of a message.
 const MESSAGE_MAX: usize = 256;
 /// Time that the parent gets to take a message before the server goes on without it.
@@ -37,11 +40,18 @@ const SEND_MAX: Duration = Duration::from_secs(1);
 /// Which socket it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Key {
-    /// `udp` or `tcp`; or `journal`, which is no socket and kept as one.
+    /// `udp` or `tcp`; or `journal` and `tray`, which are no sockets and kept as such.
     pub proto: Proto,
     pub address: SocketAddr,
     /// The number of the worker; 0 for TCP.
     pub number: usize,
+}
+
+impl Key {
+    /// That of the tray of the worker that has this socket.
+    pub fn of_tray(&self) -> Self {
+        Self { proto: Proto::Tray, ..self.clone() }
+    }
 }
 
 /// The transport of a socket, or what is kept instead of one.
@@ -51,6 +61,7 @@ pub enum Proto {
     Udp,
     Tcp,
     Journal,
+    Tray,
 }
 
 /// What server and parent tell each other.
@@ -181,6 +192,7 @@ impl fmt::Display for Key {
             Proto::Udp => "udp",
             Proto::Tcp => "tcp",
             Proto::Journal => "journal",
+            Proto::Tray => "tray",
         };
         write!(f, "{proto} {} {}", self.address, self.number)
     }
@@ -206,6 +218,7 @@ fn read_key(text: &str) -> Option<Key> {
         "udp" => Proto::Udp,
         "tcp" => Proto::Tcp,
         "journal" => Proto::Journal,
+        "tray" => Proto::Tray,
         _ => return None,
     };
     let (address, number) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -443,6 +456,7 @@ mod tests {
             "stuck udp-53-0",
             "release tcp [::]:53 0",
             "release journal 0.0.0.0:0 0",
+            "release tray [::]:53 7",
         ] {
             assert_eq!(read(text, None).unwrap().to_string(), text);
         }

@@ -7,7 +7,7 @@
 //!                                    └─► errand on the runtime ─► reply
 //! ```
 //!
-//! [`batch`] is the only file with unsafe code. Listeners come and go with the ports of the Plan;
+//! Unsafe code is in [`batch`] alone. Listeners come and go with the ports of the Plan;
 //! one that stays keeps its sockets over a reload, and where there is a parent ([`kept`]) over the
 //! end of the process too.
 
@@ -33,10 +33,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::resolve::plan::Plan;
+use batch::tray::Tray;
 use beat::{Beat, Beats};
 use errands::Errands;
 use journal::Journal;
@@ -174,6 +176,25 @@ impl Exchange {
         kept.keep(key, &socket);
         Ok(socket)
     }
+
+    /// Where a worker takes packets: kept as its socket is. Without a parent, or where there can be
+    /// none, what a worker has at hand dies with the server.
+    fn tray(&self, key: &Key) -> Tray {
+        let Some(kept) = &self.kept else { return Tray::default() };
+        let open = || {
+            if let Some(file) = kept.take(key) {
+                return Tray::over(file);
+            }
+            let file = memfd_create(c"tray", MemfdFlags::CLOEXEC)?;
+            let tray = Tray::over(&file)?;
+            kept.keep(key, &file);
+            Ok(tray)
+        };
+        open().unwrap_or_else(|error| {
+            tracing::warn!("packets that {key} takes die with the server: {error}");
+            Tray::default()
+        })
+    }
 }
 
 impl Listening {
@@ -256,6 +277,7 @@ impl Listening {
         let name = format!("udp-{}-{number}", self.address.port());
         let (duties, beats) = (self.duties.clone(), self.exchange.beats.clone());
         let duty = Duty { duties, beats, name, beat: None };
+        self.keys.push(key.of_tray());
         let thread = udp::start(self.exchange.clone(), socket, plan_port, key, duty)?;
         self.threads.push(thread);
         Ok(())

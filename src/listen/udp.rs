@@ -21,7 +21,7 @@ use arc_swap::Guard;
 
 use super::batch::{BATCH_MAX, Batch, Envelope};
 use super::errands::Place;
-use super::journal::{self, Left, Record};
+use super::journal::{self, Journal, Left, Record};
 use super::kept::Key;
 use super::overload::{Change, Overload};
 use super::{Duty, Exchange};
@@ -104,7 +104,7 @@ pub fn start(
 
 impl Worker {
     fn new(exchange: Arc<Exchange>, socket: Arc<UdpSocket>, port: u16, key: Key) -> Self {
-        let (mut batch, desk) = (Batch::new(), Desk::new());
+        let (mut batch, desk) = (Batch::over(exchange.tray(&key.of_tray())), Desk::new());
         // A socket that was kept may still have what one that ended under overload asked for.
         let _ = batch.stamp(&socket, false);
         let sent = Vec::with_capacity(BATCH_MAX);
@@ -150,12 +150,7 @@ impl Worker {
                     true => self.shed(received, now),
                     false => received,
                 };
-                let answered = catch_unwind(AssertUnwindSafe(|| self.answer(count, now)));
-                if answered.is_err() {
-                    self.desk = Desk::new();
-                    self.sent.clear();
-                    self.later.clear();
-                }
+                self.handle(count, now);
                 return received;
             }
             // Nothing came: what is not needed any more must not be held by an idle worker.
@@ -173,6 +168,16 @@ impl Worker {
             }
         }
         0
+    }
+
+    /// Answers a batch, whatever happens meanwhile.
+    fn handle(&mut self, count: usize, now: Instant) {
+        if catch_unwind(AssertUnwindSafe(|| self.answer(count, now))).is_err() {
+            self.desk = Desk::new();
+            self.sent.clear();
+            self.later.clear();
+        }
+        self.batch.done();
     }
 
     /// Notes a batch. Under overload, and only then, the kernel tells when packets came.
@@ -289,10 +294,33 @@ impl Worker {
         self.set_out(place, errand, envelope);
     }
 
-    /// Asks again what the last server had under way at this socket when it died. Its time goes on
-    /// to run.
+    /// Takes up what the last server had under way at this socket when it died: the errands, and
+    /// what it had at hand and had not noted as an errand.
     fn resume(&mut self, left: Vec<Left>) {
-        let Some(journal) = self.exchange.journal.clone() else { return };
+        if let Some(journal) = self.exchange.journal.clone() {
+            self.resume_after(&journal, left);
+        }
+    }
+
+    fn resume_after(&mut self, journal: &Arc<Journal>, left: Vec<Left>) {
+        let (count, gone) = self.batch.take_left();
+        for index in 0..count {
+            let (packet, peer) = (self.batch.packet(index), self.batch.envelope(index).peer());
+            let is_it = |it: &Record| it.packet == packet && it.envelope.peer() == peer;
+            if left.iter().any(|left| is_it(&left.record)) {
+                self.batch.forget(index);
+            }
+        }
+        self.resume_errands(journal, left);
+        journal.abandoned.fetch_add(gone as u64, Ordering::Relaxed);
+        if count > 0 {
+            journal.resumed.fetch_add(count as u64, Ordering::Relaxed);
+            self.handle(count, Instant::now());
+        }
+    }
+
+    /// Asks again. The time of an errand goes on to run.
+    fn resume_errands(&mut self, journal: &Arc<Journal>, left: Vec<Left>) {
         let plan = self.newest_plan();
         let now = Instant::now();
         for left in left {
@@ -334,9 +362,11 @@ impl Worker {
 mod tests {
     use std::cell::Cell;
 
+    use rustix::fs::{MemfdFlags, memfd_create};
     use tokio::runtime::Handle;
 
     use super::*;
+    use crate::listen::batch::tray::Tray;
     use crate::listen::kept;
     use crate::wire::{RecordType, message};
 
@@ -385,6 +415,29 @@ mod tests {
         let mut reply = [0; 512];
         assert!(client.recv(&mut reply).unwrap() >= 12);
         assert_eq!(reply[..2], [0, 2], "of the batch at hand nothing is left over");
+    }
+
+    #[tokio::test]
+    async fn p1_a_worker_answers_what_the_last_one_had_at_hand() {
+        let (mut worker, client) = worker();
+        let file = memfd_create(c"test", MemfdFlags::CLOEXEC).unwrap();
+        let over = |file| Batch::over(Tray::over(file).unwrap());
+        let mut last = over(&file);
+        (1..=2).for_each(|id| ask(&client, id));
+        assert_eq!(last.receive(&worker.socket).unwrap(), 2);
+        let parent = kept::Channel::pair().unwrap();
+        parent.0.send(&kept::Message::Given).unwrap();
+        let kept = kept::Kept::receive(kept::Channel::of_server(parent.1).unwrap()).unwrap();
+        let journal = Journal::of(&kept).unwrap();
+        worker.batch = over(&file);
+        worker.resume_after(&journal, Vec::new());
+        let mut reply = [0; 512];
+        for id in [1, 2] {
+            assert!(client.recv(&mut reply).unwrap() >= 12);
+            assert_eq!(reply[..2], [0, id]);
+        }
+        assert_eq!(journal.resumed.load(Ordering::Relaxed), 2);
+        assert_eq!(over(&file).take_left(), (0, 0), "once");
     }
 
     #[tokio::test]

@@ -1,7 +1,13 @@
 //! Batches over sockets on loopback.
 
-use super::*;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::control::Control;
+use super::*;
 
 fn pair(address: &str) -> (UdpSocket, UdpSocket) {
     let server = UdpSocket::bind(address).unwrap();
@@ -135,6 +141,72 @@ fn replies_without_room_are_lost_and_nobody_waits_for_them() {
         Some(batch.send(&full)).filter(|lost| *lost > 0)
     });
     assert!(lost.is_some_and(|lost| lost <= BATCH_MAX));
+}
+
+/// A file for a tray, and packets that a process took over it and ended with.
+fn taken_by_one_that_ended(packets: &[&[u8]]) -> (OwnedFd, UdpSocket, UdpSocket) {
+    let file = memfd_create(c"test", MemfdFlags::CLOEXEC).unwrap();
+    let (server, client) = pair("0.0.0.0:0");
+    client.connect(("127.0.0.5", server.local_addr().unwrap().port())).unwrap();
+    packets.iter().for_each(|packet| assert!(client.send(packet).is_ok()));
+    let mut batch = Batch::over(Tray::over(&file).unwrap());
+    assert_eq!(batch.take_left(), (0, 0), "a new file is empty");
+    assert_eq!(batch.receive(&server).unwrap(), packets.len());
+    (file, server, client)
+}
+
+#[test]
+fn p1_what_a_process_took_and_did_not_answer_is_there_for_the_next_one() {
+    let (file, server, client) = taken_by_one_that_ended(&[b"one", b"", b"three"]);
+    let mut next = Batch::over(Tray::over(&file).unwrap());
+    assert_eq!(next.take_left(), (3, 0));
+    assert_eq!([0, 1, 2].map(|index| next.packet(index)), [&b"one"[..], b"", b"three"]);
+    next.forget(0);
+    assert_eq!(next.packet(0), b"");
+    let (packet, reply) = next.slot(2);
+    reply[..5].copy_from_slice(packet);
+    next.queue(2, 5);
+    assert_eq!(next.send(&server), 0);
+    let mut reply = [0; 16];
+    assert_eq!(client.recv(&mut reply).unwrap(), 5, "from the address that was asked");
+    assert_eq!(&reply[..5], b"three");
+    next.done();
+    // Only one at a time: its headers point into the Batch that was made last.
+    let mut third = Batch::over(Tray::over(&file).unwrap());
+    assert_eq!(third.take_left(), (0, 0), "it is done");
+    client.send(b"four").unwrap();
+    assert_eq!(third.receive(&server).unwrap(), 1);
+    assert_eq!(Batch::over(Tray::over(&file).unwrap()).take_left(), (1, 0), "no older ones");
+}
+
+#[test]
+fn p1_what_two_processes_ended_with_is_given_up() {
+    let (file, server, client) = taken_by_one_that_ended(&[b"poison", b"innocent"]);
+    assert_eq!(Batch::over(Tray::over(&file).unwrap()).take_left(), (2, 0));
+    assert_eq!(Batch::over(Tray::over(&file).unwrap()).take_left(), (0, 2));
+    let mut next = Batch::over(Tray::over(&file).unwrap());
+    assert_eq!(next.take_left(), (0, 0));
+    client.send(b"another").unwrap();
+    assert_eq!(next.receive(&server).unwrap(), 1);
+    assert_eq!(Batch::over(Tray::over(&file).unwrap()).take_left(), (1, 0), "one more chance");
+}
+
+#[test]
+fn a_tray_of_any_octets_harms_nobody_and_one_of_another_size_is_refused() {
+    let (file, server, client) = taken_by_one_that_ended(&[b"packet"]);
+    let len = std::fs::File::from(file.try_clone().unwrap()).metadata().unwrap().len();
+    std::fs::File::from(file.try_clone().unwrap())
+        .write_all_at(&vec![0xFF; len as usize], 0)
+        .unwrap();
+    let mut batch = Batch::over(Tray::over(&file).unwrap());
+    let (count, gone) = batch.take_left();
+    assert_eq!(count + gone, BATCH_MAX);
+    assert_eq!(batch.envelope(0).peer(), None);
+    batch.done();
+    client.send(b"after").unwrap();
+    assert_eq!((batch.receive(&server).unwrap(), batch.packet(0)), (1, &b"after"[..]));
+    std::fs::File::from(file.try_clone().unwrap()).set_len(len - 1).unwrap();
+    assert_eq!(Tray::over(&file).err().unwrap().kind(), io::ErrorKind::InvalidData);
 }
 
 /// An instant that no packet comes after.
