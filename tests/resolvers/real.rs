@@ -27,7 +27,7 @@ fn c_ares(_folder: &Path) -> Result<Program, String> {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--locked", "--manifest-path", &source("c-ares/Cargo.toml")]);
     build.arg("--target-dir").arg(&target);
-    run("c-ares from crates.io must be in reach once", &mut build)?;
+    run("the crate of c-ares must be in reach once", &mut build)?;
     let program = path(&target, "debug/lookup");
     let version = run("", Command::new(&program).arg("--version"))?;
     Ok(Program { name: "c-ares", version, command: vec![program] })

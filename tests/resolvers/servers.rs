@@ -24,8 +24,8 @@ pub const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 11), Ipv4Addr::new(
 /// A round ends when nothing came for so long: longer than a program takes between two packets
 /// that it sends at once, shorter than any time-out.
 const QUIET: Duration = Duration::from_millis(80);
-/// How long after the others of its round a late reply leaves: longer than a program that is stopped
-/// takes to read those, shorter than any time-out.
+/// How long after the others of its round a late reply leaves: longer than a program that is
+/// stopped takes to read those, shorter than any time-out.
 const LATE: Duration = Duration::from_millis(200);
 /// Where name servers listen.
 const PORT: u16 = 53;
@@ -41,7 +41,7 @@ pub enum Act {
     /// Any other code (RFC 1035 §4.1.1).
     Says(u8),
     /// The same, behind all replies of its round: c-ares asks again for what failed if it reads the
-    /// failure together with the other family's addresses, and does not if it has read those before.
+    /// failure together with the other family's addresses, and not if it has read those before.
     SaysLate(u8),
     Silent,
 }
