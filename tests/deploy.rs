@@ -8,7 +8,8 @@ use mainstay::load::arguments::{LoadArguments, RunArguments};
 use mainstay::load::place::{canary, coordinator};
 use serde_json::{Value, json};
 
-/// The longest `lameduck` of the Corefiles that clusters ship with (OpenShift), in seconds.
+/// The longest `lameduck` of the Corefiles that clusters ship with (OpenShift), in seconds. We go on
+/// for as long while somebody asks.
 const LAMEDUCK_S_MAX: u64 = 20;
 /// Then we finish what is in flight, in seconds.
 const DRAIN_S_MAX: u64 = mainstay::app::DRAIN_MAX.as_secs();
@@ -216,6 +217,18 @@ fn image_runs_as_the_user_of_the_manifest_and_answers_to_both_names() {
     assert!(text.contains(&format!("\nUSER {user}:{user}\n")));
     assert!(text.contains("\nENTRYPOINT [\"/mainstay\"]\n"));
     assert!(text.contains("ln -s mainstay /image/coredns"));
+}
+
+#[test]
+fn a_restart_finds_its_sockets_and_its_state() {
+    let text = fs::read_to_string(deploy().join("Containerfile")).unwrap();
+    assert!(text.contains("\nENV MAINSTAY_SUPERVISED=1\n"));
+    let mounts = container()["volumeMounts"].as_array().unwrap().clone();
+    let state = mounts.iter().find(|it| it["mountPath"] == "/var/lib/mainstay").unwrap().clone();
+    assert!(state["readOnly"].is_null());
+    let volumes = pod()["spec"]["volumes"].as_array().unwrap().clone();
+    let volume = volumes.iter().find(|it| it["name"] == state["name"]).unwrap();
+    assert!(volume["emptyDir"].is_object(), "{volume}");
 }
 
 #[test]

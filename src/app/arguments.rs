@@ -34,7 +34,8 @@ Environment:
   NO_COLOR      when set, no colours on a terminal
 
 Signals:
-  SIGTERM, SIGINT  not ready at once, go on for `health { lameduck }`, finish, end; twice: end now
+  SIGTERM, SIGINT  not ready at once, go on for `health { lameduck }` and until nobody asks,
+                   finish, end; twice: end now
   SIGUSR1          read the Corefile again";
 
 /// What to do. Without a word: serve.

@@ -157,6 +157,10 @@ async fn p14_short_memory_shrinks_caches_and_the_cluster_is_answered() {
         let told = server.complaints().iter().any(|line| line.contains("memory is short"));
         told.then_some(()).ok_or_else(|| "nothing is told".to_owned())
     });
+    eventually(|| {
+        let shrinks = server.metrics().value("mainstay_memory_shrinks_total", &[]);
+        (shrinks > 0.0).then_some(()).ok_or_else(|| "no cache has given memory back".to_owned())
+    });
     until(server.ports.dns, "www.example. A", &format!("NOERROR {ADDRESS}"));
     answers_the_cluster(&server);
     assert!(server.is_alive());

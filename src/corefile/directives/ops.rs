@@ -112,7 +112,8 @@ const HEALTH_GRAMMAR: Grammar<Health> = Grammar {
     options: &[Form {
         name: "lameduck",
         arguments: "DURATION",
-        meaning: "Keeps answering for DURATION after it is told to stop. Default 0.",
+        meaning: "Keeps answering for at least DURATION after it is told to stop, and until nobody \
+            has asked for 5 s (20 s at most). Default 0.",
         repeats: false,
         read: |health, arguments| {
             health.lameduck = arguments.duration()?;
