@@ -8,8 +8,8 @@ use mainstay::load::arguments::{LoadArguments, RunArguments};
 use mainstay::load::place::{canary, coordinator};
 use serde_json::{Value, json};
 
-/// The longest `lameduck` of the Corefiles that clusters ship with (OpenShift), in seconds. We go on
-/// for as long while somebody asks.
+/// The longest `lameduck` of the Corefiles that clusters ship with (OpenShift), in seconds. We go
+/// on for as long while somebody asks.
 const LAMEDUCK_S_MAX: u64 = 20;
 /// Then we finish what is in flight, in seconds.
 const DRAIN_S_MAX: u64 = mainstay::app::DRAIN_MAX.as_secs();

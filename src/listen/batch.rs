@@ -1,5 +1,5 @@
-//! Many datagrams per system call: `recvmmsg` and `sendmmsg`. All unsafe code is here and in the files
-//! of this folder.
+//! Many datagrams per system call: `recvmmsg` and `sendmmsg`. All unsafe code is here and in the
+//! files of this folder.
 //!
 //! ```text
 //! tray i: packet[i] ─► worker ─► reply[i]      peer[i] and control[i] of the packet are
@@ -57,9 +57,9 @@ pub struct Batch {
     newest: Option<Duration>,
 }
 
-// SAFETY: the raw pointers inside the headers only point into `slots`, which is on the heap, and into
-// the mapping of `tray`; both are owned by the same Batch and never moved. Nothing else holds them,
-// so the whole may change threads.
+// SAFETY: the raw pointers inside the headers only point into `slots`, which is on the heap, and
+// into the mapping of `tray`; both are owned by the same Batch and never moved. Nothing else holds
+// them, so the whole may change threads.
 unsafe impl Send for Batch {}
 
 struct Slot {
@@ -149,8 +149,8 @@ impl Batch {
         }
         // The kernel wrote the lengths of those headers that it filled; the others have theirs.
         self.tray.headers_mut()[..self.received].iter_mut().for_each(reset);
-        // SAFETY: every header points to one iovec in its slot, and to a name, a control buffer and a
-        // packet in the tray, with their true lengths; both live as long as `self`, which is
+        // SAFETY: every header points to one iovec in its slot, and to a name, a control buffer and
+        // a packet in the tray, with their true lengths; both live as long as `self`, which is
         // borrowed mutably.
         let count = unsafe {
             libc::recvmmsg(

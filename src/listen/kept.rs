@@ -6,8 +6,8 @@
 //! server ◄── Keep(key)+socket …, Given ── parent, once, before anything else
 //! ```
 //!
-//! Memory is kept in the same way: what has been taken from a socket and is not answered yet is in the
-//! `tray` of its worker or in the `journal`.
+//! Memory is kept in the same way: what has been taken from a socket and is not answered yet is in
+//! the `tray` of its worker or in the `journal`.
 //!
 //! A message is one datagram of a Unix socket pair, text with at most one socket beside it.
 

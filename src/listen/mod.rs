@@ -33,12 +33,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::resolve::plan::Plan;
-use batch::tray::Tray;
+use batch::tray::{self, Tray};
 use beat::{Beat, Beats};
 use errands::Errands;
 use journal::Journal;
@@ -185,7 +184,7 @@ impl Exchange {
             if let Some(file) = kept.take(key) {
                 return Tray::over(file);
             }
-            let file = memfd_create(c"tray", MemfdFlags::CLOEXEC)?;
+            let file = tray::file()?;
             let tray = Tray::over(&file)?;
             kept.keep(key, &file);
             Ok(tray)

@@ -362,11 +362,10 @@ impl Worker {
 mod tests {
     use std::cell::Cell;
 
-    use rustix::fs::{MemfdFlags, memfd_create};
     use tokio::runtime::Handle;
 
     use super::*;
-    use crate::listen::batch::tray::Tray;
+    use crate::listen::batch::tray::{self, Tray};
     use crate::listen::kept;
     use crate::wire::{RecordType, message};
 
@@ -420,7 +419,7 @@ mod tests {
     #[tokio::test]
     async fn p1_a_worker_answers_what_the_last_one_had_at_hand() {
         let (mut worker, client) = worker();
-        let file = memfd_create(c"test", MemfdFlags::CLOEXEC).unwrap();
+        let file = tray::file().unwrap();
         let over = |file| Batch::over(Tray::over(file).unwrap());
         let mut last = over(&file);
         (1..=2).for_each(|id| ask(&client, id));

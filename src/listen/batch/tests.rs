@@ -4,8 +4,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, memfd_create};
-
 use super::control::Control;
 use super::*;
 
@@ -145,7 +143,7 @@ fn replies_without_room_are_lost_and_nobody_waits_for_them() {
 
 /// A file for a tray, and packets that a process took over it and ended with.
 fn taken_by_one_that_ended(packets: &[&[u8]]) -> (OwnedFd, UdpSocket, UdpSocket) {
-    let file = memfd_create(c"test", MemfdFlags::CLOEXEC).unwrap();
+    let file = tray::file().unwrap();
     let (server, client) = pair("0.0.0.0:0");
     client.connect(("127.0.0.5", server.local_addr().unwrap().port())).unwrap();
     packets.iter().for_each(|packet| assert!(client.send(packet).is_ok()));

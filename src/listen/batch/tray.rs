@@ -6,15 +6,17 @@
 //!                  └─ the process ends ─► the next one answers it, once
 //! ```
 //!
-//! The kernel writes packets and lengths here anyway, and a kill never leaves half of a system call:
-//! so this costs one store per packet.
+//! The kernel writes packets and lengths here anyway, and a kill never leaves half of a system
+//! call: so this costs one store per packet.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fs::File;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::control::Control;
 use super::{BATCH_MAX, REQUEST_MAX};
@@ -44,6 +46,14 @@ pub struct Taken {
     pub packet: [u8; REQUEST_MAX],
     pub peer: libc::sockaddr_storage,
     pub control: Control,
+}
+
+/// A file in memory for a tray, empty.
+///
+/// # Errors
+/// No more open files, or no such files on this kernel.
+pub fn file() -> io::Result<OwnedFd> {
+    Ok(memfd_create(c"tray", MemfdFlags::CLOEXEC)?)
 }
 
 impl Tray {
