@@ -37,6 +37,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::corefile::{Corefile, Monitor as MonitorWord, Problem};
+use crate::listen::journal::Journal;
 use crate::listen::kept::{Kept, Message};
 use crate::listen::{Exchange, Listening, local, socket};
 use crate::ops::dns::Scene;
@@ -129,6 +130,20 @@ impl Server {
         options: Options,
         counters: ops::Counters,
     ) -> Result<Self, Error> {
+        let kept = options.kept.clone();
+        let started = Self::try_start(corefile, options, counters).await;
+        if let Some(kept) = kept.filter(|_| started.is_err()) {
+            Journal::give_back(&kept);
+        }
+        started
+    }
+
+    /// The same; where it fails, another start with the same `options` may be tried.
+    async fn try_start(
+        corefile: Corefile,
+        options: Options,
+        counters: ops::Counters,
+    ) -> Result<Self, Error> {
         let limit = Limit::find();
         limit.tell();
         set_cache_bytes_max(limit.cache_bytes());
@@ -148,8 +163,7 @@ impl Server {
         let exposition = readings::exposition(&counters, &scene, &exchange, &memory);
         let sources = Sources { readiness: readiness.clone(), exposition: Arc::new(exposition) };
         let pages = Pages::start(sources)?;
-        let mut listening = open(&exchange, &options, &BTreeMap::new(), &plan)?;
-        begin(&mut listening);
+        let listening = open(&exchange, &options, &BTreeMap::new(), &plan)?;
         let mut server = Self {
             options,
             setting,
@@ -173,6 +187,8 @@ impl Server {
                 return Err(error);
             }
         }
+        // Only now: a start that fails must leave to the next one what a dead server has left.
+        begin(&mut server.listening);
         if let Some(kept) = &server.options.kept {
             kept.release_rest();
             server.exchange.journal.iter().for_each(|journal| journal.release_rest());
@@ -215,6 +231,12 @@ impl Server {
             gone.iter().filter_map(|port| self.listening.remove_entry(port)).collect();
         close(gone, Instant::now() + DRAIN_MAX).await;
         Ok(())
+    }
+
+    /// Notes that a process before this one knew the clusters: another Corefile has to know its
+    /// own, as if this server knew them already.
+    pub fn knew_clusters(&mut self) {
+        self.parts.were_known = true;
     }
 
     /// The Corefile that is being served.

@@ -40,6 +40,8 @@ pub struct Parts {
     /// The places and counters of all transfers, which live as long as the process.
     pub shared_by_transfers: Arc<Shared>,
     tallies: HashMap<(String, String), Arc<Tally>>,
+    /// Whether clusters were known to the process before this one.
+    pub were_known: bool,
     /// Where the server keeps its state.
     state: Option<PathBuf>,
 }
@@ -129,8 +131,8 @@ impl Parts {
         transfer
     }
 
-    /// Waits until the clusters that are new here are known, if one of `old` is: a reload must not
-    /// turn a server that knows its cluster into one that does not.
+    /// Waits until the clusters that are new here are known, if one of `old` is or was: a reload
+    /// must not turn a server that knows its cluster into one that does not.
     pub async fn known_as_before(&self, old: &Self) {
         let is_old =
             |cluster: &Arc<Cluster>| old.clusters.iter().any(|it| Arc::ptr_eq(it, cluster));
@@ -150,7 +152,7 @@ impl Parts {
             let known = cluster.published.until(|zone| scope.is_known(zone));
             let _ = tokio::time::timeout(EXTRAS_MAX, known).await;
         };
-        if knew(|zone| zone.is_synced) {
+        if old.were_known || knew(|zone| zone.is_synced) {
             let new = self.clusters.iter().filter(|cluster| !is_old(cluster));
             futures_util::future::join_all(new.map(wait)).await;
         }

@@ -78,57 +78,119 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
         let _pidfile = PidFile::write(arguments.pidfile.as_deref().filter(|_| parent.is_none()))?;
         let options = options(arguments, parent.as_deref());
         let mut last_good = LastGood::new(options.state.as_ref(), &source.origin, source.options);
-        let (server, refused) = start(&source, options, &counters, &last_good).await?;
+        let is_restart = parent.is_some_and(|parent| parent.is_restart());
+        let start = Start { source: &source, options, counters: &counters, last_good: &last_good };
+        let (server, served) = start.start(is_restart).await?;
         announce(&server, arguments.quiet);
-        if refused.is_none() {
-            last_good.keep(server.corefile());
+        let (mut refused, mut insist) = (None, Insist::No);
+        match served {
+            Served::File => last_good.keep(server.corefile()),
+            Served::CopyFirst => insist = Insist::Yes,
+            Served::Copy(why) => refused = Some(why),
         }
         let reloads = Reloads { source: &source, counters: &counters, last_good, refused };
-        live(server, reloads, signals).await;
+        live(server, reloads, signals, insist).await;
         Ok(())
     });
     runtime.shutdown_timeout(THREADS_END_MAX);
     served
 }
 
-/// Starts to serve the Corefile, or if that cannot be, the last one that could. Then the text of
-/// why is beside it.
-async fn start(
-    source: &ConfSource,
+/// Which Corefile a start serves.
+enum Served {
+    File,
+    /// The last one that was right, because the file cannot be served; with why.
+    Copy(String),
+    /// The last one that was right, until the file has been looked at as at a reload.
+    CopyFirst,
+}
+
+/// What a start is made of.
+struct Start<'s> {
+    source: &'s ConfSource,
     options: Options,
-    counters: &ops::Counters,
-    last_good: &LastGood,
-) -> Result<(Server, Option<String>), Error> {
-    let error = match source.load().await {
-        Ok(corefile) => {
-            tell_warnings(&corefile);
-            match Server::start(corefile, options.clone(), counters.clone()).await {
-                Ok(server) => return Ok((server, None)),
-                Err(error) => error,
+    counters: &'s ops::Counters,
+    last_good: &'s LastGood,
+}
+
+impl Start<'_> {
+    /// Starts to serve the Corefile, or if that cannot be, the last one that could. The first start
+    /// makes do with what there is; a restart must not let in what a reload has refused, so it
+    /// serves what was served, and the file then passes what a reload has to.
+    async fn start(&self, is_restart: bool) -> Result<(Server, Served), Error> {
+        let error = match self.source.load().await {
+            Ok(corefile) => {
+                if is_restart && let Some(server) = self.serve_before(&corefile).await {
+                    return Ok((server, Served::CopyFirst));
+                }
+                tell_warnings(&corefile);
+                match self.serve(corefile.clone()).await {
+                    Ok(server) => return Ok((server, Served::File)),
+                    Err(error) => return self.serve_instead(Some(&corefile), error).await,
+                }
+            }
+            Err(error) => error,
+        };
+        self.serve_instead(None, error).await
+    }
+
+    async fn serve(&self, corefile: Corefile) -> Result<Server, Error> {
+        Server::start(corefile, self.options.clone(), self.counters.clone()).await
+    }
+
+    /// Serves what the last process did, if that was not this Corefile.
+    async fn serve_before(&self, corefile: &Corefile) -> Option<Server> {
+        let (copy, path) = self.other_copy(Some(corefile)).await?;
+        tracing::info!("the Corefile is not the one that was served last, which is in {path}");
+        match self.serve(copy).await {
+            Ok(mut server) => {
+                server.knew_clusters();
+                self.counters.last_good_in_use.set(1);
+                Some(server)
+            }
+            Err(error) => {
+                tracing::error!("{path} cannot be served: {error}; trying the Corefile");
+                None
             }
         }
-        Err(error) => error,
-    };
-    // What is wrong elsewhere, such as a port that is in use, no other Corefile mends.
-    if !matches!(error, Error::Corefile(_)) {
-        return Err(error);
     }
-    let Some(copy) = last_good.load().await else { return Err(error) };
-    let path = last_good.path().unwrap_or(Path::new("")).display();
-    counters.reload_failed.inc();
-    counters.last_good_in_use.set(1);
-    let text = error.to_string();
-    tracing::error!(
-        "THE COREFILE CANNOT BE SERVED: {}; serving the last one that could be, from {path}; \
-         correct the Corefile, and it is taken over",
-        text.replace('\n', "; ")
-    );
-    match Server::start(copy, options, counters.clone()).await {
-        Ok(server) => Ok((server, Some(text))),
-        Err(other) => {
-            tracing::error!("{path} cannot be served either: {other}");
-            Err(error)
+
+    /// Serves the copy, because of this error.
+    async fn serve_instead(
+        &self,
+        corefile: Option<&Corefile>,
+        error: Error,
+    ) -> Result<(Server, Served), Error> {
+        // What is wrong elsewhere no other Corefile mends.
+        if !matches!(error, Error::Corefile(_) | Error::Listen(_) | Error::Ops(_)) {
+            return Err(error);
         }
+        let Some((copy, path)) = self.other_copy(corefile).await else { return Err(error) };
+        let text = error.to_string();
+        tracing::error!(
+            "THE COREFILE CANNOT BE SERVED: {}; serving the last one that could be, from {path}; \
+             correct the Corefile, and it is taken over",
+            text.replace('\n', "; ")
+        );
+        match self.serve(copy).await {
+            Ok(server) => {
+                self.counters.reload_failed.inc();
+                self.counters.last_good_in_use.set(1);
+                Ok((server, Served::Copy(text)))
+            }
+            Err(other) => {
+                tracing::error!("{path} cannot be served either: {other}");
+                Err(error)
+            }
+        }
+    }
+
+    /// The last Corefile that could be served, if it is not this one, and where it is.
+    async fn other_copy(&self, corefile: Option<&Corefile>) -> Option<(Corefile, String)> {
+        let copy = self.last_good.load().await?;
+        let is_same = corefile.is_some_and(|corefile| corefile.fingerprint == copy.fingerprint);
+        let path = self.last_good.path()?.display().to_string();
+        (!is_same).then_some((copy, path))
     }
 }
 
@@ -313,8 +375,12 @@ async fn gone(parent: Option<&Parent>) {
 }
 
 /// Lives until a signal ends it.
-async fn live(mut server: Server, mut reloads: Reloads<'_>, mut signals: Signals) {
-    let mut insist = Insist::No;
+async fn live(
+    mut server: Server,
+    mut reloads: Reloads<'_>,
+    mut signals: Signals,
+    mut insist: Insist,
+) {
     loop {
         let look = match insist {
             Insist::No => reloads.next_look(&server),

@@ -73,8 +73,7 @@ impl Journal {
     /// The one that a parent has kept, or a new one, which is kept from here on. `None` where there
     /// can be none: then a query that waits dies with the server.
     pub fn of(kept: &Kept) -> Option<Arc<Self>> {
-        let address = (Ipv4Addr::UNSPECIFIED, 0).into();
-        let key = Key { proto: Proto::Journal, address, number: 0 };
+        let key = key();
         let open = || {
             if let Some(file) = kept.take(&key) {
                 return Self::open(file, now());
@@ -85,6 +84,11 @@ impl Journal {
         };
         let tell = |error| tracing::warn!("queries that wait die with the server: {error}");
         open().map_err(tell).ok().map(Arc::new)
+    }
+
+    /// Leaves it to another try of a start that has failed.
+    pub fn give_back(kept: &Kept) {
+        kept.release(key());
     }
 
     /// Reads what the last server left.
@@ -168,6 +172,11 @@ impl Journal {
         self.file.write_all_at(octets, place(number)).ok()?;
         Some(slot)
     }
+}
+
+/// What a parent has it by.
+fn key() -> Key {
+    Key { proto: Proto::Journal, address: (Ipv4Addr::UNSPECIFIED, 0).into(), number: 0 }
 }
 
 /// Where a slot begins.

@@ -88,8 +88,11 @@ pub fn start(
     let socket = Arc::new(socket);
     let name = format!("udp-{port}-{}", key.number);
     let left = exchange.journal.as_ref().map(|journal| journal.take(&key)).unwrap_or_default();
+    // Here and not in the thread: before what nobody took is released, and before another try of a
+    // start that fails takes the same.
+    let batch = Batch::over(exchange.tray(&key.of_tray()));
     let run = move || {
-        let mut worker = Worker::new(exchange, socket, port, key);
+        let mut worker = Worker::new(exchange, socket, port, key, batch);
         // What came to one that never begins is for whoever has the socket next.
         if duty.goes_on() {
             worker.resume(left);
@@ -103,8 +106,14 @@ pub fn start(
 }
 
 impl Worker {
-    fn new(exchange: Arc<Exchange>, socket: Arc<UdpSocket>, port: u16, key: Key) -> Self {
-        let (mut batch, desk) = (Batch::over(exchange.tray(&key.of_tray())), Desk::new());
+    fn new(
+        exchange: Arc<Exchange>,
+        socket: Arc<UdpSocket>,
+        port: u16,
+        key: Key,
+        mut batch: Batch,
+    ) -> Self {
+        let desk = Desk::new();
         // A socket that was kept may still have what one that ended under overload asked for.
         let _ = batch.stamp(&socket, false);
         let sent = Vec::with_capacity(BATCH_MAX);
@@ -366,7 +375,7 @@ mod tests {
 
     use super::*;
     use crate::listen::batch::tray::{self, Tray};
-    use crate::listen::kept;
+    use crate::listen::{Listening, Places, kept};
     use crate::wire::{RecordType, message};
 
     const PORT: u16 = 53;
@@ -393,7 +402,7 @@ mod tests {
         client.connect(socket.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let key = Key { proto: kept::Proto::Udp, address: socket.local_addr().unwrap(), number: 0 };
-        (Worker::new(exchange, Arc::new(socket), PORT, key), client)
+        (Worker::new(exchange, Arc::new(socket), PORT, key, Batch::new()), client)
     }
 
     fn ask(client: &UdpSocket, id: u16) {
@@ -437,6 +446,33 @@ mod tests {
         }
         assert_eq!(journal.resumed.load(Ordering::Relaxed), 2);
         assert_eq!(over(&file).take_left(), (0, 0), "once");
+    }
+
+    #[tokio::test]
+    async fn p12_a_start_that_fails_leaves_what_was_taken_to_the_next_try() {
+        let file = tray::file().unwrap();
+        let (last, client) = worker();
+        let address = last.key.address;
+        ask(&client, 7);
+        let taken = Batch::over(Tray::over(&file).unwrap()).receive(&last.socket).unwrap();
+        assert_eq!(taken, 1);
+        let parent = kept::Channel::pair().unwrap();
+        parent.0.send(&kept::Message::Keep(last.key.of_tray(), file)).unwrap();
+        parent.0.send(&kept::Message::Given).unwrap();
+        let kept = kept::Kept::receive(kept::Channel::of_server(parent.1).unwrap()).unwrap();
+        let (plan, kept) = (last.exchange.plan.load_full(), Arc::new(kept));
+        drop(last);
+        let start = || {
+            let (kept, places) = (Some(kept.clone()), Places::default());
+            let exchange = Exchange::within(plan.clone(), Handle::current(), places, kept);
+            Listening::prepare(&exchange, address, PORT, 1).unwrap()
+        };
+        drop(start());
+        let mut next = start();
+        next.begin();
+        let mut reply = [0; 512];
+        assert!(client.recv(&mut reply).unwrap() >= 12);
+        assert_eq!(reply[..2], [0, 7]);
     }
 
     #[tokio::test]

@@ -65,6 +65,11 @@ impl Parent {
         }
     }
 
+    /// Whether there was a server before this one.
+    pub fn is_restart(&self) -> bool {
+        self.restarts.iter().any(|(_, count)| *count > 0)
+    }
+
     /// Waits for the end of the parent.
     pub async fn gone(&self) {
         self.gone.notified().await;

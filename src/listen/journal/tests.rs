@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::super::batch::Envelope;
+use super::super::kept::{Channel, Message};
 use super::*;
 use crate::resolve::now::Lane;
 
@@ -87,6 +88,20 @@ fn p1_what_was_under_way_at_two_deaths_is_not_asked_a_third_time() {
     assert!(third.take(&key(1)).is_empty());
     assert_eq!((load(&third.abandoned), third.free.lock().len()), (1, SLOTS));
     assert_eq!(load(&open(&file, BEGAN).abandoned), 0, "it is gone for good");
+}
+
+#[test]
+fn p12_a_start_that_fails_leaves_what_waited_to_the_next_try() {
+    let (parent, server) = Channel::pair().unwrap();
+    let (file, asked) = (file(), record("10.0.0.7:4711", b"a question"));
+    drop(open(&file, now()).note(&asked, now()).unwrap());
+    parent.send(&Message::Keep(super::key(), file)).unwrap();
+    parent.send(&Message::Given).unwrap();
+    let kept = Kept::receive(Channel::of_server(server).unwrap()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(Journal::of(&kept).unwrap().take(&key(1)).len(), 1);
+        Journal::give_back(&kept);
+    }
 }
 
 #[test]
