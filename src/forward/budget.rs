@@ -26,11 +26,12 @@ pub struct Budget {
 impl Budget {
     /// The Budget of a query that came at `arrived`.
     pub fn new(arrived: Instant) -> Self {
-        Self {
-            deadline: arrived + TIME_MAX,
-            tries: AtomicU32::new(TRIES_MAX),
-            octets: AtomicU32::new(OCTETS_MAX),
-        }
+        Self::until(arrived + TIME_MAX)
+    }
+
+    /// The Budget of a query that all work ends for at `deadline`.
+    pub fn until(deadline: Instant) -> Self {
+        Self { deadline, tries: AtomicU32::new(TRIES_MAX), octets: AtomicU32::new(OCTETS_MAX) }
     }
 
     /// When all work for the query ends.

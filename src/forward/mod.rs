@@ -34,7 +34,7 @@ pub mod upstream;
 
 #[cfg(test)]
 #[path = "../../tests/support/upstream.rs"]
-mod scripted;
+pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;
 

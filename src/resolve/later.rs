@@ -25,6 +25,7 @@ use super::now::{Client, gate};
 use super::plan::{Block, Plan};
 use super::step::{ClusterStep, Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale};
 use super::tally::{Author, Served, Tally};
+use crate::forward::budget::TIME_MAX;
 use crate::forward::failure::{Act, Cause, Path, Proto};
 use crate::forward::{Budget, Error};
 use crate::wire::answer::CHAIN_MAX;
@@ -38,6 +39,10 @@ pub const HOLD_MAX: Duration = Duration::from_millis(1500);
 /// client ask another server. The question stays on its way.
 const OUTAGE_PATIENCE: Duration = Duration::from_millis(1900);
 
+/// Shortest time that an errand has, however long ago its query came: that of one exchange, for what
+/// the last server had under way when it died.
+const EXCHANGE_MIN: Duration = Duration::from_millis(500);
+
 /// A query that has to be waited for.
 pub struct Errand {
     pub plan: Arc<Plan>,
@@ -47,6 +52,8 @@ pub struct Errand {
     pub client: Client,
     /// When it came.
     pub arrived: Instant,
+    /// How long it waits while no upstream answers anybody.
+    outage_end: Instant,
     pub purpose: Purpose,
     /// Aliases followed so far. The reply to the target of one is put together whole; the chain is
     /// cut to the client's size in the end.
@@ -93,8 +100,10 @@ impl Errand {
         arrived: Instant,
         purpose: Purpose,
     ) -> Self {
-        let budget = Arc::new(Budget::new(arrived));
-        Self { plan, port, packet, client, arrived, purpose, depth: 0, budget }
+        let fair = Instant::now() + EXCHANGE_MIN;
+        let outage_end = fair.max(arrived + OUTAGE_PATIENCE);
+        let budget = Arc::new(Budget::until(fair.max(arrived + TIME_MAX)));
+        Self { plan, port, packet, client, arrived, outage_end, purpose, depth: 0, budget }
     }
 
     /// Runs to the end. `None` when the packet is no query or its port is gone.
@@ -214,6 +223,7 @@ impl Errand {
             packet: message::question_for(query, name)?,
             client: self.client,
             arrived: self.arrived,
+            outage_end: self.outage_end,
             purpose: Purpose::Reply,
             depth: self.depth + 1,
             budget: self.budget.clone(),
@@ -341,13 +351,13 @@ impl Errand {
         // RFC 8767 §5: the client response timer runs from when the query came.
         let until = patience.map(|patience| self.arrived + patience);
         let end = match forwarding.flights.outage.is_confirmed() {
-            true => self.budget.deadline().min(self.arrived + OUTAGE_PATIENCE),
+            true => self.budget.deadline().min(self.outage_end),
             false => self.budget.deadline(),
         };
         let until = until.map_or(end, |until| until.min(end));
         // Nobody waits for a refresh, so that it has the time of its Flight.
         let early = match self.purpose {
-            Purpose::Reply => self.arrived + OUTAGE_PATIENCE,
+            Purpose::Reply => self.outage_end,
             Purpose::Refresh => until,
         };
         let in_time = in_time(landing, early, until, forwarding);
@@ -462,15 +472,75 @@ fn now() -> std::time::Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tokio::net::UdpSocket;
+    use tokio::task::JoinSet;
+    use tokio::time::sleep;
+
     use super::*;
+    use crate::forward::scripted::good;
     use crate::forward::{Config, Forward};
     use crate::resolve::flight::Flights;
+    use crate::resolve::tally;
+    use crate::wire::RecordType;
 
     /// A directive whose only upstream is never asked.
     fn forwarding() -> Forwarding {
-        let target = crate::forward::config::Target::Address("192.0.2.53:53".parse().unwrap());
+        forwarding_to("192.0.2.53:53".parse().unwrap())
+    }
+
+    fn forwarding_to(address: SocketAddr) -> Forwarding {
+        let target = crate::forward::config::Target::Address(address);
         let forward = Forward::start(Config::new(Name::root(), vec![target])).unwrap();
         Forwarding { forward, flights: Arc::new(Flights::default()) }
+    }
+
+    /// An upstream that answers probes at once, and each other question after so long.
+    async fn upstream_after(delay: Duration) -> (SocketAddr, JoinSet<()>) {
+        let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+        let (address, mut serving) = (socket.local_addr().unwrap(), JoinSet::new());
+        serving.spawn(async move {
+            let (mut answers, mut packet) = (JoinSet::new(), [0; 512]);
+            while let Ok((octets, from)) = socket.recv_from(&mut packet).await {
+                let (socket, asked) = (socket.clone(), packet[..octets].to_vec());
+                let is_probe = Query::parse(&asked).ok().unwrap().rtype == RecordType::NS;
+                answers.spawn(async move {
+                    sleep(if is_probe { Duration::ZERO } else { delay }).await;
+                    socket.send_to(&good(&asked), from).await.unwrap();
+                });
+            }
+        });
+        (address, serving)
+    }
+
+    fn block(steps: Vec<Step>) -> Block {
+        let (transfers, errors) = (Vec::new(), None);
+        Block { steps, transfers, turns_addresses: false, errors, is_published: false }
+    }
+
+    /// A query for `w.example` that came so long ago.
+    fn errand(age: Duration) -> Errand {
+        let packet = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01w\x07example\0\0\x01\0\x01";
+        let address = Ipv4Addr::LOCALHOST.into();
+        let client = Client { proto: tally::Proto::Udp, address };
+        let (plan, arrived) = (Arc::new(Plan { ports: Vec::new() }), Instant::now() - age);
+        Errand::new(plan, 53, packet.to_vec(), client, arrived, Purpose::Reply)
+    }
+
+    /// What comes of the errand in this Block.
+    async fn rcode(errand: Errand, block: &Block) -> Rcode {
+        errand.answer(block, &Query::parse(&errand.packet).ok().unwrap()).await.rcode
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_last_server_had_under_way_waits_for_one_exchange() {
+        for age_ms in [2200, 4400] {
+            let (address, _serving) = upstream_after(EXCHANGE_MIN * 9 / 10).await;
+            let block = block(vec![Step::Forward(forwarding_to(address))]);
+            let answered = rcode(errand(Duration::from_millis(age_ms)), &block).await;
+            assert_eq!(answered, Rcode::NOERROR, "{age_ms} ms");
+        }
     }
 
     #[tokio::test(start_paused = true)]
