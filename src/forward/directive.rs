@@ -148,6 +148,15 @@ impl Forward {
         self.upstreams.borrow().iter().any(is_slow)
     }
 
+    /// Whether no upstream has answered a probe since it failed. Without probes nobody knows.
+    pub fn seems_dead(&self) -> bool {
+        let is_unprobed = self.config.max_fails == 0;
+        let seems_dead = |upstream: &Arc<Upstream>| {
+            is_unprobed || upstream.is_cut_out() || upstream.health().is_probed()
+        };
+        self.upstreams.borrow().iter().all(seems_dead)
+    }
+
     /// Asks for a second opinion on a denial of something that was known to exist: another
     /// upstream, or, where no other can or wants to tell, the same again over TCP and a second
     /// later.

@@ -35,8 +35,8 @@ use crate::wire::{Answer, Ede, Name, NameRef, Query, Question, Rcode, Reply, TCP
 /// glibc after 5 s, so a later answer would come too late for the first try.
 pub const HOLD_MAX: Duration = Duration::from_millis(1500);
 
-/// How long a query waits when no upstream has answered others lately: a failure in time lets the
-/// client ask another server. The question stays on its way.
+/// How long a query waits when no upstream has answered others lately, nor a probe: a failure in time
+/// lets the client ask another server. The question stays on its way.
 const OUTAGE_PATIENCE: Duration = Duration::from_millis(1900);
 
 /// Shortest time that an errand has, however long ago its query came: that of one exchange, for what
@@ -415,8 +415,8 @@ impl Errand {
     }
 }
 
-/// Waits for a Flight until then, and no longer than `early` while no upstream answers anybody: a
-/// failure in time lets the client ask another server. The question stays on its way.
+/// Waits for a Flight until then, and no longer than `early` while no upstream answers anybody, nor
+/// probes: a failure in time lets the client ask another server. The question stays on its way.
 async fn in_time(
     landing: impl Future<Output = Option<Landing>>,
     early: Instant,
@@ -428,8 +428,11 @@ async fn in_time(
         if let Ok(landing) = timeout_at(early, &mut landing).await {
             return Some(landing);
         }
-        // Whoever is known to be slow is waited for.
-        if forwarding.flights.outage.is_silent(now()) && !forwarding.forward.is_slow() {
+        // Whoever is known to be slow is waited for, and so is whoever answers probes: behind a cache
+        // that is rarely missed, silence says nothing.
+        let forward = &forwarding.forward;
+        let is_silent = forwarding.flights.outage.is_silent(now());
+        if is_silent && !forward.is_slow() && forward.seems_dead() {
             return None;
         }
     }
@@ -555,10 +558,18 @@ mod tests {
         let until = arrived + Duration::from_millis(4500);
         let wait =
             || in_time(std::future::pending(), arrived + OUTAGE_PATIENCE, until, &forwarding);
+        forwarding.forward.upstreams()[0].health().exchange_failed();
         assert!(wait().await.is_none());
         assert_eq!(arrived.elapsed(), OUTAGE_PATIENCE);
         forwarding.flights.outage.answered(now());
         assert!(wait().await.is_none());
         assert_eq!(arrived.elapsed(), until - arrived, "others are answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_name_is_waited_for_while_its_upstream_answers_probes() {
+        let (address, _serving) = upstream_after(Duration::from_millis(2200)).await;
+        let block = block(vec![Step::Forward(forwarding_to(address))]);
+        assert_eq!(rcode(errand(Duration::ZERO), &block).await, Rcode::NOERROR);
     }
 }
