@@ -117,6 +117,11 @@ impl Api {
         self.resource
     }
 
+    /// The same for whoever waits only so long for an answer.
+    pub(super) fn within(&self, answer: Duration) -> Self {
+        Self { timing: Timing { answer, ..self.timing }, ..self.clone() }
+    }
+
     /// Asks for another resource from here on.
     pub(super) fn turn_to(&mut self, resource: Resource) {
         self.resource = resource;

@@ -54,6 +54,8 @@ impl Watcher {
             }
         };
         match (&why, following) {
+            // Also the watch that took its place says nothing.
+            (Trouble::Stalled(_), _) if self.was_silent => self.doubt_silence(),
             (Trouble::Stalled(_), Some(following)) => {
                 self.was_silent = true;
                 following.end_silent();
@@ -130,6 +132,16 @@ impl Watcher {
             );
         }
         self.reconcile_at = self.reconcile_at.min(self.list_again_at().max(now));
+    }
+
+    /// A healthy server sends a bookmark each minute, so one whose watches open and say nothing is
+    /// stuck, and its changes are got by a full list. Not at the first silence, which a connection
+    /// that was lost explains: where these are lost again and again, a large cluster is listed no
+    /// more often than after a list that had to repair something.
+    fn doubt_silence(&mut self) {
+        let now = Instant::now();
+        self.reconcile_at = self.reconcile_at.min(self.list_again_at().max(now));
+        self.is_due = self.reconcile_at <= now;
     }
 
     /// Takes one event and moves on to its version.

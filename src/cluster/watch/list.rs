@@ -29,7 +29,7 @@ const PAGE_SIZE_MIN: u32 = 10;
 const PAGE_TRIES_MAX: u32 = 5;
 /// Time that each full list of a kind takes of those to come: two may come at once, and then one
 /// in this time.
-const LIST_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const LIST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How a server gives full lists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +65,8 @@ impl Watcher {
         }
         let why = match self.list_streaming().await {
             Ok(lines) => return Ok(Some(lines)),
+            // The watch can go on, and does before all is asked for once more.
+            Err(why @ Trouble::Stalled(_)) if self.is_first_put_off() => return Err(why),
             Err(
                 why @ (Trouble::Refused { .. }
                 | Trouble::Stalled(_)
@@ -84,12 +86,11 @@ impl Watcher {
 
     /// Lists as a stream; the stream goes on with changes.
     async fn list_streaming(&mut self) -> Result<Lines, Trouble> {
-        let mut lines = self.api.stream(self.not_older()).await?;
+        let mut lines = self.api.within(self.patience()).stream(self.not_older()).await?;
         self.begin_list().await?;
-        // A server that is known may be slow, and nothing waits for its list.
         let patience = match self.listed_at {
             None => self.timing.progress,
-            Some(_) => self.timing.answer,
+            Some(_) => self.patience(),
         };
         // A busy server that ignores the flag sends changes for ever, so progress is not enough.
         let deadline = Instant::now() + self.timing.streaming;
@@ -108,6 +109,17 @@ impl Watcher {
             }
         }
         Err(Trouble::Stalled(self.timing.streaming))
+    }
+
+    /// How long a piece of a list is waited for. A server that is known may be slow, for nothing
+    /// waits for its list but a watch that could go on.
+    fn patience(&self) -> Duration {
+        if self.version.is_some() { self.timing.due } else { self.timing.answer }
+    }
+
+    /// Whether a watch can go on, and no list was put off since the last one.
+    fn is_first_put_off(&self) -> bool {
+        self.version.is_some() && self.put_offs.failures() == 0
     }
 
     /// Lists page by page.
@@ -137,7 +149,8 @@ impl Watcher {
     async fn page(&mut self, token: Option<&str>) -> Result<Vec<u8>, Trouble> {
         let mut tries = Backoff::new(self.timing.backoff.0, self.timing.backoff.1);
         loop {
-            let asked = self.api.page(self.page_size, token, self.not_older()).await;
+            let api = self.api.within(self.patience());
+            let asked = api.page(self.page_size, token, self.not_older()).await;
             let Err(why) = asked else { return asked };
             if !why.asks_for_less() {
                 return Err(why);
@@ -179,6 +192,7 @@ impl Watcher {
         self.was_silent = false;
         self.feed.kind(self.kind).listed();
         self.listed_at = Some(now);
+        self.put_offs.succeed();
         let pause = if self.end_doubt(gone) { self.timing.doubt } else { self.reconcile_pause() };
         self.reconcile_at = now + pause.mul_f64(rand::random_range(0.9..1.1));
         Ok(())
@@ -209,11 +223,16 @@ impl Watcher {
         self.lists_full_at.checked_sub(LIST_PAUSE).unwrap_or(self.lists_full_at)
     }
 
-    /// A list that was due has failed. The watch goes on, and the list is tried later.
+    /// A list that was due has failed. The watch goes on, and the list is tried later: ever later
+    /// where it did not come, for nothing is heard of changes while it is waited for.
     pub(super) async fn put_off(&mut self, why: Trouble) {
         self.seen.break_off();
         self.note(&why).await;
-        self.reconcile_at = Instant::now() + LIST_PAUSE.mul_f64(spread());
+        let pause = match why {
+            Trouble::Stalled(_) | Trouble::Unreachable(_) => self.put_offs.fail(),
+            _ => LIST_PAUSE,
+        };
+        self.reconcile_at = Instant::now() + pause.mul_f64(spread());
     }
 }
 

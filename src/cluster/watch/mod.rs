@@ -6,8 +6,8 @@
 //!   list ──► follow ──► ended, cut, stalled, refused, unreachable ──► wait ──► resume from version
 //! ```
 //!
-//! A watch may lie: stall without an end (`follow`), omit events (`canary` counts, full lists
-//! compare with what was `seen`), or come from a replica that lags (`doubts`).
+//! A watch may lie: stall without an end (`follow` resumes it, then lists), omit events (`canary`
+//! counts, full lists compare with what was `seen`), or come from a replica that lags (`doubts`).
 //!
 //! Written by us because a stock reflector keeps a second copy of all objects, cannot resume, and
 //! notices a silent server only after minutes. What the Index holds stays until a full list is
@@ -59,6 +59,9 @@ pub(super) struct Timing {
     pub answer: Duration,
     /// Longest silence in the first streaming list; then pages are tried.
     pub progress: Duration,
+    /// Longest wait for a piece of a list that is due while a watch could go on: until it is there
+    /// or given up, we are told of no change.
+    pub due: Duration,
     /// Longest streaming list; then pages are tried. Long, because a large cluster over a slow
     /// link must not be cut off.
     pub streaming: Duration,
@@ -95,6 +98,7 @@ impl Default for Timing {
         Self {
             answer: Duration::from_secs(60),
             progress: Duration::from_secs(10),
+            due: Duration::from_secs(20),
             streaming: Duration::from_secs(120),
             silence: Duration::from_secs(68),
             steady: Duration::from_secs(5),
@@ -136,6 +140,8 @@ struct Watcher {
     notices: Notices,
     failures: Backoff,
     relists: Backoff,
+    /// Lists that were due and did not come.
+    put_offs: Backoff,
     lacks: Backoff,
     lack: Lack,
     doubts: Doubts,
@@ -218,6 +224,7 @@ impl Watcher {
             notices: Notices::default(),
             failures: backoff(timing.backoff),
             relists: backoff(timing.relist_backoff),
+            put_offs: backoff((list::LIST_PAUSE, timing.reconcile)),
             lacks: backoff(timing.missing),
             lack: Lack::default(),
             doubts: Doubts::default(),

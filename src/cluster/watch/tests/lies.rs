@@ -60,6 +60,25 @@ async fn a7_half_a_line_is_no_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a7_a_server_whose_watches_open_and_say_nothing_is_listed_within_150_seconds() {
+    let silent = || (Ask::Watch, Reply::lines([]).then(Step::Hold));
+    let mut replies = vec![list([added("web", 5), list_end(10)])];
+    for n in 2..6 {
+        let news = [added("web", 5), added("new", 10 * n - 1), list_end(10 * n)];
+        replies.extend([silent(), list(news)]);
+    }
+    let mut rig = watch(Kind::Service, replies);
+    rig.expect([BEGIN, apply("web"), END]).await;
+    for _ in 2..6 {
+        let start = Instant::now();
+        rig.expect([BEGIN, apply("web"), apply("new"), END]).await;
+        let took = start.elapsed();
+        assert!((120..150).contains(&took.as_secs()), "{took:?}");
+    }
+    assert_eq!(rig.asked()[1..3], [(Ask::Watch, "10".into()), (Ask::Stream, String::new())]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a8_an_omitted_change_is_repaired_within_ten_minutes_and_counted() {
     let first = [added("web", 5), added("api", 6), list_end(10), bookmark(90)];
     let second = [added("web", 50), added("api", 6), added("new", 95), list_end(99)];
@@ -277,7 +296,7 @@ async fn a9_a_server_that_went_back_for_good_is_followed_though_watches_can_be_o
     }
     let start = Instant::now();
     while rig.changes.recv().await.unwrap() != END {
-        assert!(start.elapsed() < 3 * TEN_MINUTES, "{:?}", rig.asked());
+        assert!(start.elapsed() < TEN_MINUTES, "{:?}", rig.asked());
     }
     // What is asked for then names no version of before.
     assert_eq!(state(&rig).version(), "4");
@@ -297,5 +316,5 @@ async fn a7_a_watch_that_falls_silent_again_and_again_is_as_old_as_its_last_sign
         let fresh_at = rig.feed.fresh_at(Kind::Service, now);
         assert!(fresh_at == heard || now - heard.unwrap() < Duration::from_secs(70));
     }
-    assert!(rig.errors(Fault::Stalled) > 3);
+    assert!(rig.errors(Fault::Stalled) >= 2);
 }

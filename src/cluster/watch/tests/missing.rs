@@ -142,8 +142,12 @@ async fn endpoints_take_the_place_of_slices_until_those_are_there() {
     let mut rig = watch(kind, [(Ask::Stream, Reply::status(404))]);
     let endpoints = Reply::lines([event("ADDED", &endpoints_json("10.1.0.1", 5)), list_end(10)]);
     rig.script.on(Ask::Stream, "endpoints", endpoints);
-    let change = Reply::lines([event("MODIFIED", &endpoints_json("10.1.0.2", 11))]);
-    rig.script.on(Ask::Watch, "endpoints", change.then(Step::Hold));
+    let mut change = Reply::lines([event("MODIFIED", &endpoints_json("10.1.0.2", 11))]);
+    for version in 12..24 {
+        change = change.then(Step::Wait(Duration::from_secs(60)));
+        change = change.then(Step::Send(bookmark(version) + "\n"));
+    }
+    rig.script.on(Ask::Watch, "endpoints", change);
     // Slices are looked for beside the watch, and none are found yet. Then the server is upgraded.
     rig.script.on(Ask::Count, "endpointslices", Reply::status(404));
     let start = Instant::now();
@@ -162,8 +166,6 @@ async fn endpoints_take_the_place_of_slices_until_those_are_there() {
         [
             (Ask::Stream, "endpointslices"),
             (Ask::Stream, "endpoints"),
-            (Ask::Watch, "endpoints"),
-            (Ask::Count, "endpointslices"),
             (Ask::Watch, "endpoints"),
             (Ask::Count, "endpointslices"),
             (Ask::Stream, "endpointslices"),

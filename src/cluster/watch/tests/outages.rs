@@ -62,6 +62,33 @@ async fn a6_a_due_list_that_is_refused_does_not_end_the_watch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a6_a_server_that_hangs_on_lists_is_followed_nearly_all_the_time() {
+    let hangs = Reply::lines([added("web", 5)]).then(Step::Hold);
+    for hanging in [None, Some(hangs)] {
+        let first = Reply::lines([added("web", 5), list_end(10)]).then(Step::Hold);
+        let mut rig = watch(Kind::Service, [(Ask::Stream, first)]);
+        rig.expect([BEGIN, apply("web"), END]).await;
+        for _ in 0..60 {
+            let mut follows = Reply::lines([]);
+            for _ in 0..9 {
+                follows = follows.then(Step::Send(bookmark(11) + "\n"));
+                follows = follows.then(Step::Wait(Duration::from_secs(60)));
+            }
+            rig.script.on(Ask::Watch, "services", follows);
+            hanging.iter().for_each(|it| rig.script.on(Ask::Stream, "services", it.clone()));
+        }
+        let drain = async { while rig.changes.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(3600), drain).await;
+        let mut asked = rig.script.asked("services");
+        asked.retain(|asked| asked.ask != Ask::Count);
+        let blind = asked.windows(2).skip(1).filter(|pair| pair[0].ask != Ask::Watch);
+        let blind: Vec<Duration> = blind.map(|pair| pair[1].at - pair[0].at).collect();
+        assert!((5..25).contains(&blind.len()), "{} lists in an hour", blind.len());
+        assert!(blind.iter().all(|blind| blind.as_secs() <= 25), "{blind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a6_a_list_that_drips_for_a_minute_is_waited_for() {
     let mut slow = Reply::lines([]);
     for n in 1..=6 {
