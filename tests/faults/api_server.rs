@@ -67,7 +67,7 @@ fn until_counted(server: &Server, name: &str, labels: &[&str], least: f64) {
 #[test]
 fn a3_answers_stay_while_the_api_server_is_away() {
     let cluster = cluster();
-    let server = Stand::of(&cluster).start_ready("a3");
+    let server = Stand::of(&cluster).kubernetes("ttl 30").start_ready("a3");
     let asked = steady(&server);
     cluster.stop();
     let unreachable = ["fault=\"unreachable\"", "kind=\"services\""];

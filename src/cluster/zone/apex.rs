@@ -10,6 +10,9 @@ pub(super) const VERSION_TTL_S: u32 = 28_800;
 pub(super) const VERSION_TXT: &[u8] = b"\x051.1.0";
 /// Longest TTL of a SOA record, in seconds (as CoreDNS).
 pub(super) const SOA_TTL_MAX_S: u32 = 300;
+/// Longest TTL of a denial, in seconds, as long as CoreDNS's when no TTL is written: a cache before
+/// us keeps it, and the name may exist a moment later. kubeadm writes `ttl 30`.
+pub(super) const DENIAL_TTL_MAX_S: u32 = 5;
 /// REFRESH, RETRY and EXPIRE of the SOA, in seconds (as CoreDNS).
 const SOA_TIMERS_S: [u32; 3] = [7200, 1800, 86_400];
 /// Most names of this server whose addresses the apex tells beside them.
@@ -29,16 +32,20 @@ impl Zone {
         Outcome::Found
     }
 
-    /// `NS.Z HOSTMASTER.Z serial 7200 1800 86400 ttl`, names in the client's spelling.
+    /// `NS.Z HOSTMASTER.Z serial 7200 1800 86400 ttl`, names in the client's spelling. It is the
+    /// SOA of a denial in the authority section.
     pub(super) fn soa(&self, asked: &Asked<'_>, reply: &mut Reply<'_>, section: Section) {
-        let ttl_s = asked.view.ttl_s;
+        let ttl_s = match section {
+            Section::Authority => asked.view.denial_ttl_s(),
+            _ => asked.view.ttl_s.min(asked.view.style.soa_ttl_max_s),
+        };
         let to_zone = (0xC000 | asked.zone_at() as u16).to_be_bytes();
         let numbers = soa_numbers(self.serial, asked.view);
         let style = &asked.view.style;
         let (name_server, hostmaster) = (&*style.name_server, &*style.hostmaster);
         let rdata: [&[u8]; 5] = [name_server, &to_zone, hostmaster, &to_zone, &numbers];
         let owner = Owner::At(asked.zone_at());
-        reply.record(section, owner, RecordType::SOA, ttl_s.min(style.soa_ttl_max_s), &rdata);
+        reply.record(section, owner, RecordType::SOA, ttl_s, &rdata);
     }
 
     /// NS of the apex: the Services that lead here, else `ns.dns`.
@@ -91,7 +98,7 @@ pub(super) fn soa_numbers(serial: u32, view: &View) -> [u8; 20] {
     let mut numbers = [0u8; 20];
     let [refresh, retry, expire] = SOA_TIMERS_S;
     for (slot, number) in
-        numbers.chunks_exact_mut(4).zip([serial, refresh, retry, expire, view.ttl_s])
+        numbers.chunks_exact_mut(4).zip([serial, refresh, retry, expire, view.denial_ttl_s()])
     {
         slot.copy_from_slice(&number.to_be_bytes());
     }

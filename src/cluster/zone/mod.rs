@@ -342,6 +342,11 @@ impl Zone {
 }
 
 impl View {
+    /// TTL of denials, in seconds: also of those that a secondary makes of the SOA.
+    fn denial_ttl_s(&self) -> u32 {
+        self.ttl_s.min(self.style.denial_ttl_max_s)
+    }
+
     /// Whether a Service has no name, because nobody is behind its cluster IP.
     fn hides(&self, service: &ServiceRecords<'_>) -> bool {
         self.ignores_empty

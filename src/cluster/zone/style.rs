@@ -1,6 +1,6 @@
 //! How a zone calls what is its own: the names of the cluster and those of `k8s_external` differ.
 
-use super::apex::SOA_TTL_MAX_S;
+use super::apex::{DENIAL_TTL_MAX_S, SOA_TTL_MAX_S};
 
 /// Names without the zone, in wire form.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,6 +13,8 @@ pub struct Style {
     pub hostmaster: Box<[u8]>,
     /// Longest TTL of the SOA record, in seconds.
     pub soa_ttl_max_s: u32,
+    /// Longest TTL of a denial, in seconds.
+    pub denial_ttl_max_s: u32,
 }
 
 impl Style {
@@ -23,6 +25,7 @@ impl Style {
             name_server: (*b"\x02ns\x03dns").into(),
             hostmaster: (*b"\x0ahostmaster").into(),
             soa_ttl_max_s: SOA_TTL_MAX_S,
+            denial_ttl_max_s: DENIAL_TTL_MAX_S,
         }
     }
 
@@ -34,6 +37,7 @@ impl Style {
             name_server: [b"\x03ns1", apex].concat().into(),
             hostmaster: [b"\x0ahostmaster", apex].concat().into(),
             soa_ttl_max_s: u32::MAX,
+            denial_ttl_max_s: u32::MAX,
         }
     }
 }

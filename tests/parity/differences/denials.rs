@@ -1,7 +1,7 @@
 //! NODATA and NXDOMAIN: whether a name exists.
 
 use super::{A, AAAA, Difference, NS, PTR, Rule, SOA, SRV, TXT};
-use crate::reply::{AA, NOERROR, Record};
+use crate::reply::{AA, NOERROR, Record, Reply};
 
 pub const RULES: [Rule; 9] = [
     ("soa-below-the-apex", soa_below_the_apex),
@@ -14,6 +14,37 @@ pub const RULES: [Rule; 9] = [
     ("reverse-name-has-other-types", reverse_name_has_other_types),
     ("srv-of-a-pod", srv_of_a_pod),
 ];
+
+/// A rule that may come on top of each other one.
+pub const SHORT: &str = "denial-is-short";
+/// Longest TTL of a denial of Mainstay, in seconds.
+const DENIAL_TTL_MAX_S: u32 = 5;
+
+/// CoreDNS's reply with the SOA that Mainstay has in such a reply: in a denial with another TTL,
+/// and always with another MINIMUM. None where that changes nothing, or Mainstay has no SOA.
+pub fn of_short_denials(it: &Difference<'_>) -> Option<Reply> {
+    let mut theirs = it.theirs.clone();
+    theirs.authority.iter_mut().filter(|it| is_own_soa(it)).for_each(|soa| {
+        soa.ttl_s = soa.ttl_s.min(DENIAL_TTL_MAX_S);
+    });
+    let all = theirs.answer.iter_mut().chain(&mut theirs.authority);
+    all.filter(|it| is_own_soa(it)).for_each(shorten_minimum);
+    let has_soa = it.ours.answer.iter().chain(&it.ours.authority).any(is_own_soa);
+    (theirs != *it.theirs && has_soa).then_some(theirs)
+}
+
+/// Whether a SOA is that of a zone of the cluster, and not that of an upstream.
+fn is_own_soa(record: &Record) -> bool {
+    let name_server = [b"\x02ns\x03dns", &record.owner[..]].concat();
+    record.rtype == SOA
+        && record.rdata.to_ascii_lowercase().starts_with(&name_server.to_ascii_lowercase())
+}
+
+fn shorten_minimum(soa: &mut Record) {
+    let at = soa.rdata.len() - 4;
+    let minimum = u32::from_be_bytes(soa.rdata[at..].try_into().expect("four octets"));
+    soa.rdata[at..].copy_from_slice(&minimum.min(DENIAL_TTL_MAX_S).to_be_bytes());
+}
 
 /// CoreDNS says NXDOMAIN, Mainstay NODATA.
 fn is_nodata_for_nxdomain(it: &Difference<'_>) -> bool {

@@ -74,6 +74,17 @@ fn rules() -> impl Iterator<Item = &'static Rule> {
 impl Difference<'_> {
     /// What explains it, if anything does.
     pub fn explain(&self) -> Option<Vec<&'static str>> {
+        let Some(theirs) = denials::of_short_denials(self) else { return self.explain_rest() };
+        let rest = Difference { theirs: &theirs, ..*self };
+        let mut ids = vec![denials::SHORT];
+        if theirs != *self.ours {
+            ids.extend(rest.explain_rest()?);
+        }
+        Some(ids)
+    }
+
+    /// The same where denials live for the same time.
+    fn explain_rest(&self) -> Option<Vec<&'static str>> {
         if let Some((id, _)) = rules().find(|(_, rule)| rule(self)) {
             return Some(vec![id]);
         }
@@ -145,7 +156,7 @@ impl Difference<'_> {
 pub fn check_table(reasons: &BTreeSet<&str>, are_all: bool) {
     let rows: BTreeSet<&str> = TABLE.lines().filter_map(row).collect();
     let mut ids: BTreeSet<&str> = rules().map(|(id, _)| *id).collect();
-    ids.insert(SILENCE);
+    ids.extend([SILENCE, denials::SHORT]);
     ids.extend(SPELLINGS.iter().map(|(id, _)| *id));
     ids.extend(sizes::OF_EDNS.iter().map(|(id, _)| *id));
     ids.extend(sizes::OF_CUTS.iter().map(|(id, _)| *id));

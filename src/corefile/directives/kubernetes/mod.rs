@@ -116,7 +116,7 @@ const GRAMMAR: Grammar<Draft> = Grammar {
         Form {
             name: "ttl",
             arguments: "SECONDS",
-            meaning: "TTL of all records, 0 to 3600. Default 5.",
+            meaning: "TTL of all records, 0 to 3600. Default 5. That of denials is 5 at most.",
             repeats: false,
             read: |draft, arguments| {
                 draft.ttl_s = Some(arguments.number(0..=TTL_MAX_S)?);
