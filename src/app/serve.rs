@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::arguments::ServeArguments;
 use super::last_good::LastGood;
@@ -27,6 +27,9 @@ const COREFILE_DEFAULT: &str = "Corefile";
 const WORKERS_MAX: usize = 16;
 /// How often a Corefile that was bad at the start is looked at, if it does not say itself.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Within this the signals of a parent are one: it hands them on some 100 µs later, or later where
+/// the machine is busy.
+const ECHO_MAX: Duration = Duration::from_secs(1);
 /// How long the end waits for threads that wait for a disk or a resolver themselves.
 const THREADS_END_MAX: Duration = Duration::from_secs(1);
 /// Largest Corefile from standard input, in octets.
@@ -483,9 +486,22 @@ enum Patience {
     None,
 }
 
+/// Waits for a second signal, which ends at once. A service manager sends the first one to parent and
+/// child, and the parent hands its own on: so from a parent, what comes soon after the first is it.
+async fn second(mut next: impl AsyncFnMut() -> Wish, has_parent: bool) {
+    if has_parent {
+        let quit = async { while !matches!(next().await, Wish::EndNow) {} };
+        if timeout(ECHO_MAX, quit).await.is_ok() {
+            return;
+        }
+    }
+    while matches!(next().await, Wish::Reload | Wish::Finish) {}
+}
+
 /// Goes on as before for a while, but not ready; then finishes. A second signal ends at once.
 async fn drain(server: Server, signals: &mut Signals, patience: Patience) {
     server.begin_shutdown();
+    let has_parent = signals.parent.is_some();
     if patience == Patience::UntilQuiet {
         let lameduck = server.lameduck();
         tracing::info!(
@@ -504,8 +520,44 @@ async fn drain(server: Server, signals: &mut Signals, patience: Patience) {
             0 => tracing::info!("every accepted query was answered, ending"),
             left => tracing::warn!("ending, {left} queries did not get their answer in time"),
         },
-        _ = async { while matches!(signals.next().await, Wish::Reload | Wish::Finish) {} } => {
+        () = second(async || signals.next().await, has_parent) => {
             tracing::warn!("second signal, ending at once");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::sleep;
+
+    /// The milliseconds after which a drain ends at once, when wishes come at these.
+    async fn ends_after(has_parent: bool, wishes: Vec<(u64, Wish)>) -> u128 {
+        let begun = Instant::now();
+        let mut wishes = wishes.into_iter();
+        let mut coming = wishes.next();
+        let next = async || {
+            let Some((at, _)) = coming.as_ref() else { return std::future::pending().await };
+            sleep_until(begun + Duration::from_millis(*at)).await;
+            let (_, wish) = coming.take().expect("it was there");
+            coming = wishes.next();
+            wish
+        };
+        tokio::select! {
+            () = second(next, has_parent) => begun.elapsed().as_millis(),
+            () = sleep(Duration::from_secs(60)) => u128::MAX,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p5_a_signal_that_a_parent_hands_on_is_no_second_one() {
+        let twice = || vec![(1, Wish::Drain), (900, Wish::Drain)];
+        assert_eq!(ends_after(false, twice()).await, 1);
+        assert_eq!(ends_after(true, twice()).await, u128::MAX);
+        let third = (2000, Wish::Drain);
+        let all = twice().into_iter().chain([(1500, Wish::Reload), third]).collect();
+        assert_eq!(ends_after(true, all).await, 2000);
+        assert_eq!(ends_after(true, vec![(5, Wish::EndNow)]).await, 5, "SIGQUIT is meant");
+        assert_eq!(ends_after(true, vec![(5, Wish::Finish)]).await, u128::MAX);
     }
 }
