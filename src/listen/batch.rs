@@ -23,6 +23,8 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use crate::wire::UDP_MAX;
 use control::{CONTROL_MAX, Control, messages, source_only};
 use tray::{Taken, Tray};
@@ -34,6 +36,9 @@ pub const BATCH_MAX: usize = 64;
 pub const REQUEST_MAX: usize = 4096;
 /// Octets of an address.
 const NAME_MAX: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+/// Longest that a batch of replies waits for room in the socket's buffer: what a link of 1 Gbit/s
+/// sends meanwhile is half of it.
+const ROOM_MAX: Duration = Duration::from_millis(20);
 /// Most packets that one [`Batch::discard`] throws away: more than any receive buffer holds.
 const DISCARD_MAX: usize = 1 << 16;
 /// Words of what the kernel tells about a socket's memory, and the place of its drops among them
@@ -53,6 +58,8 @@ pub struct Batch {
     is_plain: bool,
     /// The kernel tells when each packet came.
     is_stamped: bool,
+    /// The last wait for room to send was in vain.
+    is_clogged: bool,
     /// When the last packet of the batch came, on the wall clock, if that is told.
     newest: Option<Duration>,
 }
@@ -121,6 +128,7 @@ impl Batch {
             queued: 0,
             is_plain: false,
             is_stamped: false,
+            is_clogged: false,
             newest: None,
         }
     }
@@ -274,21 +282,35 @@ impl Batch {
         self.queued += 1;
     }
 
-    /// Sends what is queued, as replies: without waiting for room in the socket's buffer, which
-    /// neighbours that do not answer ARP may hold for seconds. Answers how many could not be sent;
-    /// each of them is one lost reply, and the others still go out.
+    /// Sends what is queued, as replies. Answers how many could not be sent; each of them is one lost
+    /// reply. Where the socket's buffer is full, waits a moment for room, once, and then gives up the
+    /// rest: neighbours that do not answer ARP may hold it for seconds. After a wait in vain nobody
+    /// waits again until all of a batch has left.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
-        let mut next = 0;
-        let mut lost = 0;
+        self.send_within(socket, ROOM_MAX)
+    }
+
+    fn send_within(&mut self, socket: &UdpSocket, patience: Duration) -> usize {
+        let was_clogged = std::mem::take(&mut self.is_clogged);
+        let (mut has_waited, mut next, mut lost) = (was_clogged, 0, 0);
         while next < self.queued {
             let sent = self.send_from(socket, next, libc::MSG_DONTWAIT);
             if sent > 0 {
                 next += sent;
                 continue;
             }
-            if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                lost += 1;
-                next += 1;
+            match io::Error::last_os_error().kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock if !has_waited => {
+                    has_waited = true;
+                    self.is_clogged = !gets_room(socket, patience);
+                }
+                io::ErrorKind::WouldBlock => {
+                    self.is_clogged |= was_clogged;
+                    lost += self.queued - next;
+                    break;
+                }
+                _ => (next, lost) = (next + 1, lost + 1),
             }
         }
         self.queued = 0;
@@ -418,6 +440,12 @@ impl Envelope {
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
+}
+
+/// Waits until a socket's buffer has room; tells whether it has.
+fn gets_room(socket: &UdpSocket, patience: Duration) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+    poll(&mut fds, patience.try_into().ok().as_ref()).is_ok_and(|count| count > 0)
 }
 
 /// Asks the kernel to tell to which address each datagram was sent, so that the reply can leave

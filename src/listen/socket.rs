@@ -13,6 +13,9 @@ use super::batch;
 /// small ones in flight; 4 MiB hold 10 000 q/s for a third of a second and more, also while a
 /// server that has died is started anew.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// Send buffer of each UDP socket, in octets. The kernel's 208 KiB are full of the replies that wait
+/// for one neighbour to answer ARP, or of a burst that a link of 1 Gbit/s takes 2 ms for.
+const SEND_BUFFER_BYTES: usize = 4 << 20;
 /// How often a worker that has nothing to do looks whether it is to stop.
 const WAKE_INTERVAL: Duration = Duration::from_millis(500);
 /// Connections that wait to be accepted.
@@ -71,10 +74,13 @@ pub fn udp(address: SocketAddr) -> Result<UdpSocket, Error> {
     let open = || {
         let socket = new(address, Type::DGRAM, Protocol::UDP)?;
         socket.set_reuse_port(true)?;
-        // The kernel clamps this to net.core.rmem_max for those without CAP_NET_ADMIN; more is
-        // better, less still works.
+        // The kernel clamps these to net.core.rmem_max and wmem_max for those without
+        // CAP_NET_ADMIN; more is better, less still works.
         if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES).is_err() {
             let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+        }
+        if sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER_BYTES).is_err() {
+            let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
         }
         socket.bind(&address.into())?;
         let socket = UdpSocket::from(socket);
@@ -126,6 +132,16 @@ mod tests {
                 "{address}/tcp is in use; stop the server that has it, or choose another with --port"
             )
         );
+    }
+
+    #[test]
+    fn buffers_are_as_large_as_we_may_have_them() {
+        let plain = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        plain.set_send_buffer_size(SEND_BUFFER_BYTES).unwrap();
+        plain.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
+        let ours = Socket::from(udp("127.0.0.1:0".parse().unwrap()).unwrap());
+        assert!(ours.send_buffer_size().unwrap() >= plain.send_buffer_size().unwrap());
+        assert!(ours.recv_buffer_size().unwrap() >= plain.recv_buffer_size().unwrap());
     }
 
     #[test]

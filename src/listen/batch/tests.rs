@@ -127,18 +127,57 @@ fn without_batches_one_who_only_sends_sends_one_by_one() {
     sender.join().unwrap();
 }
 
+/// A socket, and the other end that everything stays at until it is read.
+fn bounded() -> (UdpSocket, UdpSocket) {
+    let (one, other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    (OwnedFd::from(one).into(), OwnedFd::from(other).into())
+}
+
+/// More batches than any queue of datagrams is long.
+const ROUNDS: usize = 1024;
+/// Longest wait for what a hang alone keeps away.
+const HANG: Duration = Duration::from_secs(30);
+
+fn queue(batch: &mut Batch, count: usize) {
+    (0..count).for_each(|index| batch.queue(index, UDP_MAX));
+}
+
 #[test]
-fn replies_without_room_are_lost_and_nobody_waits_for_them() {
+fn replies_without_room_are_lost_and_are_waited_for_once() {
     // What a socket does whose packets wait for ARP: its buffer has room again after seconds only.
-    let (full, _silent) = std::os::unix::net::UnixDatagram::pair().unwrap();
-    let full = UdpSocket::from(std::os::fd::OwnedFd::from(full));
+    let (full, silent) = bounded();
     let mut batch = Batch::new();
-    // More rounds than any queue of datagrams is long.
-    let lost = (0..1024).find_map(|_| {
-        (0..BATCH_MAX).for_each(|index| batch.queue(index, UDP_MAX));
+    let lost = (0..ROUNDS).find_map(|_| {
+        queue(&mut batch, BATCH_MAX);
         Some(batch.send(&full)).filter(|lost| *lost > 0)
     });
     assert!(lost.is_some_and(|lost| lost <= BATCH_MAX));
+    queue(&mut batch, BATCH_MAX);
+    let forever = Duration::from_secs(1 << 20);
+    assert_eq!(batch.send_within(&full, forever), BATCH_MAX, "nobody waits a second time");
+    silent.set_nonblocking(true).unwrap();
+    while silent.recv(&mut [0; UDP_MAX]).is_ok() {}
+    batch.queue(0, UDP_MAX);
+    assert_eq!(batch.send(&full), 0);
+    assert!(!batch.is_clogged, "the next time somebody waits again");
+}
+
+#[test]
+fn replies_wait_a_moment_for_room_and_are_not_lost() {
+    let (full, other) = bounded();
+    other.set_read_timeout(Some(HANG)).unwrap();
+    // A part of a batch: the kernel says that there is room when a part of the buffer is free.
+    const COUNT: usize = 8;
+    let reader = std::thread::spawn(move || {
+        let read = |_: &usize| other.recv(&mut [0; UDP_MAX]).is_ok();
+        (0..ROUNDS * COUNT).take_while(read).count()
+    });
+    let mut batch = Batch::new();
+    for _ in 0..ROUNDS {
+        queue(&mut batch, COUNT);
+        assert_eq!(batch.send_within(&full, HANG), 0);
+    }
+    assert_eq!(reader.join().unwrap(), ROUNDS * COUNT);
 }
 
 /// A file for a tray, and packets that a process took over it and ended with.
