@@ -24,7 +24,7 @@ use crate::resolve::now::Lane;
 pub const UPSTREAM_MAX: usize = 8192;
 /// Errands that may wait for the cluster at once.
 pub const CLUSTER_MAX: usize = 4096;
-/// One client (of IPv6, one /64) may have one of so many places for upstreams. Loose, because a
+/// One client (of IPv6, one /64) may have one of so many places of a lane. Loose, because a
 /// whole node may stand behind one address: 1024 of 8192 are 2 000 misses/s at half a second each.
 const CLIENT_SHARE: usize = 8;
 /// Fewest places of a client, however few there are.
@@ -41,7 +41,10 @@ pub struct Errands {
     places: Places,
     upstream: Arc<Semaphore>,
     cluster: Arc<Semaphore>,
-    clients: Arc<Clients>,
+    /// Who has them, by lane: an ExternalName keeps its place of the cluster while upstreams are
+    /// asked for its target.
+    of_upstream: Arc<Clients>,
+    of_cluster: Arc<Clients>,
     is_memory_short: AtomicBool,
     /// Packets dropped because their lane was full.
     pub refused: AtomicU64,
@@ -49,7 +52,7 @@ pub struct Errands {
     pub refused_by_client: AtomicU64,
 }
 
-/// How many places for upstreams each client has taken.
+/// How many places of a lane each client has taken.
 #[derive(Default)]
 struct Clients(Mutex<HashMap<u128, usize>>);
 
@@ -108,7 +111,8 @@ impl Errands {
             places,
             upstream: Arc::new(Semaphore::new(places.upstream)),
             cluster: Arc::new(Semaphore::new(places.cluster)),
-            clients: Arc::default(),
+            of_upstream: Arc::default(),
+            of_cluster: Arc::default(),
             is_memory_short: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             refused_by_client: AtomicU64::new(0),
@@ -133,11 +137,11 @@ impl Errands {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         };
-        if lane == Lane::Cluster {
-            return Some(Place { _lane, _of_client: None, slot: None });
-        }
-        let max = (self.places.upstream / CLIENT_SHARE).max(PER_CLIENT_MIN);
-        let _of_client = self.clients.take(client, max);
+        let (clients, places) = match lane {
+            Lane::Upstream => (&self.of_upstream, self.places.upstream),
+            Lane::Cluster => (&self.of_cluster, self.places.cluster),
+        };
+        let _of_client = clients.take(client, (places / CLIENT_SHARE).max(PER_CLIENT_MIN));
         if _of_client.is_none() {
             self.refused_by_client.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -215,19 +219,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_client_cannot_take_all_places_for_upstreams() {
-        let errands = errands(PER_CLIENT_MIN * 2);
-        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let place = |client| errands.place(Lane::Upstream, client);
-        let mut taken: Vec<_> = (0..PER_CLIENT_MIN).map(|_| place(one).unwrap()).collect();
-        assert!(place(one).is_none() && place(other).is_some());
-        assert_eq!((load(&errands.refused), load(&errands.refused_by_client)), (0, 1));
-        assert!(errands.place(Lane::Cluster, one).is_some(), "its own capacity");
-        taken.pop();
-        assert!(place(one).is_some());
-        taken.clear();
-        assert!(errands.clients.0.lock().is_empty());
-        assert_eq!(errands.under_way(), 0);
+    async fn one_client_cannot_take_all_places_of_a_lane() {
+        for (lane, free) in [(Lane::Upstream, Lane::Cluster), (Lane::Cluster, Lane::Upstream)] {
+            let (upstream, cluster) = (PER_CLIENT_MIN * 2, PER_CLIENT_MIN * 2);
+            let places = Places { upstream, cluster, ..Places::default() };
+            let errands = Errands::new(Handle::current(), places);
+            let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+            let place = |client| errands.place(lane, client);
+            let mut taken: Vec<_> = (0..PER_CLIENT_MIN).map(|_| place(one).unwrap()).collect();
+            assert!(place(one).is_none() && place(other).is_some());
+            assert_eq!((load(&errands.refused), load(&errands.refused_by_client)), (0, 1));
+            assert!(errands.place(free, one).is_some(), "its own capacity");
+            taken.pop();
+            assert!(place(one).is_some());
+            taken.clear();
+            let clients = [&errands.of_upstream, &errands.of_cluster];
+            assert!(clients.iter().all(|clients| clients.0.lock().is_empty()));
+            assert_eq!(errands.under_way(), 0);
+        }
     }
 
     #[test]
