@@ -64,6 +64,18 @@ pub struct Place {
     pub slot: Option<Slot>,
 }
 
+/// An errand that panics has ended: it is not to be asked again, nor counted as one that the server
+/// died with.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(slot) = self.slot.take()
+        {
+            slot.end();
+        }
+    }
+}
+
 /// One of the places of a client.
 struct OfClient {
     clients: Arc<Clients>,

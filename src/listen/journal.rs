@@ -153,7 +153,6 @@ impl Journal {
     pub fn again(self: &Arc<Self>, left: &Left) -> Option<Slot> {
         let slot = Slot { journal: self.clone(), number: left.number };
         self.file.write_all_at(&[TRIES_MAX], place(left.number) + TRIES_AT).ok()?;
-        self.resumed.fetch_add(1, Ordering::Relaxed);
         Some(slot)
     }
 
@@ -188,6 +187,12 @@ impl Slot {
     /// The query has its answer, or gets none.
     pub fn end(self) {
         self.journal.erase(self.number);
+    }
+
+    /// The query of the last server is not asked after all.
+    pub fn abandon(self) {
+        self.journal.abandoned.fetch_add(1, Ordering::Relaxed);
+        self.end();
     }
 }
 

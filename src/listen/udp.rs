@@ -338,12 +338,15 @@ impl Worker {
             // First of all: if it kills us too, that was its last try.
             let Some(slot) = journal.again(&left) else { continue };
             let Record { port, lane, envelope, packet, .. } = left.record;
-            let Some(peer) = envelope.peer() else { continue };
-            let client = Client { proto: Proto::Udp, address: peer.ip().to_canonical() };
-            let Some(mut place) = self.exchange.errands.place(lane, client.address) else {
+            let address = envelope.peer().map(|peer| peer.ip().to_canonical());
+            let place = |address| Some((address, self.exchange.errands.place(lane, address)?));
+            let Some((address, mut place)) = address.and_then(place) else {
+                slot.abandon();
                 continue;
             };
+            journal.resumed.fetch_add(1, Ordering::Relaxed);
             place.slot = Some(slot);
+            let client = Client { proto: Proto::Udp, address };
             let reply = Purpose::Reply;
             let errand = Errand::new(plan.clone(), port, packet, client, arrived, reply);
             self.set_out(place, errand, envelope);
@@ -446,6 +449,40 @@ mod tests {
         }
         assert_eq!(journal.resumed.load(Ordering::Relaxed), 2);
         assert_eq!(over(&file).take_left(), (0, 0), "once");
+    }
+
+    #[tokio::test]
+    async fn p1_what_finds_no_place_after_a_death_is_abandoned_once() {
+        let (mut worker, _client) = worker();
+        let places = Places { upstream: 1, ..Places::default() };
+        let plan = worker.exchange.plan.load_full();
+        worker.exchange = Exchange::within(plan, Handle::current(), places, None);
+        let parent = kept::Channel::pair().unwrap();
+        parent.0.send(&kept::Message::Given).unwrap();
+        let kept = kept::Kept::receive(kept::Channel::of_server(parent.1).unwrap()).unwrap();
+        let open = || {
+            Journal::give_back(&kept);
+            Journal::of(&kept).unwrap()
+        };
+        let (first, key) = (open(), worker.key.clone());
+        let note = |peer: &str| {
+            let envelope = Envelope::to(peer.parse().unwrap(), &[]).unwrap();
+            let (key, lane, packet) = (key.clone(), Lane::Upstream, Vec::new());
+            let record = Record { key, port: PORT, lane, envelope, packet };
+            first.note(&record, journal::now()).unwrap()
+        };
+        drop(["127.0.0.1:9", "127.0.0.1:10"].map(note));
+        let second = open();
+        let left = second.take(&key);
+        assert_eq!(left.len(), 2);
+        worker.resume_after(&second, left);
+        let counts = |journal: &Journal| {
+            let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            (load(&journal.resumed), load(&journal.abandoned))
+        };
+        assert_eq!(counts(&second), (1, 1));
+        // The errand that has the one place has not run, for this test has not waited for it yet.
+        assert_eq!(counts(&open()), (0, 1), "the one under way, and not again the other one");
     }
 
     #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::super::Places;
 use super::super::batch::Envelope;
+use super::super::errands::Errands;
 use super::super::kept::{Channel, Message};
 use super::*;
 use crate::resolve::now::Lane;
@@ -81,7 +83,6 @@ fn p1_what_was_under_way_at_two_deaths_is_not_asked_a_third_time() {
     let second = open(&file, BEGAN);
     let mut slots: Vec<_> =
         second.take(&key(1)).iter().map(|left| second.again(left).unwrap()).collect();
-    assert_eq!(load(&second.resumed), 2);
     slots.pop().unwrap().end();
     drop(slots);
     let third = open(&file, BEGAN);
@@ -101,6 +102,22 @@ fn p12_a_start_that_fails_leaves_what_waited_to_the_next_try() {
     for _ in 0..2 {
         assert_eq!(Journal::of(&kept).unwrap().take(&key(1)).len(), 1);
         Journal::give_back(&kept);
+    }
+}
+
+#[test]
+fn an_errand_that_panics_leaves_nothing_and_one_that_is_cut_off_its_query() {
+    for (panics, left) in [(true, 0), (false, 1)] {
+        let (runtime, file) = (tokio::runtime::Runtime::new().unwrap(), file());
+        let errands = Errands::new(runtime.handle().clone(), Places::default());
+        let mut place = errands.place(Lane::Upstream, [10, 0, 0, 7].into()).unwrap();
+        place.slot = open(&file, BEGAN).note(&record("10.0.0.7:4711", b"a question"), BEGAN);
+        let ended = std::thread::spawn(move || {
+            let _place = place;
+            assert!(!panics, "a test wants a panic");
+        });
+        assert_eq!(ended.join().is_err(), panics);
+        assert_eq!(open(&file, BEGAN).left.lock().len(), left);
     }
 }
 
