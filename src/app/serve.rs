@@ -73,8 +73,7 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
         let signals = Signals { parent: parent.clone(), ..signals };
         if let Some(parent) = &parent {
             counters.tell_restarts(parent.restarts.clone());
-            let parent = parent.clone();
-            tokio::spawn(async move { parent.beat().await });
+            parent.watch_runtimes();
         }
         let source = ConfSource::new(arguments)?;
         // The one of a parent stays when we end.

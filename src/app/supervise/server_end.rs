@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::Notify;
 
-use super::super::Error;
+use super::super::{Error, limits};
 use super::VARIABLE;
 use super::death::read_restarts;
 use crate::listen::beat::{Beat, LOOK_EVERY};
@@ -19,6 +19,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// How long the runtime may stand still: longer than a worker, because it goes behind the workers,
 /// and where those want every core whole it has little left.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(10);
+/// The same of the one for clusters, which goes behind everything and reads lists that are long.
+const CLUSTERS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a server has of its parent.
 pub struct Parent {
@@ -56,13 +58,16 @@ impl Parent {
         Ok(Some(parent))
     }
 
-    /// Shows for as long as it is polled that the runtime moves.
-    pub async fn beat(&self) {
-        let beat: Beat = self.kept.beats.start("runtime".into(), RUNTIME_PATIENCE, Instant::now());
-        loop {
-            beat.turn();
-            tokio::time::sleep(TICK).await;
-        }
+    /// Shows that both runtimes move, for as long as they do.
+    pub fn watch_runtimes(&self) {
+        let start = |name: &str, patience| {
+            let beat = self.kept.beats.start(name.into(), patience, Instant::now());
+            // Ends with its runtime, and nobody waits for it.
+            tokio::spawn(turns(beat));
+        };
+        start("runtime", RUNTIME_PATIENCE);
+        let _entered = limits::on_cluster_threads();
+        start("clusters", CLUSTERS_PATIENCE);
     }
 
     /// Whether there was a server before this one.
@@ -73,6 +78,14 @@ impl Parent {
     /// Waits for the end of the parent.
     pub async fn gone(&self) {
         self.gone.notified().await;
+    }
+}
+
+/// Turns as long as the runtime does.
+async fn turns(beat: Beat) {
+    loop {
+        beat.turn();
+        tokio::time::sleep(TICK).await;
     }
 }
 
@@ -94,5 +107,26 @@ fn show_life(kept: &Kept, gone: &Notify) {
         let message = kept.beats.stuck(Instant::now()).map_or(Message::Beat, Message::Stuck);
         // A parent that takes nothing for a while is not ours to judge.
         let _ = kept.channel.try_send(&message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn p16_each_runtime_that_does_not_move_is_named() {
+        let (parent, end) = Channel::pair().unwrap();
+        parent.send(&Message::Given).unwrap();
+        let kept = Kept::receive(Channel::of_server(end).unwrap()).unwrap();
+        let parent = Parent { kept: Arc::new(kept), restarts: Vec::new(), gone: Arc::default() };
+        // No task of this thread has a turn while the test looks, at a time that flies.
+        parent.watch_runtimes();
+        let (begun, mut named) = (Instant::now(), Vec::new());
+        for look in 0..=CLUSTERS_PATIENCE.as_millis() / LOOK_EVERY.as_millis() + 2 {
+            let name = parent.kept.beats.stuck(begun + LOOK_EVERY * look as u32);
+            named.extend(name.filter(|name| !named.contains(name)));
+        }
+        assert_eq!(named, ["runtime", "clusters"]);
     }
 }
