@@ -37,6 +37,8 @@ impl Death {
     ) -> Self {
         let how = match (killed, status.exit_status(), status.terminating_signal()) {
             (_, Some(code), _) => How::Exit(code),
+            // It had ended by itself before our signal came, which a long core dump delays.
+            (_, None, Some(signal)) if signal != KILL => How::Signal(signal),
             (Some(why), ..) => How::Hung(why),
             (None, _, Some(KILL)) if oom_killed => How::OutOfMemory,
             (None, _, signal) => How::Signal(signal.unwrap_or_default()),
@@ -207,6 +209,28 @@ mod tests {
         assert_eq!(end(How::Signal(TERMINATE), true, false), None);
         assert_eq!(end(How::Hung(String::new()), true, true), code(1));
         assert_eq!(end(How::OutOfMemory, true, false), None);
+    }
+
+    /// The status of a shell that sends itself a signal.
+    #[expect(clippy::zombie_processes, reason = "it is waited for by its id, as the parent does")]
+    fn killed_by(signal: &str) -> WaitStatus {
+        let kill = format!("ulimit -c 0; kill -{signal} $$");
+        let child = std::process::Command::new("sh").args(["-c", &kill]).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        status.unwrap().unwrap().1
+    }
+
+    #[test]
+    fn who_dies_of_its_own_signal_did_not_hang_even_if_we_killed_it_meanwhile() {
+        let how = |signal, killed: Option<&str>, oom_killed| {
+            Death::of(killed_by(signal), killed.map(String::from), oom_killed, Duration::ZERO).how
+        };
+        assert_eq!(how("SEGV", Some("hung"), false), How::Signal(11));
+        assert_eq!(how("SEGV", None, true), How::Signal(11));
+        assert_eq!(how("KILL", Some("hung"), false), How::Hung("hung".into()));
+        assert_eq!(how("KILL", None, true), How::OutOfMemory);
+        assert_eq!(how("KILL", None, false), How::Signal(KILL));
     }
 
     #[test]

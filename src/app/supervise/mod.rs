@@ -258,7 +258,7 @@ impl Supervisor {
             if let Some(status) = reap(running.pid) {
                 // What it said last still counts, such as which sockets it has let go.
                 while let Some(message) = running.line.rest() {
-                    self.take(Some(message), &mut running);
+                    self.take_last(message);
                 }
                 let oom_killed = self.oom_kills.has_grown();
                 return Death::of(status, running.killed, oom_killed, running.since.elapsed());
@@ -269,13 +269,6 @@ impl Supervisor {
     /// Does what the server says.
     fn take(&mut self, message: Option<Message>, running: &mut Running) {
         match message {
-            Some(Message::Keep(key, socket)) if self.kept.len() < KEPT_MAX => {
-                self.kept.insert(key, socket);
-            }
-            Some(Message::Keep(key, _)) => {
-                tracing::warn!("{key} is not kept: there are {KEPT_MAX} sockets already");
-            }
-            Some(Message::Release(key)) => drop(self.kept.remove(&key)),
             Some(Message::Serving) => {
                 self.has_served = true;
                 running.signs.serves();
@@ -287,8 +280,27 @@ impl Supervisor {
             Some(Message::Stuck(thread)) => {
                 running.accuse(format!("hung: thread {thread} did not move for too long"));
             }
+            Some(message) => self.take_last(message),
             // The end of it is told by a signal.
-            Some(Message::Given) | None => {}
+            None => {}
+        }
+    }
+
+    /// What one that has ended said last: its process id may be somebody else's.
+    fn take_last(&mut self, message: Message) {
+        match message {
+            Message::Keep(key, socket) => self.keep(key, socket),
+            Message::Release(key) => drop(self.kept.remove(&key)),
+            Message::Serving => self.has_served = true,
+            Message::Given | Message::Beat | Message::Stuck(_) => {}
+        }
+    }
+
+    fn keep(&mut self, key: Key, socket: OwnedFd) {
+        if self.kept.len() < KEPT_MAX {
+            self.kept.insert(key, socket);
+        } else {
+            tracing::warn!("{key} is not kept: there are {KEPT_MAX} sockets already");
         }
     }
 
@@ -361,6 +373,7 @@ fn reap(server: Pid) -> Option<WaitStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listen::kept::Proto;
 
     /// The seconds after which a server is accused that beats `beats` times a look.
     fn accused_after(is_serving: bool, beats: u64) -> Option<u64> {
@@ -392,5 +405,22 @@ mod tests {
             supervisor.hold(signal);
         }
         assert_eq!(supervisor.pending, [Signal::USR1]);
+    }
+
+    #[test]
+    fn what_a_dead_server_said_last_keeps_sockets_and_signals_for_the_next_one() {
+        let mut supervisor = Supervisor::new();
+        supervisor.hold(Signal::USR1);
+        let address = "127.0.0.1:53".parse().unwrap();
+        let key = Key { proto: Proto::Udp, address, number: 0 };
+        let socket = || OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        let keep = Message::Keep(key.clone(), socket());
+        [Message::Serving, keep, Message::Stuck("udp-53-0".into()), Message::Beat]
+            .into_iter()
+            .for_each(|message| supervisor.take_last(message));
+        assert!(supervisor.has_served && supervisor.kept.contains_key(&key));
+        assert_eq!(supervisor.pending, [Signal::USR1]);
+        supervisor.take_last(Message::Release(key));
+        assert!(supervisor.kept.is_empty());
     }
 }
