@@ -1,7 +1,7 @@
 //! P1, P2, P4, P5, P9, P12, P16: kills, ends, upgrades, reloads, hangs.
 //!
 //! The cluster is a file, so that what is lost is lost by us. Clients ask as resolvers do: again
-//! after a while. What one kill may cost is the one query that the server had in its hands.
+//! after a while, and no query is lost: what a server had in its hands the next one answers.
 
 mod starts;
 mod under_way;
@@ -216,9 +216,10 @@ struct Asked {
     failed: usize,
 }
 
-/// Tries, as glibc and Go have them with two name servers, each longer than a restart takes.
+/// Tries, as glibc and Go have them with two name servers, each longer than a restart takes, also
+/// on a busy machine: a try without an answer is a packet that somebody lost.
 const TRIES: usize = 4;
-const TRY_MAX: Duration = Duration::from_secs(3);
+const TRY_MAX: Duration = HANG;
 
 impl Patient {
     /// Asks the port that `port` names at each time.
@@ -313,9 +314,7 @@ fn p1_killed_again_and_again_no_lookup_fails() {
     }
     for asked in clients.map(Patient::end) {
         assert_eq!(asked.failed, 0, "{asked:?}");
-        // One client has one query under way, and that may be in the hands of the server; on a
-        // busy machine the next server may take longer than the client waits.
-        assert!(asked.lost <= KILLS * 2, "{asked:?}");
+        assert_eq!(asked.lost, 0, "{asked:?}");
     }
     assert_eq!(site.restarts("signal"), KILLS as f64);
     assert_eq!(site.end("TERM"), Some(0));
