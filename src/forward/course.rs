@@ -27,6 +27,10 @@ const RESCUES_MAX: u8 = 1;
 /// Errors of the network at one upstream after which this question leaves it alone. One may have
 /// been forged.
 const BROKEN_MAX: u8 = 2;
+/// How long a question waits for those who refused to listen, before each time that they are asked
+/// once more: a server that is restarted is back soon. Together short enough for a client to ask
+/// another server of ours in time.
+pub const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(700)];
 /// Most hedges of one question. A third try waits for the time-out of the second.
 pub const HEDGES_MAX: u8 = 2;
 /// Shortest time that a try over TCP waits: a handshake that has lost a packet takes a second.
@@ -57,6 +61,8 @@ pub struct Rules {
     pub tries_max: usize,
     /// Longest that any try waits.
     pub time_out_max: Duration,
+    /// Whether to wait, for [`PAUSES`], when all that are left refuse to listen.
+    pub rides_out: bool,
 }
 
 /// What may be spent, shared with other questions.
@@ -207,6 +213,9 @@ pub struct Course<A> {
     /// Until when it may be held for want of packets, from the first time on.
     held_until: Option<Instant>,
     is_spent: bool,
+    /// Until when those are waited for who refused to listen.
+    paused_until: Option<Instant>,
+    pauses: usize,
     /// Why the next try is made.
     reason: Reason,
 }
@@ -236,6 +245,8 @@ impl<A> Course<A> {
             is_guessed_at: false,
             held_until: None,
             is_spent: false,
+            paused_until: None,
+            pauses: 0,
             reason: Reason::First,
         }
     }
@@ -288,9 +299,13 @@ impl<A> Course<A> {
         if self.held.is_some() {
             self.better_until.get_or_insert(now + self.rules.time_out_max);
         }
+        if self.paused_until.take_if(|until| *until <= now).is_some() {
+            self.roads.iter_mut().for_each(|road| *road = road.rested(&self.rules));
+        }
         match self.send_what_is_due(now, means) {
             Sending::Sent(send) => Step::Send(send),
             Sending::NotBefore(at) => Step::Wait(self.wake_at(now).min(at)),
+            Sending::Nobody if self.rides_out(now) => Step::Wait(self.wake_at(now)),
             Sending::Nobody if self.is_over(now) => {
                 let paced = self.held_until.is_some_and(|until| until <= now);
                 self.end(match (self.tries.is_empty(), paced) {
@@ -340,6 +355,28 @@ impl<A> Course<A> {
         self.follow_ups.is_empty() && !self.tries.iter().any(is_heard)
     }
 
+    /// Whether those who refused to listen are waited for, because nobody else is left to be asked.
+    fn rides_out(&mut self, now: Instant) -> bool {
+        let is_waiting = self.tries.iter().any(|one| one.phase == Phase::Waiting);
+        let may_try = !self.is_spent && self.counted < self.rules.tries_max;
+        if !self.rules.rides_out || self.held.is_some() || is_waiting || !may_try {
+            return false;
+        }
+        let may_be_back = |road: &Road| {
+            let is_asked = |road: Road| road.proto(&self.rules, self.is_guessed_at).is_some();
+            road.broken >= BROKEN_MAX && is_asked(road.rested(&self.rules))
+        };
+        if self.paused_until.is_none()
+            && self.held_until.is_none()
+            && let Some(pause) = PAUSES.get(self.pauses)
+            && self.roads.iter().any(may_be_back)
+        {
+            self.paused_until = Some(now + *pause);
+            self.pauses += 1;
+        }
+        self.paused_until.is_some()
+    }
+
     /// Whether this upstream may still have a better answer than the poor one that is held: it may
     /// only be slow. Who is down is not waited for.
     fn may_better(&self, leg: usize, now: Instant) -> bool {
@@ -357,7 +394,7 @@ impl<A> Course<A> {
             false => one.hedge_at.min(one.until),
         });
         let until = self.better_until.filter(|until| *until > now);
-        at.chain(until).fold(self.rules.deadline, Instant::min)
+        at.chain(until).chain(self.paused_until).fold(self.rules.deadline, Instant::min)
     }
 
     fn send_what_is_due(&mut self, now: Instant, means: &impl Means) -> Sending {
@@ -509,6 +546,17 @@ impl Road {
             Proto::Udp => self.over_udp,
             Proto::Tcp => self.over_tcp,
         }
+    }
+
+    /// The same, when who refused to listen may be back. Its last refusal counts for no question:
+    /// nobody was asked (RFC 9520 §3.1).
+    fn rested(mut self, rules: &Rules) -> Self {
+        if self.broken >= BROKEN_MAX {
+            self.broken = BROKEN_MAX - 1;
+            let tries = if rules.is_tcp_only { &mut self.over_tcp } else { &mut self.over_udp };
+            *tries = tries.saturating_sub(1);
+        }
+        self
     }
 
     /// How it is asked next; `None` if it is not.

@@ -113,13 +113,36 @@ impl Forward {
         client_used_tcp: bool,
         budget: &Budget,
     ) -> Result<Answered, Error> {
+        self.ask_by(question, budget, self.rules(client_used_tcp, budget)).await
+    }
+
+    /// The same for a question of which nothing is known: where all refuse to listen, who may be
+    /// restarted is waited for (see [`course::PAUSES`](super::course::PAUSES)).
+    ///
+    /// # Errors
+    /// As [`Self::ask_within`].
+    pub async fn ask_patiently(
+        &self,
+        question: &Question,
+        client_used_tcp: bool,
+        budget: &Budget,
+    ) -> Result<Answered, Error> {
+        let rules = Rules { rides_out: true, ..self.rules(client_used_tcp, budget) };
+        self.ask_by(question, budget, rules).await
+    }
+
+    async fn ask_by(
+        &self,
+        question: &Question,
+        budget: &Budget,
+        mut rules: Rules,
+    ) -> Result<Answered, Error> {
         let _slot = self.take_slot()?;
         let all = self.upstreams.borrow().clone();
         if all.is_empty() {
             return Err(Error::NoUpstream);
         }
         let order = self.order(&all, self.turn.fetch_add(1, Ordering::Relaxed));
-        let mut deadline = budget.deadline();
         if order.is_empty() {
             return Err(Error::Loop);
         }
@@ -128,10 +151,8 @@ impl Forward {
             if self.config.fails_fast {
                 return Err(Error::AllDown);
             }
-            deadline = deadline.min(Instant::now() + ALL_DOWN_TIME_MAX);
+            rules.deadline = rules.deadline.min(Instant::now() + ALL_DOWN_TIME_MAX);
         }
-        let over_tcp = self.is_over_tcp(client_used_tcp);
-        let rules = self.rules(over_tcp, deadline);
         self.asking(question, budget, &order, rules).run().await
     }
 
@@ -172,14 +193,15 @@ impl Forward {
         let mut others = self.order(&all, self.turn.load(Ordering::Relaxed));
         others.retain(|upstream| can_vote(upstream, &denied.upstream));
         if !others.is_empty() {
-            let rules = self.rules(self.config.force_tcp, budget.deadline());
+            let rules = self.rules(false, budget);
             match self.asking(question, budget, &others, rules).run().await {
                 Ok(other) if is_refusal(&other.answer) => {}
                 opinion => return compare(&denied.answer, opinion),
             }
         }
         timeout_at(budget.deadline(), sleep(SECOND_OPINION_AFTER)).await.ok();
-        let (same, rules) = ([denied.upstream.clone()], self.rules(true, budget.deadline()));
+        let rules = Rules { over_tcp: true, ..self.rules(false, budget) };
+        let same = [denied.upstream.clone()];
         let opinion = self.asking(question, budget, &same, rules).run().await;
         compare(&denied.answer, opinion)
     }
@@ -195,17 +217,18 @@ impl Forward {
         Asking::new(Shared { config, counters, hedges }, question, budget, order, rules)
     }
 
-    fn rules(&self, over_tcp: bool, deadline: Instant) -> Rules {
+    fn rules(&self, client_used_tcp: bool, budget: &Budget) -> Rules {
         let tries_max = match self.config.max_connect_attempts {
             0 => TRIES_MAX,
             some => some.min(TRIES_MAX),
         };
         Rules {
-            over_tcp,
+            over_tcp: self.is_over_tcp(client_used_tcp),
             is_tcp_only: self.config.force_tcp,
-            deadline,
+            deadline: budget.deadline(),
             tries_max: tries_max as usize,
             time_out_max: self.config.read_timeout,
+            rides_out: false,
         }
     }
 

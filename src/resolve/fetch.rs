@@ -48,6 +48,8 @@ pub(super) struct Fetch {
     pub proto: Proto,
     /// That of the query which set out: who joins later has its own deadline.
     pub budget: Arc<Budget>,
+    /// Whether something that has expired may be served, so that a failure is to be told at once.
+    pub has_stale: bool,
     /// Told when a denial is doubted, so that whoever has what is known need not wait for the end.
     pub doubted: Arc<Notify>,
 }
@@ -66,7 +68,11 @@ impl Fetch {
     pub async fn run(self) -> Landing {
         let is_tcp = self.proto == Proto::Tcp;
         let forward = &self.forwarding.forward;
-        match forward.ask_within(&self.question, is_tcp, &self.budget).await {
+        let answered = match self.has_stale {
+            true => forward.ask_within(&self.question, is_tcp, &self.budget).await,
+            false => forward.ask_patiently(&self.question, is_tcp, &self.budget).await,
+        };
+        match answered {
             Ok(answered) => {
                 self.note_answer();
                 let belief = self.weigh(answered).await;

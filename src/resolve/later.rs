@@ -35,12 +35,12 @@ use crate::wire::{Answer, Ede, Name, NameRef, Query, Question, Rcode, Reply, TCP
 /// glibc after 5 s, so a later answer would come too late for the first try.
 pub const HOLD_MAX: Duration = Duration::from_millis(1500);
 
-/// How long a query waits when no upstream has answered others lately, nor a probe: a failure in time
-/// lets the client ask another server. The question stays on its way.
+/// How long a query waits when no upstream has answered others lately, nor a probe: a failure in
+/// time lets the client ask another server. The question stays on its way.
 const OUTAGE_PATIENCE: Duration = Duration::from_millis(1900);
 
-/// Shortest time that an errand has, however long ago its query came: that of one exchange, for what
-/// the last server had under way when it died.
+/// Shortest time that an errand has, however long ago its query came: that of one exchange, for
+/// what the last server had under way when it died.
 const EXCHANGE_MIN: Duration = Duration::from_millis(500);
 
 /// A query that has to be waited for.
@@ -343,6 +343,7 @@ impl Errand {
             question: question.clone(),
             proto: self.client.proto,
             budget: self.budget.clone(),
+            has_stale,
             doubted: doubted.clone(),
         };
         let landing = forwarding.flights.join(question, fetch.run());

@@ -71,7 +71,8 @@ impl Trip {
         let start = Instant::now();
         let (deadline, tries_max) = (start + TIME_MAX, TRIES_MAX as usize);
         let time_out_max = Duration::from_secs(2);
-        let rules = Rules { over_tcp, is_tcp_only: false, deadline, tries_max, time_out_max };
+        let (is_tcp_only, rides_out) = (false, true);
+        let rules = Rules { over_tcp, is_tcp_only, deadline, tries_max, time_out_max, rides_out };
         Self { course: Course::new(legs.iter().copied(), rules), purse, start, at: Duration::ZERO }
     }
 
@@ -163,8 +164,59 @@ async fn u2_an_error_of_the_network_leads_on_at_once() {
     trip.course.event(2, Event::Broken);
     assert_eq!(trip.sent().0, 1);
     trip.course.event(3, Event::Broken);
-    assert_eq!(trip.done(), Ending::Unanswered);
     assert_eq!(trip.at, Duration::ZERO);
+    // Nobody was asked yet, and servers that are restarted are back soon.
+    for (number, wait) in [(4, 300), (6, 1000)] {
+        assert_eq!(trip.wait(), wait);
+        assert_eq!(trip.sent(), (0, Proto::Udp, Reason::Failover));
+        trip.course.event(number, Event::Broken);
+        assert_eq!(trip.sent(), (1, Proto::Udp, Reason::Failover));
+        trip.course.event(number + 1, Event::Broken);
+    }
+    assert_eq!(trip.done(), Ending::Unanswered);
+    assert_eq!(trip.purse.tries.get(), 0);
+}
+
+#[tokio::test]
+async fn the_only_upstream_may_be_restarted_unless_something_is_known() {
+    let refused_twice = |mut trip: Trip| {
+        for number in 0..2 {
+            assert_eq!(trip.sent(), (0, Proto::Udp, trip.course.reason));
+            trip.course.event(number, Event::Broken);
+        }
+        trip
+    };
+    let mut trip = refused_twice(Trip::to(1));
+    assert_eq!(trip.wait(), 300);
+    trip.sent();
+    trip.course.event(2, Event::Accepted("back"));
+    assert_eq!(trip.done(), Ending::Answered(2, "back"));
+
+    let mut trip = Trip::to(1);
+    trip.course.rules.rides_out = false;
+    assert_eq!(refused_twice(trip).done(), Ending::Unanswered);
+}
+
+#[tokio::test]
+async fn who_refused_is_asked_once_more_while_another_one_is_silent() {
+    let mut trip = Trip::new(&[UNKNOWN, UNKNOWN], false, Purse::without_hedges());
+    let mut asked = Vec::new();
+    let ending = loop {
+        match trip.next() {
+            Step::Send(send) => {
+                asked.push((send.leg, trip.at.as_millis()));
+                if send.leg == 0 {
+                    trip.course.event(send.number, Event::Broken);
+                }
+            }
+            Step::Wait(until) => trip.at = until - trip.start,
+            Step::Overdue(_) => {}
+            Step::Done(ending) => break ending,
+        }
+    };
+    assert_eq!(ending, Ending::Unanswered);
+    let silent_since = asked.iter().rposition(|(leg, _)| *leg == 1).unwrap();
+    assert_eq!(asked[silent_since + 1..].len(), 2, "{asked:?}");
 }
 
 #[tokio::test]
@@ -390,7 +442,8 @@ fn travel(legs: &[Leg], over_tcp: bool, acts: &[Act], purse: &Purse) -> Outcome 
     let start = Instant::now();
     let (deadline, tries_max) = (start + TIME_MAX, TRIES_MAX as usize);
     let time_out_max = Duration::from_secs(2);
-    let rules = Rules { over_tcp, is_tcp_only: false, deadline, tries_max, time_out_max };
+    let (is_tcp_only, rides_out) = (false, true);
+    let rules = Rules { over_tcp, is_tcp_only, deadline, tries_max, time_out_max, rides_out };
     let mut course = Course::new(legs.iter().copied(), rules);
     purse.hedges.earn();
     // What arrives when: the order of equal times is that of the tries.
@@ -451,7 +504,13 @@ proptest! {
             for proto in [Proto::Udp, Proto::Tcp] {
                 let is_it = |(send, _): &&(Send, Duration)| (send.leg, send.proto) == (leg, proto);
                 let tries = outcome.sends.iter().filter(is_it).count();
-                prop_assert!(tries <= usize::from(TRIES_OF_ONE_MAX), "{tries} over {proto:?}");
+                // Who refused to listen was not asked.
+                let is_refused = |(send, _): &&(Send, Duration)| {
+                    matches!(acts[send.number % acts.len()], Act::Break(_))
+                };
+                let refused = outcome.sends.iter().filter(is_it).filter(is_refused).count();
+                let most = usize::from(TRIES_OF_ONE_MAX) + refused.min(PAUSES.len());
+                prop_assert!(tries <= most, "{tries} over {proto:?}");
             }
         }
         let hedges = outcome.sends.iter().filter(|(send, _)| send.reason == Reason::Hedge).count();
