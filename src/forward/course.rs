@@ -12,21 +12,19 @@
 //! when an answer is late (a hedge, as far as the allowance goes), when a try is overdue, when
 //! the network refuses, and when the answer is poor: SERVFAIL of one says little about the name.
 
+mod road;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::road::{BROKEN_MAX, Road};
 use super::failure::Proto;
 use super::health::Standing;
 
 /// Most tries of one question at one upstream over one transport (RFC 9520 §3.1).
 pub const TRIES_OF_ONE_MAX: u8 = 3;
-/// Tries over TCP at an upstream that was silent over UDP: all that can be learnt by one.
-const RESCUES_MAX: u8 = 1;
-/// Errors of the network at one upstream after which this question leaves it alone. One may have
-/// been forged.
-const BROKEN_MAX: u8 = 2;
 /// How long a question waits for those who refused to listen, before each time that they are asked
 /// once more: a server that is restarted is back soon. Together short enough for a client to ask
 /// another server of ours in time.
@@ -172,24 +170,6 @@ struct Try {
     phase: Phase,
     /// Whether the hedge that follows it was decided on.
     is_hedged: bool,
-}
-
-/// One upstream during the question.
-#[derive(Clone, Copy, Debug)]
-struct Road {
-    leg: Leg,
-    over_udp: u8,
-    over_tcp: u8,
-    broken: u8,
-    has_edns: bool,
-    /// It cuts its answer over UDP.
-    is_cut: bool,
-    /// It cannot be reached over TCP.
-    lacks_tcp: bool,
-    /// It was silent over TCP where UDP would do as well.
-    is_slow_over_tcp: bool,
-    /// Its answer was a poor one.
-    was_poor: bool,
 }
 
 /// The course of one question.
@@ -338,7 +318,7 @@ impl<A> Course<A> {
         let number = self.tries.iter().position(is_overdue)?;
         let late = &mut self.tries[number];
         late.phase = Phase::Overdue;
-        if late.proto == Proto::Tcp && self.rules.over_tcp && !self.rules.is_tcp_only {
+        if late.proto == Proto::Tcp && !self.rules.is_tcp_only {
             self.roads[late.leg].is_slow_over_tcp = true;
         }
         self.reason = Reason::Retry;
@@ -450,7 +430,8 @@ impl<A> Course<A> {
                 (one.is_hedged, is_any_late) = (true, true);
             }
         }
-        let is_possible = self.hedges < HEDGES_MAX && self.best(now, |_| true).is_some();
+        let is_free = |leg: usize| self.roads[leg].has_spare();
+        let is_possible = self.hedges < HEDGES_MAX && self.best(now, is_free).is_some();
         is_any_late && is_possible && means.take_hedge()
     }
 
@@ -458,7 +439,11 @@ impl<A> Course<A> {
     fn send_to_best(&mut self, reason: Reason, now: Instant, means: &impl Means) -> Sending {
         let mut soonest: Option<Instant> = None;
         let mut refused = Vec::new();
-        while let Some((leg, proto)) = self.best(now, |leg| !refused.contains(&leg)) {
+        loop {
+            // What is only late must not cost the tries that are for what is lost.
+            let may = |leg: usize| reason != Reason::Hedge || self.roads[leg].has_spare();
+            let is_free = |leg| !refused.contains(&leg) && may(leg);
+            let Some((leg, proto)) = self.best(now, is_free) else { break };
             match self.send(leg, proto, reason, now, means) {
                 Sending::NotBefore(at) => {
                     soonest = Some(soonest.map_or(at, |sooner| sooner.min(at)));
@@ -523,70 +508,6 @@ impl<A> Course<A> {
             is_hedged: false,
         });
         Sending::Sent(Send { number, leg, proto, has_edns, reason })
-    }
-}
-
-impl Road {
-    fn new(leg: Leg) -> Self {
-        Self {
-            leg,
-            over_udp: 0,
-            over_tcp: 0,
-            broken: 0,
-            has_edns: true,
-            is_cut: false,
-            lacks_tcp: false,
-            is_slow_over_tcp: false,
-            was_poor: false,
-        }
-    }
-
-    fn tries(&self, proto: Proto) -> u8 {
-        match proto {
-            Proto::Udp => self.over_udp,
-            Proto::Tcp => self.over_tcp,
-        }
-    }
-
-    /// The same, when who refused to listen may be back. Its last refusal counts for no question:
-    /// nobody was asked (RFC 9520 §3.1).
-    fn rested(mut self, rules: &Rules) -> Self {
-        if self.broken >= BROKEN_MAX {
-            self.broken = BROKEN_MAX - 1;
-            let tries = if rules.is_tcp_only { &mut self.over_tcp } else { &mut self.over_udp };
-            *tries = tries.saturating_sub(1);
-        }
-        self
-    }
-
-    /// How it is asked next; `None` if it is not.
-    fn proto(&self, rules: &Rules, is_guessed_at: bool) -> Option<Proto> {
-        let has_tries = |proto| self.tries(proto) < TRIES_OF_ONE_MAX;
-        if self.broken >= BROKEN_MAX {
-            return None;
-        }
-        // What cannot be had over TCP is asked for over UDP once more: a guess must not be able
-        // to stop us, nor a client that came over TCP itself.
-        let prefers_tcp = is_guessed_at || (rules.over_tcp && !self.is_slow_over_tcp);
-        if rules.is_tcp_only || self.is_cut || (prefers_tcp && !self.lacks_tcp) {
-            return (has_tries(Proto::Tcp) && !self.lacks_tcp).then_some(Proto::Tcp);
-        }
-        if has_tries(Proto::Udp) {
-            return Some(Proto::Udp);
-        }
-        // Silent over UDP: something on the way may let only TCP pass.
-        let is_rescue = self.over_tcp < RESCUES_MAX && self.broken == 0 && !self.lacks_tcp;
-        is_rescue.then_some(Proto::Tcp)
-    }
-
-    /// How long the next try waits: the third and those after it half as long again each. A second
-    /// one more often follows a lost packet than a crowd.
-    fn time_out(&self, proto: Proto) -> Duration {
-        let before = u32::from((self.over_udp + self.over_tcp).saturating_sub(1));
-        match proto {
-            Proto::Udp => self.leg.time_out * (2 + before) / 2,
-            Proto::Tcp => self.leg.time_out.max(TCP_TIME_OUT_MIN),
-        }
     }
 }
 

@@ -344,6 +344,17 @@ async fn a_guess_sends_all_that_follows_over_tcp_and_stops_nobody() {
 }
 
 #[tokio::test]
+async fn a_guess_ends_at_who_is_silent_over_tcp() {
+    let mut trip = Trip::new(&[UNKNOWN], false, Purse::without_hedges());
+    trip.sent();
+    trip.course.event(0, Event::NearMiss);
+    assert_eq!(trip.sent(), (0, Proto::Tcp, Reason::FollowUp));
+    assert_eq!((trip.wait(), trip.wait()), (150, 1000));
+    assert_eq!(trip.next(), Step::Overdue(1));
+    assert_eq!(trip.sent(), (0, Proto::Udp, Reason::Retry));
+}
+
+#[tokio::test]
 async fn edns_that_is_refused_is_left_out_for_this_question() {
     let mut trip = Trip::to(1);
     trip.sent();
@@ -366,8 +377,25 @@ async fn the_healthy_are_asked_twice_before_those_that_are_down() {
         }
     }
     let (udp, tcp) = (Proto::Udp, Proto::Tcp);
-    assert_eq!(asked[..4], [(0, udp), (0, udp), (1, udp), (0, udp)]);
-    assert!(asked.contains(&(0, tcp)), "after three times in vain: {asked:?}");
+    let asked_first = [(0, udp), (0, udp), (1, udp), (0, tcp)];
+    assert_eq!(asked[..4], asked_first, "over TCP after two times in vain");
+}
+
+#[tokio::test]
+async fn a_try_is_left_for_an_upstream_over_udp_alone_when_the_network_was_cut() {
+    let near = Leg { time_out: ms(200), hedge_after: ms(20), ..UNKNOWN };
+    let mut trip = Trip::new(&[near], false, Purse::full());
+    let mut over_udp = Vec::new();
+    loop {
+        match trip.next() {
+            Step::Send(send) if send.proto == Proto::Udp => over_udp.push(trip.at),
+            Step::Send(_) | Step::Overdue(_) => {}
+            Step::Wait(until) => trip.at = until - trip.start,
+            Step::Done(_) => break,
+        }
+    }
+    assert_eq!(over_udp[..2], [ms(0), ms(20)], "{over_udp:?}");
+    assert!(over_udp.len() == 3 && over_udp[2] >= ms(1000), "{over_udp:?}");
 }
 
 #[tokio::test]
