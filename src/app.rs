@@ -217,6 +217,7 @@ impl Server {
             }
         }
         self.exchange.plan.store(plan.clone());
+        plan.take_upstreams_back();
         let now = Instant::now().into_std();
         self.parts.errors_gone(&parts).for_each(|log| log.end(now));
         // Only from here on there is an answer to what has come to the new ports.

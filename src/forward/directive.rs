@@ -101,6 +101,13 @@ impl Forward {
         self.upstreams.borrow().to_vec()
     }
 
+    /// Asks those again that were cut out of the choice: nobody looks for loops any more.
+    pub fn take_all_back(&self) {
+        for upstream in self.upstreams.borrow().iter().filter(|upstream| upstream.cut_out(false)) {
+            tracing::info!(%upstream, "no loop is looked for; the upstream is asked again");
+        }
+    }
+
     /// Asks upstreams until one answers, within what is left of the Budget of a query, and tells
     /// who it was. A poor answer (SERVFAIL, REFUSED, …) is the answer if nobody has a better one.
     ///

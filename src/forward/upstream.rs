@@ -142,7 +142,7 @@ impl Upstream {
     }
 
     /// Takes it out of the choice, or back in. The result is what was before.
-    pub(super) fn cut_out(&self, is_cut_out: bool) -> bool {
+    pub(crate) fn cut_out(&self, is_cut_out: bool) -> bool {
         self.is_cut_out.swap(is_cut_out, Ordering::Relaxed)
     }
 

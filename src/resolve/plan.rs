@@ -57,6 +57,25 @@ impl Plan {
     pub fn zones(&self) -> impl Iterator<Item = &Zoned> {
         self.ports.iter().flat_map(|port| &port.zones)
     }
+
+    /// Takes back what the `loop` of an older Plan has cut out of Blocks that have none: only a
+    /// `loop` would do that. To be called when the Plan is in use.
+    pub fn take_upstreams_back(&self) {
+        self.zones().for_each(|zoned| zoned.block.take_upstreams_back());
+    }
+}
+
+impl Block {
+    fn take_upstreams_back(&self) {
+        if self.steps.iter().any(|step| matches!(step, Step::Loop(_))) {
+            return;
+        }
+        for step in &self.steps {
+            if let Step::Forward(forwarding) = step {
+                forwarding.forward.take_all_back();
+            }
+        }
+    }
 }
 
 impl Port {
@@ -94,5 +113,33 @@ impl Port {
     /// Where a query is counted.
     pub fn tally(&self, block: Option<usize>) -> &Arc<Tally> {
         block.map_or(&self.unserved, |number| &self.zones[number].tally)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::config::Target;
+    use crate::forward::{Config, Forward, LoopProbe};
+    use crate::resolve::flight::Flights;
+    use crate::resolve::step::Forwarding;
+
+    #[tokio::test(start_paused = true)]
+    async fn upstreams_that_a_loop_cut_out_come_back_when_the_block_has_none() {
+        let target = Target::Address("192.0.2.53:53".parse().unwrap());
+        let forward = Forward::start(Config::new(Name::root(), vec![target])).unwrap();
+        let upstream = forward.upstreams().remove(0);
+        upstream.cut_out(true);
+        let probe = LoopProbe::start(Name::root(), ":53", &forward);
+        let forward = Step::Forward(Forwarding { forward, flights: Arc::new(Flights::default()) });
+        let (transfers, errors) = (Vec::new(), None);
+        let steps = vec![Step::Loop(Arc::new(probe)), forward];
+        let mut block =
+            Block { steps, transfers, turns_addresses: false, errors, is_published: false };
+        block.take_upstreams_back();
+        assert!(upstream.is_cut_out(), "the probe decides");
+        block.steps.remove(0);
+        block.take_upstreams_back();
+        assert!(!upstream.is_cut_out());
     }
 }
