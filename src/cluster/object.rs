@@ -200,6 +200,13 @@ pub enum Change {
 pub const CHANGES_MAX: usize = 4096;
 
 impl Protocol {
+    const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// Whether a port name may have this label, without its underscore; an empty one is any.
+    pub fn is_asked_by(label: &[u8]) -> bool {
+        label.is_empty() || Self::ALL.iter().any(|protocol| protocol.label() == label)
+    }
+
     /// The label of port names, in lower case.
     pub fn label(self) -> &'static [u8] {
         match self {

@@ -7,7 +7,8 @@
 //! <ns>.svc | <ns>.pod              a Namespace
 //! <svc>.<ns>.svc                   a Service
 //! <endpoint>.<svc>.<ns>.svc        an endpoint
-//! <port>.<proto>.<svc>.<ns>.svc    a port; the underscores may be left out (as CoreDNS)
+//! <port>.<proto>.<svc>.<ns>.svc    a port; the underscores may be left out (as CoreDNS); what is
+//!                                  no protocol makes the name impossible
 //! <endpoint>.<cluster>.<svc>.<ns>.svc           an imported endpoint, in a zone of a cluster set
 //! <zone>.pin|prefer._zone.<svc>.<ns>.svc        the endpoints in a zone, which may have dots
 //! <address>.<ns>.pod               a Pod by address; labels in front are ignored (as CoreDNS)

@@ -30,6 +30,7 @@ pub use transfer::{Record, Records, Version};
 use super::config::Pods;
 use super::externals::ExternalHead;
 use super::hosts::Hosts;
+use super::object::Protocol;
 use super::records::{
     AddressHead, AddressRecords, AskedPort, FoundBy, ServiceHead, ServiceRecords,
 };
@@ -148,6 +149,12 @@ impl Zone {
                 Outcome::NxDomain
             }
             Meaning::Long => self.zonal(asked, reply),
+            // A search list makes names of four labels, too.
+            Meaning::Port { protocol, .. }
+                if !asked.in_clusterset && !Protocol::is_asked_by(protocol) =>
+            {
+                Outcome::NxDomain
+            }
             _ if !self.is_synced => Outcome::NotReady,
             Meaning::Namespace(label) | Meaning::PodNamespace(label) => self.namespace(label),
             Meaning::Pod { address, namespace } => self.pod(asked, reply, address, namespace),
