@@ -20,6 +20,9 @@ const UNTOLD_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// How long an API server that answers may leave open which cluster it is. One that starts denies
 /// everything for a moment, for it does not know its roles yet; and watches do not wait for ever.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// First and longest wait for an answer. It is one small object, and watches wait for it; but one
+/// that is as slow as this is waited for, as lists are.
+const ANSWER: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 /// How often somebody may come to want a Snapshot, by a reload.
 const PLACE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is told that an API server is away.
@@ -47,12 +50,15 @@ pub(in crate::cluster) async fn learn(
     let mut server = None;
     let mut pause = PAUSE.0;
     let mut doubt = Doubt::default();
+    let mut patience = ANSWER.0;
     let mut told: Option<Instant> = None;
     loop {
         while keeping.place().is_none() {
             sleep(PLACE_INTERVAL).await;
         }
-        let asked = ask(&mut server, identity, feed).await;
+        let begun = Instant::now();
+        let asked = ask(&mut server, identity, feed, patience).await;
+        patience = more_patience(patience, begun.elapsed());
         pause = (pause * 2).min(PAUSE.1);
         let is_over = doubt.is_over(&asked, Instant::now());
         if is_over {
@@ -72,6 +78,11 @@ pub(in crate::cluster) async fn learn(
         }
         sleep(pause.mul_f64(rand::random_range(0.75..1.0))).await;
     }
+}
+
+/// How long the next answer is waited for, when one took that long or did not come.
+fn more_patience(patience: Duration, took: Duration) -> Duration {
+    if took < patience { patience } else { (patience * 2).min(ANSWER.1) }
 }
 
 /// Since when an API server answers, and does not tell which cluster it is of.
@@ -102,6 +113,7 @@ async fn ask(
     server: &mut Option<Arc<ApiServer>>,
     Identity { source, scope }: &Identity,
     feed: &Arc<Feed>,
+    patience: Duration,
 ) -> Told {
     if server.is_none() {
         match ApiServer::open(source, scope.api).await {
@@ -110,7 +122,7 @@ async fn ask(
         }
     }
     match server {
-        Some(server) => ask_uid(server, feed).await,
+        Some(server) => ask_uid(server, feed, patience).await,
         None => Told::Away("bug: no API server".to_owned()),
     }
 }
@@ -118,6 +130,17 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn p7_an_api_server_that_is_slow_is_waited_for_as_long_as_it_is_for_lists() {
+        let next = |patience, took_s| more_patience(patience, Duration::from_secs(took_s));
+        assert_eq!(next(ANSWER.0, 1), ANSWER.0, "who refuses at once is not slow");
+        let mut patience = ANSWER.0;
+        for _ in 0..4 {
+            patience = next(patience, patience.as_secs());
+        }
+        assert_eq!(patience, crate::cluster::watch::Timing::default().answer);
+    }
 
     #[test]
     fn p7_a_refusal_is_repeated_for_half_a_minute_before_it_counts() {

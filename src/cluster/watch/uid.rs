@@ -16,8 +16,6 @@ use crate::cluster::watch::trouble::Trouble;
 
 /// The Namespace that every cluster has.
 const NAMESPACE: &str = "kube-system";
-/// Longest wait for the answer: it is one small object, and watches wait for it.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Longest UID that is believed; they have 36 characters.
 const UID_LEN_MAX: usize = 128;
 
@@ -53,10 +51,15 @@ struct Metadata {
     uid: String,
 }
 
-/// Asks an API server which cluster it is of.
-pub(in crate::cluster) async fn ask(server: &Arc<ApiServer>, feed: &Arc<Feed>) -> Told {
+/// Asks an API server which cluster it is of, and waits so long for the head of the answer and for
+/// each piece of it.
+pub(in crate::cluster) async fn ask(
+    server: &Arc<ApiServer>,
+    feed: &Arc<Feed>,
+    patience: Duration,
+) -> Told {
     let scope = Scope { namespaces: vec![NAMESPACE.to_owned()], ..Scope::default() };
-    let timing = Timing { answer: ANSWER_MAX, ..Timing::default() };
+    let timing = Timing { answer: patience, ..Timing::default() };
     let api = Api::new(Kind::Namespace, &scope, server.clone(), feed.clone(), timing);
     match api.page(1, None, None).await {
         Ok(body) => read(&body),
@@ -90,14 +93,20 @@ fn told(why: &Trouble) -> Told {
         Trouble::Forbidden(_) | Trouble::Absent(_) | Trouble::Refused { .. } => {
             Told::Nothing(why.to_string())
         }
-        Trouble::Throttled(_) | Trouble::Server { .. } => Told::Busy(why.to_string()),
+        Trouble::Throttled(_) | Trouble::Server { .. } | Trouble::Stalled(_) => {
+            Told::Busy(why.to_string())
+        }
         _ => Told::Away(why.to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::cluster::config::ApiLimits;
+    use crate::cluster::scripted_api::{Ask, Reply, Script, Step};
 
     #[test]
     fn a_server_that_answers_is_not_away() {
@@ -105,6 +114,23 @@ mod tests {
             [Trouble::Throttled(None), Trouble::Server { code: 503, message: String::new() }];
         assert!(busy.iter().all(|why| matches!(told(why), Told::Busy(_))));
         assert!(matches!(told(&Trouble::Unreachable(String::new())), Told::Away(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p7_a_slow_answer_is_that_of_a_busy_server_and_is_there_for_who_waits() {
+        let script = Arc::new(Script::default());
+        let page = r#"{"items":[{"metadata":{"name":"kube-system","uid":"u-1"}}]}"#;
+        for _ in 0..2 {
+            let slow = Reply::lines([]).then(Step::Wait(Duration::from_secs(15)));
+            script.on(Ask::Count, "namespaces", slow.then(Step::Send(page.to_owned())));
+        }
+        let client = kube::Client::new(script.router(), "default");
+        let server = Arc::new(ApiServer::with_client(client, ApiLimits::default()));
+        let feed = Arc::new(Feed::new(Instant::now(), &Scope::default()));
+        let told = ask(&server, &feed, Duration::from_secs(10)).await;
+        assert!(matches!(told, Told::Busy(_)), "{told:?}");
+        let told = ask(&server, &feed, Duration::from_secs(20)).await;
+        assert_eq!(told, Told::Uid("u-1".to_owned()));
     }
 
     #[test]
