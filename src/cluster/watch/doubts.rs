@@ -129,6 +129,11 @@ impl Watcher {
         Ok(())
     }
 
+    /// Something newer came of an object that may be held back, as a change beside a list.
+    pub(super) fn clear_of_doubt(&mut self, namespace: &str, name: &str) {
+        self.doubts.suspects.retain(|found| found.identity() != (namespace, name));
+    }
+
     /// The list is not older than the watch, so what was held back is true.
     pub(super) async fn pass_suspects_on(&mut self) -> Result<(), Trouble> {
         for found in std::mem::take(&mut self.doubts.suspects) {

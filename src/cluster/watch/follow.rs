@@ -219,7 +219,10 @@ impl Watcher {
             None => self.flaws.forget(namespace, name),
         }
         match self.seen.note(namespace, name, &reading.version) {
-            Sight::News => self.pass_on(reading.found).await?,
+            Sight::News => {
+                self.clear_of_doubt(namespace, name);
+                self.pass_on(reading.found).await?;
+            }
             Sight::Omitted => self.suspect(reading.found).await?,
             Sight::Outdated => {
                 state.outdated.add(1);
@@ -277,6 +280,7 @@ impl Watcher {
             return Ok(Taken::Object(head.version));
         }
         self.flaws.forget(&head.key.namespace, &head.key.name);
+        self.clear_of_doubt(&head.key.namespace, &head.key.name);
         self.outlet.delete(self.kind, head.key).await?;
         Ok(Taken::Object(head.version))
     }

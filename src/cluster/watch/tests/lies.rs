@@ -98,6 +98,18 @@ async fn a8_an_omitted_change_is_repaired_within_ten_minutes_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a8_what_is_held_back_does_not_undo_what_came_after_it() {
+    let first = [added("web", 5), added("api", 6), list_end(10), bookmark(90)];
+    let mut second = vec![added("web", 50), added("api", 60)];
+    second.push(event("MODIFIED", &service_json("web", 120)));
+    second.push(event("DELETED", &service_json("api", 121)));
+    second.push(list_end(122));
+    let mut rig = watch(Kind::Service, [list(first), list(second)]);
+    rig.expect([BEGIN, apply("web"), apply("api"), END]).await;
+    rig.expect([BEGIN, apply("web"), delete("api"), END]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a8_an_object_that_was_never_told_of_is_missed_by_its_number() {
     let first = bookmarks(Reply::lines([added("web", 5), list_end(10)]), [20, 30, 40]);
     let second = [added("web", 5), added("lost", 15), list_end(60)];
