@@ -2,6 +2,7 @@
 //! and the last Corefile that was right.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::cluster::snapshot::file;
@@ -28,6 +29,14 @@ impl State {
         let (is_readable, error) = match probed {
             Ok((_, Ok(()))) => return Some(Self { folder }),
             Ok((Ok(()), Err(error))) => (true, error),
+            // One slow moment, perhaps: what reads and writes there does not wait for it for long.
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                tracing::warn!(
+                    "{}: {error}; it is tried again whenever it is needed",
+                    folder.display()
+                );
+                return Some(Self { folder });
+            }
             Ok((Err(error), Err(_))) | Err(error) => (false, error),
         };
         tell(&folder, &error, named.is_some(), is_readable);
@@ -66,7 +75,7 @@ fn probe(folder: &Path) -> std::io::Result<()> {
     fs::write(&path, b"")?;
     match fs::remove_file(&path) {
         // Another process that uses the folder was faster.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
 }
@@ -74,6 +83,18 @@ fn probe(folder: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_on_a_slow_disk_is_kept() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let probe = folder.path().join(".probe");
+        // Who opens it to write waits for somebody who reads.
+        let made = std::process::Command::new("mkfifo").arg(&probe).status();
+        assert!(made.unwrap().success());
+        let state = State::open(Some(folder.path()));
+        assert_eq!(state.unwrap().folder(), folder.path());
+        drop(fs::File::open(&probe));
+    }
 
     #[test]
     fn a_folder_is_used_where_it_can_be_written_to_and_never_made() {
