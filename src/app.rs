@@ -36,6 +36,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::cluster::published::Published;
 use crate::corefile::{Corefile, Monitor as MonitorWord, Problem};
 use crate::listen::journal::Journal;
 use crate::listen::kept::{Kept, Message};
@@ -328,12 +329,7 @@ impl Server {
             if cluster.published.zone().is_synced {
                 part.became_ready();
             }
-            waiting.spawn(async move {
-                cluster.published.synced().await;
-                part.became_ready();
-                // The part is waited for as long as somebody holds it.
-                std::future::pending::<()>().await;
-            });
+            waiting.spawn(follow(cluster.published.clone(), part));
         }
         for (_, transfer) in &self.parts.transfers {
             announce::start(transfer, &mut waiting);
@@ -348,6 +344,17 @@ impl Server {
             }
         });
         waiting
+    }
+}
+
+/// Says for ever whether a cluster is known. The part is waited for as long as somebody holds it.
+async fn follow(published: Arc<Published>, part: Arc<Part>) {
+    loop {
+        published.synced().await;
+        part.became_ready();
+        // A Snapshot may turn out to be of another cluster.
+        published.forgotten().await;
+        part.became_unready();
     }
 }
 
@@ -423,4 +430,33 @@ pub const BUILD: Build = Build {
 fn lines(problems: &[Problem]) -> String {
     let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::cluster::zone::Zone;
+
+    #[tokio::test]
+    async fn a_cluster_whose_picture_is_taken_back_is_unready_where_that_is_monitored() {
+        let (readiness, published) = (Readiness::default(), Arc::new(Published::new()));
+        let following = tokio::spawn(follow(published.clone(), readiness.register("kubernetes")));
+        yield_now().await;
+        assert!(!readiness.is_ready());
+        for (generation, is_synced) in [(1, true), (2, false), (3, true)] {
+            let mut zone = Zone::unsynced();
+            (zone.generation, zone.is_synced) = (generation, is_synced);
+            published.store(Arc::new(zone));
+            for _ in 0..9 {
+                yield_now().await;
+            }
+            readiness.set_monitor(Monitor::Continuously);
+            assert_eq!(readiness.is_ready(), is_synced);
+            readiness.set_monitor(Monitor::UntilReady);
+            assert!(readiness.is_ready(), "ready once");
+        }
+        following.abort();
+    }
 }

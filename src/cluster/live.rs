@@ -92,7 +92,7 @@ impl Cluster {
                 tokio::join!(
                     survive(|| live(shared.clone())),
                     survive(|| age::tend(shared.feed.clone(), shared.published.clone())),
-                    survive(|| tell_late(shared.clone())),
+                    survive(|| tell_each_time(&shared)),
                     survive(|| snapshot::learn(&shared.identity, &shared.feed, &shared.keeping)),
                 );
             })
@@ -230,6 +230,16 @@ fn show(restored: &mut Restored, shared: &Shared) {
     }
     restored.index.keep_serials();
     publish(&mut restored.index, &shared.published, now_unix_s());
+}
+
+/// Tells it each time that the cluster stays unknown: at the start, and when its picture was taken
+/// back.
+async fn tell_each_time(shared: &Shared) {
+    loop {
+        tell_late(shared.clone()).await;
+        shared.published.synced().await;
+        shared.published.forgotten().await;
+    }
 }
 
 /// Tells once that the cluster is still unknown. Nothing waits for it, so that is all.

@@ -122,9 +122,14 @@ impl Published {
         self.generation.subscribe()
     }
 
-    /// Waits until something has been published.
+    /// Waits until the cluster is known.
     pub async fn synced(&self) {
-        self.newer_than(0).await;
+        self.until(|zone| zone.is_synced).await;
+    }
+
+    /// Waits until it is not known any more: its picture was that of another one.
+    pub async fn forgotten(&self) {
+        self.until(|zone| !zone.is_synced).await;
     }
 
     /// Waits for a Zone that is as asked for.
