@@ -13,7 +13,8 @@ use kube::client::{Body, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 use tower::{BoxError, ServiceBuilder};
 
 use crate::cluster::config::{ApiLimits, Source, Tls};
@@ -33,6 +34,10 @@ pub(super) struct ApiServer {
 
 /// Shortest time between two readings of the credentials.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
+/// Longest time for reading credentials: a plugin asks somebody over the network.
+const BUILD_MAX: Duration = Duration::from_secs(20);
+/// Readings under way, at most: plugins that hang are not ended.
+const BUILDS_MAX: usize = 4;
 /// Longest time for a TCP handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Silence before a connection is probed; a dead peer is noticed after 10 s + 3 × 3 s.
@@ -191,17 +196,31 @@ fn readable(path: &PathBuf) -> Result<String, Error> {
     path.to_str().map(str::to_owned).ok_or_else(|| fail(std::io::ErrorKind::InvalidInput.into()))
 }
 
-/// Builds the client. An `exec` plugin of a kubeconfig runs in here, so this may take long.
+/// Builds the client, in time.
 async fn client(source: &Source, config: Config) -> Result<Client, Error> {
     let origin = origin(source);
-    let built = tokio::task::spawn_blocking(move || build(&config)).await;
-    let built = match built {
-        Ok(built) => built,
-        Err(ended) if ended.is_panic() => return Err(Error::Bug("reading credentials panicked")),
+    match timeout(BUILD_MAX, build_aside(config)).await {
+        Ok(built) => built?.map_err(|reason| reason.to_string()),
+        Err(_) => Err(format!("no credentials within {} s", BUILD_MAX.as_secs())),
+    }
+    .map_err(|reason| Error::Credentials { origin, reason })
+}
+
+/// Builds a client where that delays nobody. An `exec` plugin of a kubeconfig runs in here; one that
+/// hangs keeps its place.
+async fn build_aside(config: Config) -> Result<Result<Client, kube::Error>, Error> {
+    static PLACES: Semaphore = Semaphore::const_new(BUILDS_MAX);
+    let place = PLACES.acquire().await;
+    let build = move || {
+        let _place = place;
+        build(&config)
+    };
+    match tokio::task::spawn_blocking(build).await {
+        Ok(built) => Ok(built),
+        Err(ended) if ended.is_panic() => Err(Error::Bug("reading credentials panicked")),
         // The runtime ends, and this task with it.
         Err(_) => std::future::pending().await,
-    };
-    built.map_err(|reason| Error::Credentials { origin, reason: reason.to_string() })
+    }
 }
 
 /// Where the credentials come from, for error texts.
@@ -264,6 +283,29 @@ mod tests {
         let request = String::from_utf8(request).unwrap();
         let line = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer "));
         line.unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a11_a_plugin_that_hangs_is_not_waited_for() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("config");
+        let exec = "{apiVersion: client.authentication.k8s.io/v1, command: sleep, args: [\"2\"], \
+                    interactiveMode: Never}";
+        let text = format!(
+            "{{current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}],
+            clusters: [{{name: c, cluster: {{server: \"http://127.0.0.1:1\"}}}}],
+            users: [{{name: u, user: {{exec: {exec}}}}}]}}"
+        );
+        std::fs::write(&path, text).unwrap();
+        let source = Source::Kubeconfig { path, context: None };
+        let opening =
+            tokio::spawn(async move { ApiServer::open(&source, ApiLimits::default()).await });
+        for _ in 0..9 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::advance(BUILD_MAX).await;
+        let error = opening.await.unwrap().err().expect("it hangs").to_string();
+        assert!(error.contains("no credentials within 20 s"), "{error}");
     }
 
     #[tokio::test]
