@@ -140,7 +140,7 @@ impl Index {
         let kind = match &change {
             Change::Apply(object) => object.kind(),
             Change::Keep(kind, _) | Change::Delete(kind, _) => *kind,
-            Change::ListBegin(kind) | Change::ListEnd(kind) => *kind,
+            Change::ListBegin(kind) | Change::ListEnd(kind) | Change::ListGiveUp(kind) => *kind,
         };
         if !self.scope.watches(kind) {
             return;
@@ -153,6 +153,7 @@ impl Index {
                 self.lists.entry(kind).or_default().seen = Some(HashSet::new())
             }
             Change::ListEnd(kind) => self.end_list(kind),
+            Change::ListGiveUp(kind) => self.lists.entry(kind).or_default().seen = None,
         }
     }
 

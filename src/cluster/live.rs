@@ -167,8 +167,8 @@ async fn live(shared: Shared) {
         let (sender, changes) = mpsc::channel(CHANGES_MAX);
         let restored = shared.restored.lock().take();
         let (index, positions) = match restored {
-            Some(restored) => (restored.index, restored.positions),
-            None => (fresh_index(&shared), Positions::default()),
+            Some(restored) => (restored.index, Some(restored.positions)),
+            None => (fresh_index(&shared), None),
         };
         let mut keeping = pin!(async {
             // A panic was counted and told when it happened; it must not freeze the Zone for good.
@@ -270,12 +270,13 @@ enum Opened {
     Foreign,
 }
 
-/// Starts the source, however long that takes: credentials may come later. Positions are used if
-/// they are of the cluster that the API server shows.
-async fn open(shared: &Shared, sender: Sender<Change>, mut positions: Positions) -> Opened {
-    if !positions.is_empty() {
+/// Starts the source, however long that takes: credentials may come later. What was restored counts
+/// if it is of the cluster that the API server shows; there may be no position in it.
+async fn open(shared: &Shared, sender: Sender<Change>, restored: Option<Positions>) -> Opened {
+    let mut positions = Positions::default();
+    if let Some(restored) = restored {
         match shared.keeping.confirm().await {
-            Confirmed::Same => {}
+            Confirmed::Same => positions = restored,
             Confirmed::Other => return Opened::Foreign,
             Confirmed::Untold => {
                 tracing::warn!(
@@ -284,7 +285,6 @@ async fn open(shared: &Shared, sender: Sender<Change>, mut positions: Positions)
                      lists replace what the Snapshot says"
                 );
                 shared.feed.watched().iter().for_each(|it| shared.feed.kind(*it).set_version(""));
-                positions = Positions::default();
             }
         }
     }

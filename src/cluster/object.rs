@@ -194,6 +194,8 @@ pub enum Change {
     ListBegin(Kind),
     /// The list is complete.
     ListEnd(Kind),
+    /// The list is given up, and what it applied is true: changes go on from where they were.
+    ListGiveUp(Kind),
 }
 
 /// Changes that may wait for the task that owns the Index; a source that is faster waits too.

@@ -40,6 +40,11 @@ impl Outlet {
         self.send(Change::ListEnd(kind)).await
     }
 
+    /// Says that the list is given up.
+    pub(super) async fn give_up(&self, kind: Kind) -> Result<(), Hangup> {
+        self.send(Change::ListGiveUp(kind)).await
+    }
+
     /// Sends an object, if its Namespace is exposed.
     pub(super) async fn apply(&self, object: Object) -> Result<(), Hangup> {
         if !self.exposes(object.namespace()) {

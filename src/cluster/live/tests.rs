@@ -150,6 +150,30 @@ fn p7_the_picture_of_another_cluster_is_taken_back_under_a_newer_serial() {
 }
 
 #[tokio::test]
+async fn p7_a_snapshot_without_any_position_is_of_another_cluster_all_the_same() {
+    let mut shared = shared(Duration::ZERO);
+    let identity = Identity { source: Source::InCluster, scope: Scope::default() };
+    let place = Place::new(std::path::Path::new("/nowhere"), &identity, &[]);
+    let restored = Restored {
+        index: empty_index(),
+        positions: Positions::default(),
+        uid: "theirs".to_owned(),
+        written_s: 0,
+        kinds: Vec::new(),
+        objects: 0,
+        octets: 0,
+    };
+    shared.keeping = Arc::new(Keeping::begin(place, |_| Ok(Some(restored))).0);
+    shared.keeping.tell_uid(snapshot::Uid::Is("ours".to_owned()));
+    let (sender, _changes) = mpsc::channel(CHANGES_MAX);
+    let opened = open(&shared, sender.clone(), Some(Positions::default())).await;
+    assert!(matches!(opened, Opened::Foreign));
+    // Once it is forgotten nothing stands in the way of a start.
+    let opened = open(&shared, sender, None).await;
+    assert!(matches!(opened, Opened::Running(_)));
+}
+
+#[tokio::test]
 async fn a_zone_that_is_shown_otherwise_gets_another_serial() {
     let (cluster, sender) =
         Cluster::told(Identity { source: Source::Embedded(&[]), scope: Scope::default() });

@@ -154,7 +154,7 @@ impl Keeping {
     }
 
     /// Says which cluster it is.
-    pub(super) fn tell_uid(&self, uid: Uid) {
+    pub(in crate::cluster) fn tell_uid(&self, uid: Uid) {
         self.uid.send_replace(uid);
     }
 

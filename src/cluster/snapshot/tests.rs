@@ -408,3 +408,16 @@ async fn another_place_and_a_file_that_is_gone_are_reasons_to_write() {
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
 }
+
+#[test]
+fn a_list_that_is_given_up_leaves_its_kind_the_position() {
+    let mut index = index_of(all_shapes());
+    let service = |index: &Index| {
+        let restored = opened(&sealed(index, &standing())).unwrap();
+        restored.positions.get(Kind::Service).map(str::to_owned)
+    };
+    index.take(Change::ListBegin(Kind::Service));
+    assert_eq!(service(&index), None, "of no one version");
+    index.take(Change::ListGiveUp(Kind::Service));
+    assert_eq!(service(&index).as_deref(), Some("4711"));
+}

@@ -225,7 +225,10 @@ impl Watcher {
 
     /// A list that was due has failed. The watch goes on, and the list is tried later: ever later
     /// where it did not come, for nothing is heard of changes while it is waited for.
-    pub(super) async fn put_off(&mut self, why: Trouble) {
+    pub(super) async fn put_off(&mut self, why: Trouble) -> Result<(), Trouble> {
+        if self.seen.is_listing() {
+            self.outlet.give_up(self.kind).await?;
+        }
         self.seen.break_off();
         self.note(&why).await;
         let pause = match why {
@@ -233,6 +236,7 @@ impl Watcher {
             _ => LIST_PAUSE,
         };
         self.reconcile_at = Instant::now() + pause.mul_f64(spread());
+        Ok(())
     }
 }
 

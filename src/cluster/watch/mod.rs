@@ -267,7 +267,7 @@ impl Watcher {
                 Err(why) if self.version.is_none() || matches!(why, Trouble::Hangup) => {
                     return Err(why);
                 }
-                Err(why) => self.put_off(why).await,
+                Err(why) => self.put_off(why).await?,
             }
         }
         self.api.resume(self.version.as_deref().unwrap_or_default()).await

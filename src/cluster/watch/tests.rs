@@ -151,6 +151,7 @@ fn delete(name: &str) -> Change {
 
 const BEGIN: Change = Change::ListBegin(Kind::Service);
 const END: Change = Change::ListEnd(Kind::Service);
+const GIVE_UP: Change = Change::ListGiveUp(Kind::Service);
 
 #[tokio::test(start_paused = true)]
 async fn a_streaming_list_goes_on_as_the_watch() {

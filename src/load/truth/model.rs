@@ -217,6 +217,7 @@ impl Model {
                 self.lists.entry(kind).or_default().seen = Some(HashSet::new());
             }
             Change::ListEnd(kind) => self.end_list(kind, now),
+            Change::ListGiveUp(kind) => self.lists.entry(kind).or_default().seen = None,
         }
         self.age(now);
     }
