@@ -152,10 +152,12 @@ impl Watcher {
     }
 
     /// A list is complete, and does not have `gone` objects that were held. Counts what it
-    /// repaired, and answers whether that is reason to look again soon.
-    pub(super) fn end_doubt(&mut self, gone: usize) -> bool {
+    /// repaired, and answers whether that is reason to look again soon. All that are gone were
+    /// omitted if the watch had come to the version of the list; else they may have gone since, but
+    /// for those that the canary missed.
+    pub(super) fn end_doubt(&mut self, gone: usize, is_same: bool) -> bool {
         self.doubts.refusals = None;
-        let surplus = self.canary.surplus().min(gone);
+        let surplus = if is_same { gone } else { self.canary.surplus().min(gone) };
         self.canary.listed();
         self.canary.stop(Instant::now());
         let repairs = self.doubts.repaired + surplus;

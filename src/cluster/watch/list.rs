@@ -182,6 +182,8 @@ impl Watcher {
         self.pass_suspects_on().await?;
         self.outlet.end(self.kind).await?;
         let gone = self.seen.end();
+        // Nothing happened between the last word of the watch and the list.
+        let is_same = self.passed.as_deref() == Some(version);
         self.stand_at(version);
         let now = Instant::now();
         self.feed.hear(self.kind, now);
@@ -193,7 +195,8 @@ impl Watcher {
         self.feed.kind(self.kind).listed();
         self.listed_at = Some(now);
         self.put_offs.succeed();
-        let pause = if self.end_doubt(gone) { self.timing.doubt } else { self.reconcile_pause() };
+        let pause =
+            if self.end_doubt(gone, is_same) { self.timing.doubt } else { self.reconcile_pause() };
         self.reconcile_at = now + pause.mul_f64(rand::random_range(0.9..1.1));
         Ok(())
     }

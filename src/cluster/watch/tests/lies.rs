@@ -134,6 +134,20 @@ async fn a8_an_object_that_was_not_taken_away_is_missed_by_its_number() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a8_an_object_that_was_not_taken_away_is_counted_where_the_server_counts_none() {
+    // One of a version that the watch had come to tells for sure that a deletion was omitted.
+    for (version, repairs) in [(90, 1), (91, 0)] {
+        let first = Reply::lines([added("web", 5), added("old", 6), list_end(10)]);
+        let first = bookmarks(first, [90; 20]);
+        let second = list([added("web", 5), list_end(version)]);
+        let mut rig = watch_exposed(Kind::Service, &["shop"], [(Ask::Stream, first), second]);
+        rig.expect([BEGIN, apply("web"), apply("old"), END, BEGIN, apply("web"), END]).await;
+        tokio::task::yield_now().await;
+        assert_eq!(state(&rig).repairs.value(), repairs, "{version}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a8_numbers_that_agree_lead_to_no_list() {
     let stream = bookmarks(Reply::lines([added("web", 5), list_end(10)]), [20, 30, 40, 50, 60]);
     let replies = [(Ask::Stream, stream), count(25, 1), count(45, 1), count(80, 1)];
