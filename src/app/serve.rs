@@ -485,8 +485,9 @@ enum Patience {
     None,
 }
 
-/// Waits for a second signal, which ends at once. A service manager sends the first one to parent and
-/// child, and the parent hands its own on: so from a parent, what comes soon after the first is it.
+/// Waits for a second signal, which ends at once. A service manager sends the first one to parent
+/// and child, and the parent hands its own on: so with a parent, what comes soon after the first is
+/// that again.
 async fn second(mut next: impl AsyncFnMut() -> Wish, has_parent: bool) {
     if has_parent {
         let quit = async { while !matches!(next().await, Wish::EndNow) {} };

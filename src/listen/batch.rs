@@ -23,8 +23,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
+use super::socket::gets_room;
 use crate::wire::UDP_MAX;
 use control::{CONTROL_MAX, Control, messages, source_only};
 use tray::{Taken, Tray};
@@ -282,10 +281,10 @@ impl Batch {
         self.queued += 1;
     }
 
-    /// Sends what is queued, as replies. Answers how many could not be sent; each of them is one lost
-    /// reply. Where the socket's buffer is full, waits a moment for room, once, and then gives up the
-    /// rest: neighbours that do not answer ARP may hold it for seconds. After a wait in vain nobody
-    /// waits again until all of a batch has left.
+    /// Sends what is queued, as replies. Answers how many could not be sent; each of them is one
+    /// lost reply. Where the socket's buffer is full, waits a moment for room, once, and then gives
+    /// up the rest: neighbours that do not answer ARP may hold it for seconds. After a wait in vain
+    /// nobody waits again until all of a batch has left.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         self.send_within(socket, ROOM_MAX)
     }
@@ -440,12 +439,6 @@ impl Envelope {
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
-}
-
-/// Waits until a socket's buffer has room; tells whether it has.
-fn gets_room(socket: &UdpSocket, patience: Duration) -> bool {
-    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-    poll(&mut fds, patience.try_into().ok().as_ref()).is_ok_and(|count| count > 0)
 }
 
 /// Asks the kernel to tell to which address each datagram was sent, so that the reply can leave

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -13,8 +14,8 @@ use super::batch;
 /// small ones in flight; 4 MiB hold 10 000 q/s for a third of a second and more, also while a
 /// server that has died is started anew.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-/// Send buffer of each UDP socket, in octets. The kernel's 208 KiB are full of the replies that wait
-/// for one neighbour to answer ARP, or of a burst that a link of 1 Gbit/s takes 2 ms for.
+/// Send buffer of each UDP socket, in octets. The kernel's 208 KiB are full of the replies that
+/// wait for one neighbour to answer ARP, or of a burst that a link of 1 Gbit/s takes 2 ms for.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
 /// How often a worker that has nothing to do looks whether it is to stop.
 const WAKE_INTERVAL: Duration = Duration::from_millis(500);
@@ -99,6 +100,12 @@ pub fn udp(address: SocketAddr) -> Result<UdpSocket, Error> {
 pub fn make_waiting(socket: &UdpSocket) -> io::Result<()> {
     socket.set_nonblocking(false)?;
     socket.set_read_timeout(Some(WAKE_INTERVAL))
+}
+
+/// Waits until there is room to send; tells whether there is.
+pub fn gets_room(socket: &UdpSocket, patience: Duration) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+    poll(&mut fds, patience.try_into().ok().as_ref()).is_ok_and(|count| count > 0)
 }
 
 fn new(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
