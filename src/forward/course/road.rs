@@ -60,7 +60,7 @@ impl Road {
     /// question: nobody was asked (RFC 9520 §3.1).
     pub fn rested(mut self, rules: &Rules) -> Self {
         if self.broken >= BROKEN_MAX {
-            self.broken = BROKEN_MAX - 1;
+            (self.broken, self.lacks_tcp) = (BROKEN_MAX - 1, false);
             let tries = if rules.is_tcp_only { &mut self.over_tcp } else { &mut self.over_udp };
             *tries = tries.saturating_sub(1);
         }

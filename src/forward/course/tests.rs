@@ -198,6 +198,17 @@ async fn the_only_upstream_may_be_restarted_unless_something_is_known() {
 }
 
 #[tokio::test]
+async fn who_is_back_is_asked_over_tcp_again_for_a_client_that_came_so() {
+    let mut trip = Trip::new(&[UNKNOWN], true, Purse::full());
+    for (number, proto) in [Proto::Tcp, Proto::Udp, Proto::Udp].into_iter().enumerate() {
+        assert_eq!(trip.sent().1, proto);
+        trip.course.event(number, Event::Broken);
+    }
+    assert_eq!(trip.wait(), 300);
+    assert_eq!(trip.sent().1, Proto::Tcp);
+}
+
+#[tokio::test]
 async fn who_refused_is_asked_once_more_while_another_one_is_silent() {
     let mut trip = Trip::new(&[UNKNOWN, UNKNOWN], false, Purse::without_hedges());
     let mut asked = Vec::new();
