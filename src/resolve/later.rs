@@ -431,8 +431,8 @@ async fn in_time(
         if let Ok(landing) = timeout_at(early, &mut landing).await {
             return Some(landing);
         }
-        // Whoever is known to be slow is waited for, and so is whoever answers probes: behind a cache
-        // that is rarely missed, silence says nothing.
+        // Whoever is known to be slow is waited for, and so is whoever answers probes: behind a
+        // cache that is rarely missed, silence says nothing.
         let forward = &forwarding.forward;
         let is_silent = forwarding.flights.outage.is_silent(now());
         if is_silent && !forward.is_slow() && forward.seems_dead() {

@@ -79,8 +79,8 @@ impl Road {
         if rules.is_tcp_only || self.is_cut || (prefers_tcp && !self.lacks_tcp) {
             return (has_tries(Proto::Tcp) && !self.lacks_tcp).then_some(Proto::Tcp);
         }
-        // Silent over UDP: something on the way may let only TCP pass. Where that is silent too, its
-        // long time-out has the last try over UDP outlive a short cut of the network.
+        // Silent over UDP: something on the way may let only TCP pass. Where that is silent too,
+        // its long time-out has the last try over UDP outlive a short cut of the network.
         let is_rescue = self.over_tcp < RESCUES_MAX && self.broken == 0 && !self.lacks_tcp;
         if is_rescue && !self.has_spare() {
             return Some(Proto::Tcp);
