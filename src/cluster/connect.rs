@@ -206,8 +206,8 @@ async fn client(source: &Source, config: Config) -> Result<Client, Error> {
     .map_err(|reason| Error::Credentials { origin, reason })
 }
 
-/// Builds a client where that delays nobody. An `exec` plugin of a kubeconfig runs in here; one that
-/// hangs keeps its place.
+/// Builds a client where that delays nobody. An `exec` plugin of a kubeconfig runs in here; one
+/// that hangs keeps its place.
 async fn build_aside(config: Config) -> Result<Result<Client, kube::Error>, Error> {
     static PLACES: Semaphore = Semaphore::const_new(BUILDS_MAX);
     let place = PLACES.acquire().await;
