@@ -93,7 +93,7 @@ impl Batch {
     }
 
     /// The same over a tray, which may still have packets that another process took: see
-    /// [`Batch::left`].
+    /// [`Batch::take_left`].
     pub fn over(mut tray: Tray) -> Self {
         // SAFETY: all fields are integers, arrays of them, or raw pointers, for which zero is
         // valid.

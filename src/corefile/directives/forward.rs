@@ -111,7 +111,7 @@ const GRAMMAR: Grammar<Config> = Grammar {
             name: "max_connect_attempts",
             arguments: "NUMBER",
             meaning: "Most tries for a query over all upstreams. Default 0: 8, and 3 for each \
-                      upstream over each transport.",
+                      upstream over each transport, beside those that it refused to take.",
             repeats: false,
             read: |forward, arguments| {
                 forward.max_connect_attempts = arguments.number(0..=u32::MAX)?;
