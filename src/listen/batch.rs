@@ -208,6 +208,8 @@ impl Batch {
     pub fn discard(&mut self, socket: &UdpSocket, limit: Duration) -> (usize, usize) {
         let mut gone = 0;
         while !self.is_plain {
+            // What was thrown away is nobody's any more, also after the end of this process.
+            self.done();
             let count = self.receive_at_once(socket).unwrap_or(0);
             let is_late = self.newest.is_some_and(|newest| newest < limit);
             if count < BATCH_MAX || !is_late || gone >= DISCARD_MAX {

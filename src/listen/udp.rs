@@ -323,7 +323,8 @@ impl Worker {
         self.resume_errands(journal, left);
         journal.abandoned.fetch_add(gone as u64, Ordering::Relaxed);
         if count > 0 {
-            journal.resumed.fetch_add(count as u64, Ordering::Relaxed);
+            let resumed = (0..count).filter(|index| !self.batch.packet(*index).is_empty()).count();
+            journal.resumed.fetch_add(resumed as u64, Ordering::Relaxed);
             self.handle(count, Instant::now());
         }
     }

@@ -25,6 +25,7 @@ fn shout(batch: &mut Batch, server: &UdpSocket) -> usize {
         batch.queue(index, len);
     }
     assert_eq!(batch.send(server), 0);
+    batch.done();
     count
 }
 
@@ -254,7 +255,8 @@ fn p15_what_waits_is_thrown_away_up_to_an_instant_and_the_rest_is_answered() {
     for (address, asked) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.5")] {
         let (server, client) = pair(address);
         client.connect((asked, server.local_addr().unwrap().port())).unwrap();
-        let mut batch = Batch::new();
+        let file = tray::file().unwrap();
+        let mut batch = Batch::over(Tray::over(&file).unwrap());
         assert_eq!(batch.newest(), None);
         batch.stamp(&server, true).unwrap();
         let send = |count: usize| (0..count).for_each(|_| assert!(client.send(b"waits").is_ok()));
@@ -274,6 +276,8 @@ fn p15_what_waits_is_thrown_away_up_to_an_instant_and_the_rest_is_answered() {
         send(1);
         assert_eq!(shout(&mut batch, &server), 1);
         assert_eq!(batch.newest(), None);
+        let mut next = Batch::over(Tray::over(&file).unwrap());
+        assert_eq!(next.take_left(), (0, 0), "what was thrown away is not answered after a death");
     }
 }
 
