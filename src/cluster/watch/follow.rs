@@ -131,7 +131,7 @@ impl Watcher {
                 "the API server counts other objects than the watch told of; a full list follows"
             );
         }
-        self.reconcile_at = self.reconcile_at.min(self.list_again_at().max(now));
+        self.list_soon(now);
     }
 
     /// A healthy server sends a bookmark each minute, so one whose watches open and say nothing is
@@ -140,7 +140,7 @@ impl Watcher {
     /// more often than after a list that had to repair something.
     fn doubt_silence(&mut self) {
         let now = Instant::now();
-        self.reconcile_at = self.reconcile_at.min(self.list_again_at().max(now));
+        self.list_soon(now);
         self.is_due = self.reconcile_at <= now;
     }
 

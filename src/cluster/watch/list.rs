@@ -111,10 +111,11 @@ impl Watcher {
         Err(Trouble::Stalled(self.timing.streaming))
     }
 
-    /// How long a piece of a list is waited for. A server that is known may be slow, for nothing
-    /// waits for its list but a watch that could go on.
+    /// How long a piece of a list is waited for: a short time at first where a watch could go on
+    /// meanwhile, and as long as for any answer once the list did not come. The pauses between
+    /// grow, so that little is missed.
     fn patience(&self) -> Duration {
-        if self.version.is_some() { self.timing.due } else { self.timing.answer }
+        if self.is_first_put_off() { self.timing.due } else { self.timing.answer }
     }
 
     /// Whether a watch can go on, and no list was put off since the last one.
@@ -219,6 +220,14 @@ impl Watcher {
         }
         let pause = self.list_again_at().saturating_duration_since(Instant::now());
         pause.mul_f64(spread())
+    }
+
+    /// Has the next full list come as soon as it may, for something is wrong; but not sooner than
+    /// after the pause where the last one did not come.
+    pub(super) fn list_soon(&mut self, at: Instant) {
+        if self.put_offs.failures() == 0 {
+            self.reconcile_at = self.reconcile_at.min(at.max(self.list_again_at()));
+        }
     }
 
     /// When the next full list may begin.

@@ -388,6 +388,6 @@ impl Watcher {
             let resource = self.resource();
             tracing::warn!(resource, held_back, "{what}; it is left out, a full list follows");
         }
-        self.reconcile_at = self.reconcile_at.min(now + self.timing.doubt);
+        self.list_soon(now + self.timing.doubt);
     }
 }

@@ -62,7 +62,7 @@ async fn a6_a_due_list_that_is_refused_does_not_end_the_watch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a6_a_server_that_hangs_on_lists_is_followed_nearly_all_the_time() {
+async fn a6_a_server_that_hangs_on_lists_is_followed_most_of_the_time() {
     let hangs = Reply::lines([added("web", 5)]).then(Step::Hold);
     for hanging in [None, Some(hangs)] {
         let first = Reply::lines([added("web", 5), list_end(10)]).then(Step::Hold);
@@ -84,7 +84,12 @@ async fn a6_a_server_that_hangs_on_lists_is_followed_nearly_all_the_time() {
         let blind = asked.windows(2).skip(1).filter(|pair| pair[0].ask != Ask::Watch);
         let blind: Vec<Duration> = blind.map(|pair| pair[1].at - pair[0].at).collect();
         assert!((5..25).contains(&blind.len()), "{} lists in an hour", blind.len());
-        assert!(blind.iter().all(|blind| blind.as_secs() <= 25), "{blind:?}");
+        // A short time at first; then as long as for any answer, or a list that is slow would never
+        // be had.
+        assert!(blind[0].as_secs() <= 25, "{blind:?}");
+        assert!(blind.iter().all(|blind| blind.as_secs() <= 65), "{blind:?}");
+        let sum: Duration = blind.iter().sum();
+        assert!(sum < Duration::from_secs(3600 / 3), "{blind:?}");
     }
 }
 
