@@ -53,7 +53,8 @@ pub(in crate::cluster) async fn learn(
     let mut patience = ANSWER.0;
     let mut told: Option<Instant> = None;
     loop {
-        while keeping.place().is_none() {
+        // A start from a Snapshot waits for what is learnt, also where nothing is kept any more.
+        while keeping.place().is_none() && keeping.restored_uid().is_none() {
             sleep(PLACE_INTERVAL).await;
         }
         let begun = Instant::now();

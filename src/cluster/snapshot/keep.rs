@@ -161,12 +161,16 @@ impl Keeping {
     /// Waits until the API server is there, and answers whether it shows the cluster that the file
     /// of the start is of.
     pub(in crate::cluster) async fn confirm(&self) -> Confirmed {
+        if self.restored_uid() == Some("") {
+            // Nobody knows whose it is, so nothing that is told could confirm it.
+            return Confirmed::Untold;
+        }
         let mut uid = self.uid.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
         let told = uid.wait_for(|uid| *uid != Uid::Unknown).await;
         match told.as_deref() {
             Ok(Uid::Is(uid)) if Some(&**uid) == self.restored_uid() => Confirmed::Same,
-            Ok(Uid::Is(_)) if self.restored_uid() != Some("") => Confirmed::Other,
+            Ok(Uid::Is(_)) => Confirmed::Other,
             _ => Confirmed::Untold,
         }
     }
