@@ -176,11 +176,12 @@ impl Forward {
         self.upstreams.borrow().iter().any(is_slow)
     }
 
-    /// Whether no upstream has answered a probe since it failed. Without probes nobody knows.
+    /// Whether each upstream has missed a probe and said nothing since. Without probes nobody
+    /// knows.
     pub fn seems_dead(&self) -> bool {
         let is_unprobed = self.config.max_fails == 0;
         let seems_dead = |upstream: &Arc<Upstream>| {
-            is_unprobed || upstream.is_cut_out() || upstream.health().is_probed()
+            is_unprobed || upstream.is_cut_out() || upstream.health().fails() > 0
         };
         self.upstreams.borrow().iter().all(seems_dead)
     }

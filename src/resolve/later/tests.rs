@@ -94,7 +94,7 @@ async fn u8_a_question_ends_within_two_seconds_while_nobody_answers_anybody() {
     let (forwarding, arrived) = (forwarding(), Instant::now());
     let until = arrived + Duration::from_millis(4500);
     let wait = || in_time(std::future::pending(), arrived + OUTAGE_PATIENCE, until, &forwarding);
-    forwarding.forward.upstreams()[0].health().exchange_failed();
+    forwarding.forward.upstreams()[0].health().probe_failed();
     assert!(wait().await.is_none());
     assert_eq!(arrived.elapsed(), OUTAGE_PATIENCE);
     forwarding.flights.outage.answered(now());
