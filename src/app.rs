@@ -193,6 +193,8 @@ impl Server {
         if let Some(kept) = &server.options.kept {
             kept.release_rest();
             server.exchange.journal.iter().for_each(|journal| journal.release_rest());
+            let fingerprint = server.corefile().fingerprint.to_string();
+            let _ = kept.channel.send(&Message::Serves(fingerprint));
             let _ = kept.channel.send(&Message::Serving);
         }
         Ok(server)

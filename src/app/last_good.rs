@@ -8,12 +8,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use super::state::State;
 use crate::cluster::snapshot::file;
@@ -24,8 +22,6 @@ const NAME: &str = "Corefile.last-good";
 /// Begins the file; then comes a line that says which Corefile it was.
 const HEADLINE: &str = "# The last Corefile that was served, with imports and variables in place. \
                         Read at start when the Corefile is missing or wrong.\n";
-/// Longest that a start waits for it.
-const LOAD_MAX: Duration = Duration::from_secs(2);
 
 /// The copy.
 pub struct LastGood {
@@ -65,10 +61,9 @@ impl LastGood {
     }
 
     /// The Corefile in it. `None` when there is none, or none that is right, or the disk hangs.
-    pub async fn load(&self) -> Option<Corefile> {
+    pub fn load(&self) -> Option<Corefile> {
         let copy = self.copy.clone();
-        let read = tokio::task::spawn_blocking(move || copy.load());
-        timeout(LOAD_MAX, read).await.ok()?.ok().flatten()
+        file::in_time(move || copy.load()).ok().flatten()
     }
 
     /// Keeps a Corefile that is served, when it has changed. Nobody waits for the disk; one that
@@ -203,24 +198,24 @@ mod tests {
     #[tokio::test]
     async fn p12_what_was_served_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(copy(folder.path()).load().await.is_none());
+        assert!(copy(folder.path()).load().is_none());
         let corefile = read("(s) {\n cache 30\n}\n.:54 {\n import s\n}\n");
         keep(folder.path(), &corefile).await;
-        let found = copy(folder.path()).load().await.unwrap();
+        let found = copy(folder.path()).load().unwrap();
         assert_eq!(found.fingerprint, corefile.fingerprint);
         let file = folder.path().join(NAME);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
         fs::write(&file, "nonsense {").unwrap();
-        assert!(copy(folder.path()).load().await.is_none());
+        assert!(copy(folder.path()).load().is_none());
     }
 
     #[tokio::test]
     async fn p12_the_copy_of_another_corefile_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         keep(folder.path(), &read(". {\n cache 30\n}\n")).await;
-        assert!(copy_of(folder.path(), "/etc/coredns/other/Corefile").load().await.is_none());
-        assert!(copy(folder.path()).load().await.is_some());
+        assert!(copy_of(folder.path(), "/etc/coredns/other/Corefile").load().is_none());
+        assert!(copy(folder.path()).load().is_some());
     }
 
     #[tokio::test]
@@ -248,7 +243,7 @@ mod tests {
         }
         fs::remove_file(&path).unwrap();
         copy.keep(&read(". {\n cache  30 # s\n}\n"));
-        assert!(copy.load().await.is_none());
+        assert!(copy.load().is_none());
         copy.keep(&read(". {\n cache 31\n}\n"));
         copy.written().await;
         assert!(path.exists());

@@ -80,9 +80,9 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
         let _pidfile = PidFile::write(arguments.pidfile.as_deref().filter(|_| parent.is_none()))?;
         let options = options(arguments, parent.as_deref());
         let mut last_good = LastGood::new(options.state.as_ref(), &source.origin, source.options);
-        let is_restart = parent.is_some_and(|parent| parent.is_restart());
+        let served_before = parent.as_ref().map_or("", |parent| &parent.served);
         let start = Start { source: &source, options, counters: &counters, last_good: &last_good };
-        let (server, served) = start.start(is_restart).await?;
+        let (server, served) = start.start(served_before).await?;
         announce(&server, arguments.quiet);
         let (mut refused, mut insist) = (None, Insist::No);
         match served {
@@ -90,7 +90,8 @@ fn serve(arguments: &ServeArguments, counters: ops::Counters) -> Result<(), Erro
             Served::CopyFirst => insist = Insist::Yes,
             Served::Copy(why) => refused = Some(why),
         }
-        let reloads = Reloads { source: &source, counters: &counters, last_good, refused };
+        let parent = signals.parent.clone();
+        let reloads = Reloads { source: &source, counters: &counters, last_good, refused, parent };
         live(server, reloads, signals, insist).await;
         Ok(())
     });
@@ -119,10 +120,10 @@ impl Start<'_> {
     /// Starts to serve the Corefile, or if that cannot be, the last one that could. The first start
     /// makes do with what there is; a restart must not let in what a reload has refused, so it
     /// serves what was served, and the file then passes what a reload has to.
-    async fn start(&self, is_restart: bool) -> Result<(Server, Served), Error> {
+    async fn start(&self, served_before: &str) -> Result<(Server, Served), Error> {
         let error = match self.source.load().await {
             Ok(corefile) => {
-                if is_restart && let Some(server) = self.serve_before(&corefile).await {
+                if let Some(server) = self.serve_before(&corefile, served_before).await {
                     return Ok((server, Served::CopyFirst));
                 }
                 tell_warnings(&corefile);
@@ -140,13 +141,20 @@ impl Start<'_> {
         Server::start(corefile, self.options.clone(), self.counters.clone()).await
     }
 
-    /// Serves what the last process did, if that was not this Corefile.
-    async fn serve_before(&self, corefile: &Corefile) -> Option<Server> {
-        let (copy, path) = self.other_copy(Some(corefile)).await?;
+    /// Serves what the last process did, if that was not this Corefile and there is a copy of it.
+    async fn serve_before(&self, corefile: &Corefile, served_before: &str) -> Option<Server> {
+        let is_it = |it: &Corefile| it.fingerprint.to_string() == served_before;
+        if served_before.is_empty() || is_it(corefile) {
+            return None;
+        }
+        let (copy, path) = self.other_copy(Some(corefile)).filter(|(copy, _)| is_it(copy))?;
+        let has_clusters = copy.blocks.iter().any(|block| block.kubernetes.is_some());
         tracing::info!("the Corefile is not the one that was served last, which is in {path}");
         match self.serve(copy).await {
             Ok(mut server) => {
-                server.knew_clusters();
+                if has_clusters {
+                    server.knew_clusters();
+                }
                 self.counters.last_good_in_use.set(1);
                 Some(server)
             }
@@ -167,7 +175,7 @@ impl Start<'_> {
         if !matches!(error, Error::Corefile(_) | Error::Listen(_) | Error::Ops(_)) {
             return Err(error);
         }
-        let Some((copy, path)) = self.other_copy(corefile).await else { return Err(error) };
+        let Some((copy, path)) = self.other_copy(corefile) else { return Err(error) };
         let text = error.to_string();
         tracing::error!(
             "THE COREFILE CANNOT BE SERVED: {}; serving the last one that could be, from {path}; \
@@ -188,8 +196,8 @@ impl Start<'_> {
     }
 
     /// The last Corefile that could be served, if it is not this one, and where it is.
-    async fn other_copy(&self, corefile: Option<&Corefile>) -> Option<(Corefile, String)> {
-        let copy = self.last_good.load().await?;
+    fn other_copy(&self, corefile: Option<&Corefile>) -> Option<(Corefile, String)> {
+        let copy = self.last_good.load()?;
         let is_same = corefile.is_some_and(|corefile| corefile.fingerprint == copy.fingerprint);
         let path = self.last_good.path()?.display().to_string();
         (!is_same).then_some((copy, path))
@@ -422,6 +430,7 @@ struct Reloads<'s> {
     last_good: LastGood,
     /// Why the Corefile on disk is not the one that is served. Told once and not at every look.
     refused: Option<String>,
+    parent: Option<Arc<Parent>>,
 }
 
 impl Reloads<'_> {
@@ -453,6 +462,9 @@ impl Reloads<'_> {
         match server.apply(corefile).await {
             Ok(()) => {
                 self.accept(server);
+                if let Some(parent) = &self.parent {
+                    parent.tell_served(&server.corefile().fingerprint);
+                }
                 told_fingerprint(server);
                 tracing::info!("Reloading complete");
             }

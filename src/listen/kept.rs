@@ -2,7 +2,7 @@
 //! them to the next server. What arrives meanwhile waits in their buffers.
 //!
 //! ```text
-//! server ── Keep(key)+socket, Release(key), Serving, Beat, Stuck(thread) ──► parent
+//! server ── Keep(key)+socket, Release(key), Serving, Serves(what), Beat, Stuck(thread) ──► parent
 //! server ◄── Keep(key)+socket …, Given ── parent, once, before anything else
 //! ```
 //!
@@ -75,6 +75,8 @@ pub enum Message {
     Given,
     /// The server answers.
     Serving,
+    /// What it serves, by its fingerprint: for the next one.
+    Serves(String),
     /// The server lives.
     Beat,
     /// A thread of the server has not moved for too long.
@@ -180,6 +182,7 @@ impl fmt::Display for Message {
             Self::Release(key) => write!(f, "release {key}"),
             Self::Given => f.write_str("given"),
             Self::Serving => f.write_str("serving"),
+            Self::Serves(what) => write!(f, "serves {what}"),
             Self::Beat => f.write_str("beat"),
             Self::Stuck(thread) => write!(f, "stuck {thread}"),
         }
@@ -206,6 +209,7 @@ fn read(text: &str, socket: Option<OwnedFd>) -> Option<Message> {
         "release" => Message::Release(read_key(rest)?),
         "given" => Message::Given,
         "serving" => Message::Serving,
+        "serves" => Message::Serves(rest.to_owned()),
         "beat" => Message::Beat,
         "stuck" => Message::Stuck(rest.to_owned()),
         _ => return None,
@@ -452,6 +456,7 @@ mod tests {
         for text in [
             "given",
             "serving",
+            "serves 4711",
             "beat",
             "stuck udp-53-0",
             "release tcp [::]:53 0",

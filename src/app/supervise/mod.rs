@@ -44,6 +44,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 const START_MAX: Duration = Duration::from_secs(30);
 /// Tells a server that it has a parent, and how often that had to start one anew.
 pub const VARIABLE: &str = "MAINSTAY_RESTARTS";
+/// Tells it what the last one served, by its fingerprint.
+pub const SERVED_VARIABLE: &str = "MAINSTAY_SERVED";
 /// This program, also when its file has been replaced.
 const OURSELVES: &str = "/proc/self/exe";
 
@@ -140,6 +142,8 @@ struct Supervisor {
     oom_kills: OomKills,
     /// Whether any server has answered yet.
     has_served: bool,
+    /// What the last one that did served; empty before.
+    served: String,
     /// A signal has asked us to end.
     is_ending: bool,
     /// Signals that wait for a server that can take them, each once.
@@ -195,6 +199,7 @@ impl Supervisor {
             backoff: Backoff::default(),
             oom_kills: OomKills::watch(),
             has_served: false,
+            served: String::new(),
             is_ending: false,
             pending: Vec::new(),
         }
@@ -230,7 +235,9 @@ impl Supervisor {
         command.arg0(arguments.next().unwrap_or_else(|| "mainstay".into()));
         // A process group of its own: a terminal's Ctrl-C is for us, and comes to it once.
         command.args(arguments).stdin(Stdio::from(end)).process_group(0);
-        let child = command.env(VARIABLE, self.restarts.to_string()).spawn()?;
+        command.env(VARIABLE, self.restarts.to_string());
+        command.env(SERVED_VARIABLE, &self.served);
+        let child = command.spawn()?;
         let pid = Pid::from_child(&child);
         let mut line = Line::new(channel)?;
         for (key, socket) in &self.kept {
@@ -292,6 +299,7 @@ impl Supervisor {
             Message::Keep(key, socket) => self.keep(key, socket),
             Message::Release(key) => drop(self.kept.remove(&key)),
             Message::Serving => self.has_served = true,
+            Message::Serves(what) => self.served = what,
             Message::Given | Message::Beat | Message::Stuck(_) => {}
         }
     }

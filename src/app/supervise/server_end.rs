@@ -9,8 +9,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::Notify;
 
 use super::super::{Error, limits};
-use super::VARIABLE;
 use super::death::read_restarts;
+use super::{SERVED_VARIABLE, VARIABLE};
+use crate::corefile::Fingerprint;
 use crate::listen::beat::{Beat, LOOK_EVERY};
 use crate::listen::kept::{Channel, Kept, Message};
 
@@ -27,6 +28,8 @@ pub struct Parent {
     pub kept: Arc<Kept>,
     /// How often a server was started again, by the reason.
     pub restarts: Vec<(&'static str, u64)>,
+    /// What the last server served, by its fingerprint; empty where none did.
+    pub served: String,
     gone: Arc<Notify>,
 }
 
@@ -50,8 +53,9 @@ impl Parent {
         let _ = rustix::thread::set_name(c"mainstay");
         let end = std::io::stdin().as_fd().try_clone_to_owned().map_err(io)?;
         let kept = Channel::of_server(end).and_then(Kept::receive).map_err(io)?;
-        let parent =
-            Self { kept: Arc::new(kept), restarts: read_restarts(&told), gone: Arc::default() };
+        let served = std::env::var(SERVED_VARIABLE).unwrap_or_default();
+        let (restarts, kept) = (read_restarts(&told), Arc::new(kept));
+        let parent = Self { kept, restarts, served, gone: Arc::default() };
         let (kept, gone) = (parent.kept.clone(), parent.gone.clone());
         let show = move || show_life(&kept, &gone);
         thread::Builder::new().name("beats".into()).spawn(show).map_err(io)?;
@@ -70,9 +74,10 @@ impl Parent {
         start("clusters", CLUSTERS_PATIENCE);
     }
 
-    /// Whether there was a server before this one.
-    pub fn is_restart(&self) -> bool {
-        self.restarts.iter().any(|(_, count)| *count > 0)
+    /// Tells what is served from now on, so that the next server knows. A parent that takes nothing
+    /// knows what was served before, which then has no copy any more.
+    pub fn tell_served(&self, fingerprint: &Fingerprint) {
+        let _ = self.kept.channel.send(&Message::Serves(fingerprint.to_string()));
     }
 
     /// Waits for the end of the parent.
@@ -119,7 +124,8 @@ mod tests {
         let (parent, end) = Channel::pair().unwrap();
         parent.send(&Message::Given).unwrap();
         let kept = Kept::receive(Channel::of_server(end).unwrap()).unwrap();
-        let parent = Parent { kept: Arc::new(kept), restarts: Vec::new(), gone: Arc::default() };
+        let (kept, restarts, served) = (Arc::new(kept), Vec::new(), String::new());
+        let parent = Parent { kept, restarts, served, gone: Arc::default() };
         // No task of this thread has a turn while the test looks, at a time that flies.
         parent.watch_runtimes();
         let (begun, mut named) = (Instant::now(), Vec::new());

@@ -7,11 +7,12 @@
 //! It is written beside its place, flushed, moved there, and the folder is flushed: whatever ends
 //! that half-way, the file in place is the old one or the new one, and whole.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -23,8 +24,11 @@ pub const SIZE_MAX: u64 = 256 * 1024 * 1024;
 /// How old a file may be: as long as somebody may take to mend an API server over a holiday. What
 /// is older has more addresses that are somebody else's by now than names that nobody else knows.
 pub const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Longest that a start waits for a disk each time that it needs it.
+/// Longest that a start waits for a disk.
 pub const WAIT_MAX: Duration = Duration::from_secs(2);
+/// The same where the disk let that start wait in vain a moment ago, and what a moment is.
+const HUNG_WAIT_MAX: Duration = Duration::from_millis(100);
+const HUNG_FOR: Duration = Duration::from_secs(10);
 /// What every file begins with.
 const MAGIC: &[u8; 8] = b"MAINSTAY";
 /// The form of what follows. Files of another one are not read.
@@ -203,12 +207,21 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, Reject> {
 }
 
 /// Does what needs the disk in a thread of its own, which is left alone when it takes longer than a
-/// start may wait.
+/// start may wait. A start reads several files: where the disk let one wait in vain, the others get
+/// a moment only, for nobody is answered meanwhile.
 ///
 /// # Errors
 /// The disk hangs, or there is no thread to be had.
 pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    within(WAIT_MAX, work)
+    thread_local! {
+        /// Of the thread that starts.
+        static HUNG: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let is_hung = HUNG.get().is_some_and(|at| at.elapsed() < HUNG_FOR);
+    let done = within(if is_hung { HUNG_WAIT_MAX } else { WAIT_MAX }, work);
+    let hangs = matches!(&done, Err(error) if error.kind() == io::ErrorKind::TimedOut);
+    HUNG.set(hangs.then(Instant::now));
+    done
 }
 
 fn within<T: Send + 'static>(

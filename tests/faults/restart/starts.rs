@@ -74,8 +74,32 @@ fn p12_what_a_reload_refused_is_not_served_after_a_crash_either() {
 }
 
 #[test]
+fn p12_a_copy_that_could_not_be_written_is_not_gone_back_to_after_a_crash() {
+    let mut site = Site::start("p12 copy", As::Supervised, 9);
+    let copy = site.folder.path().join("state/Corefile.last-good");
+    let read = || std::fs::read_to_string(&copy).map_err(|error| error.to_string());
+    eventually(|| read().map(drop));
+    let old = read().unwrap();
+    site.server.edit(|good| good.replace("cache 30", "cache 31"));
+    site.server.signal("USR1");
+    site.until_lines("Reloading complete", 1);
+    eventually(|| (read()? != old).then_some(()).ok_or_else(|| "it is the old one".to_owned()));
+    // As if the disk had been full.
+    std::fs::write(&copy, old).unwrap();
+    let child = site.child().unwrap();
+    kill("KILL", child);
+    site.next_child(child);
+    site.is_up();
+    assert_eq!(last_good_in_use(&site), 0.0);
+    assert_eq!(site.lines("is not the one that was served last"), 0);
+    assert_eq!(site.end("TERM"), Some(0));
+}
+
+#[test]
 fn p12_after_a_crash_a_cluster_that_is_not_known_does_not_take_the_place_of_one_that_was() {
     let mut site = Site::start("p12 cluster", As::Supervised, 9);
+    let copy = site.folder.path().join("state/Corefile.last-good");
+    eventually(|| copy.exists().then_some(()).ok_or_else(|| "there is no copy".to_owned()));
     // Nobody has looked at it when the server dies.
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let silent = format!("endpoint http://{}", taken.local_addr().unwrap());
