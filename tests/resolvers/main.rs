@@ -48,8 +48,9 @@ const RUN_MAX_S: &str = "600";
 /// What a case is that does not differ.
 const SAME: &str = "same";
 /// How often a case is tried before a difference counts: a program that the machine stopped for
-/// longer than a round looks as if it had waited for a reply.
-const TRIES: usize = 3;
+/// longer than a round looks as if it had waited for a reply, and what c-ares does next depends on
+/// whether it finds two replies at once, or is woken between them.
+const TRIES: usize = 10;
 /// Furnishes a namespace, with what stands in for files of /etc in place, and runs the arguments.
 /// Netty asks for AAAA where an interface has an IPv6 address that is not of the loopback.
 const PREPARE: &str = r#"
