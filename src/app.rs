@@ -23,6 +23,7 @@ pub mod parts;
 mod quiet;
 mod readings;
 pub mod serve;
+mod start;
 pub mod state;
 pub mod supervise;
 

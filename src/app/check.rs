@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::arguments::CheckArguments;
-use super::serve::origin;
+use super::start::origin;
 use crate::corefile::{self, Options};
 
 /// Checks a Corefile. Ends with 0 when it is right, with 1 when it is not.

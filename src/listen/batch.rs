@@ -15,6 +15,7 @@
 #![allow(unsafe_code)]
 
 mod control;
+mod options;
 pub mod tray;
 
 use std::io;
@@ -26,7 +27,10 @@ use std::time::Duration;
 use super::socket::gets_room;
 use crate::wire::UDP_MAX;
 use control::{CONTROL_MAX, Control, messages, source_only};
+use options::set_int;
 use tray::{Taken, Tray};
+
+pub use options::{drops, keep_refused, refused, tell_destination};
 
 /// Datagrams per batch. 32 and 64 measured alike; 64 drains a burst with fewer calls.
 pub const BATCH_MAX: usize = 64;
@@ -40,10 +44,6 @@ const NAME_MAX: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::s
 const ROOM_MAX: Duration = Duration::from_millis(20);
 /// Most packets that one [`Batch::discard`] throws away: more than any receive buffer holds.
 const DISCARD_MAX: usize = 1 << 16;
-/// Words of what the kernel tells about a socket's memory, and the place of its drops among them
-/// (SK_MEMINFO_DROPS and SK_MEMINFO_VARS of linux/sock_diag.h).
-const MEMORY_WORDS: usize = 9;
-const DROPS_WORD: usize = 8;
 
 /// Slots for a batch of datagrams and their replies.
 pub struct Batch {
@@ -443,76 +443,6 @@ impl Envelope {
     }
 }
 
-/// Asks the kernel to tell to which address each datagram was sent, so that the reply can leave
-/// from it (RFC 2181 §4.1). For sockets bound to a wildcard address.
-///
-/// # Errors
-/// Those of setsockopt.
-pub fn tell_destination(socket: &UdpSocket) -> io::Result<()> {
-    let (level, option) = match socket.local_addr()? {
-        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-    };
-    set_int(socket, level, option, 1)
-}
-
-/// Packets that a socket had no room for, since it was opened.
-///
-/// # Errors
-/// Those of getsockopt.
-pub fn drops(socket: &UdpSocket) -> io::Result<u32> {
-    let mut words = [0_u32; MEMORY_WORDS];
-    let mut len = size_of::<[u32; MEMORY_WORDS]>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` octets, which is the size of `words`, and the length.
-    let result = unsafe {
-        let (level, option) = (libc::SOL_SOCKET, libc::SO_MEMINFO);
-        let fd = socket.as_raw_fd();
-        libc::getsockopt(fd, level, option, words.as_mut_ptr().cast(), &raw mut len)
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(words[DROPS_WORD]) }
-}
-
-/// Asks the kernel to keep the datagrams that ICMP says were refused, for [`refused`]. For
-/// connected sockets.
-///
-/// # Errors
-/// Those of setsockopt.
-pub fn keep_refused(socket: &UdpSocket) -> io::Result<()> {
-    let (level, option) = match socket.local_addr()? {
-        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_RECVERR),
-        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
-    };
-    set_int(socket, level, option, 1)
-}
-
-/// Takes a datagram of ours that was refused, as much of it as ICMP quoted, and answers its length.
-///
-/// # Errors
-/// `WouldBlock` when there is none (left).
-pub fn refused(socket: &UdpSocket, room: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the kernel writes at most `room.len()` octets into `room`, which is borrowed mutably.
-    let len = unsafe {
-        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-        libc::recv(socket.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), flags)
-    };
-    usize::try_from(len).map_err(|_| io::Error::last_os_error())
-}
-
-/// Sets an option that is one number.
-fn set_int(
-    socket: &impl AsRawFd,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    // SAFETY: the option takes one int, which lives until the call returns.
-    let result = unsafe {
-        let size = size_of::<libc::c_int>() as libc::socklen_t;
-        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size)
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 fn reset(header: &mut libc::mmsghdr) {
     header.msg_hdr.msg_namelen = NAME_MAX;
     header.msg_hdr.msg_controllen = CONTROL_MAX;
@@ -549,41 +479,6 @@ fn from_storage(peer: &libc::sockaddr_storage) -> Option<SocketAddr> {
         _ => return None,
     };
     (address.port() != 0).then_some(address)
-}
-
-#[cfg(test)]
-/// Makes the kernel refuse batches to this thread from now on, as some sandboxes do. `false` where
-/// that cannot be had.
-fn refuse_batches() -> bool {
-    let word_at = |offset| libc::sock_filter {
-        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
-        jt: 0,
-        jf: 0,
-        k: offset,
-    };
-    let unless = |number: libc::c_long, skip| libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt: 0,
-        jf: skip,
-        k: number as u32,
-    };
-    let answer =
-        |k| libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k };
-    let enosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
-    let mut filter = [
-        word_at(0),
-        unless(libc::SYS_sendmmsg, 1),
-        answer(enosys),
-        unless(libc::SYS_recvmmsg, 1),
-        answer(enosys),
-        answer(libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: prctl takes numbers and one pointer to a program, which lives until it returns.
-    unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
-    }
 }
 
 #[cfg(test)]

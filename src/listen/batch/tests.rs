@@ -101,6 +101,40 @@ fn one_who_asks_learns_which_datagram_was_refused() {
     assert_eq!(batch.send_some(&client, 0).unwrap(), 0);
 }
 
+/// Makes the kernel refuse batches to this thread from now on, as some sandboxes do. `false` where
+/// that cannot be had.
+fn refuse_batches() -> bool {
+    let word_at = |offset| libc::sock_filter {
+        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+        jt: 0,
+        jf: 0,
+        k: offset,
+    };
+    let unless = |number: libc::c_long, skip| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: skip,
+        k: number as u32,
+    };
+    let answer =
+        |k| libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k };
+    let enosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    let mut filter = [
+        word_at(0),
+        unless(libc::SYS_sendmmsg, 1),
+        answer(enosys),
+        unless(libc::SYS_recvmmsg, 1),
+        answer(enosys),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: prctl takes numbers and one pointer to a program, which lives until it returns.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    }
+}
+
 #[test]
 fn without_batches_one_who_only_sends_sends_one_by_one() {
     let (server, client) = pair("127.0.0.1:0");
