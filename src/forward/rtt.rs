@@ -1,10 +1,15 @@
-//! How long an upstream takes to answer: the mean, how far it varies, and the time that 19 of 20
-//! answers keep. Pure: every valid answer brings one duration.
+//! How long an upstream takes to answer: the mean, how far it varies, and the times that 19 of 20
+//! and one of four answers keep. Pure: every valid answer brings one duration.
 //!
 //! ```text
 //! answer ─► observe ─┬─ smoothed, variation RFC 6298 §2 ─► time_out     when a try is given up
+//!                    ├─ p25                 one step each ─► time_out
 //!                    └─ p95                 one step each ─► hedge_after when another is asked too
 //! ```
+//!
+//! An upstream that answers either at once or after seconds has a mean and a variation of seconds,
+//! by which nothing would be asked again in the time that a client has. So a try waits a few times
+//! as long as the quicker answers take, and no longer.
 //!
 //! [`Rtt::hedge_after`] is always shorter than [`Rtt::time_out`]: a second question is cheaper than
 //! a lost one.
@@ -22,6 +27,11 @@ pub const HEDGE_UNKNOWN: Duration = Duration::from_millis(150);
 pub const TIME_OUT_MIN: Duration = Duration::from_millis(200);
 /// How long a try waits for an upstream that is not known yet.
 pub const TIME_OUT_UNKNOWN: Duration = Duration::from_millis(300);
+/// How many times what one of four answers keeps a try waits at most.
+const QUICK_TIMES: u32 = 4;
+/// Shortest time that this bounds a try to: an upstream that knows some names and has to look for
+/// others is to have the time to find them.
+pub const TIME_OUT_QUICK: Duration = Duration::from_millis(750);
 /// Answers after which the upstream counts as known.
 pub const KNOWN_AFTER: u32 = 5;
 
@@ -30,6 +40,7 @@ pub const KNOWN_AFTER: u32 = 5;
 pub struct Rtt {
     smoothed: Duration,
     variation: Duration,
+    p25: Duration,
     p95: Duration,
     /// Answers so far, up to [`KNOWN_AFTER`].
     answers: u32,
@@ -39,13 +50,15 @@ impl Rtt {
     /// One valid answer took so long.
     pub fn observe(&mut self, took: Duration) {
         if self.answers == 0 {
-            *self = Self { smoothed: took, variation: took / 2, p95: took, answers: 1 };
+            let variation = took / 2;
+            *self = Self { smoothed: took, variation, p25: took, p95: took, answers: 1 };
             return;
         }
         self.answers = (self.answers + 1).min(KNOWN_AFTER);
         // RFC 6298 §2.3: the variation first, with the mean of before.
         self.variation = (self.variation * 3 + self.smoothed.abs_diff(took)) / 4;
         self.smoothed = (self.smoothed * 7 + took) / 8;
+        self.step_p25(took);
         self.step_p95(took);
     }
 
@@ -65,6 +78,7 @@ impl Rtt {
             true => (self.smoothed + self.variation * 4).max(self.p95 + self.variation),
             false => TIME_OUT_UNKNOWN.max(self.smoothed * 3),
         };
+        let waits = waits.min((self.p25 * QUICK_TIMES).max(TIME_OUT_QUICK));
         // A quarter more than the hedge, so that this has a chance to be the answer.
         waits.max(TIME_OUT_MIN).max(self.hedge_after() * 5 / 4).min(longest)
     }
@@ -81,16 +95,29 @@ impl Rtt {
         self.answers >= KNOWN_AFTER
     }
 
+    /// As [`Self::step_p95`], where three steps up weigh as much as one down. It follows the mean
+    /// besides, for that of an upstream that has become slow as a whole is soon far away.
+    fn step_p25(&mut self, took: Duration) {
+        let p25 = match took >= self.p25 {
+            true => self.p25 + self.step().max(self.smoothed.saturating_sub(self.p25) / 4) / 4,
+            false => self.p25.saturating_sub(self.step() * 3 / 4),
+        };
+        self.p25 = p25.min(self.smoothed);
+    }
+
     /// Nineteen steps down weigh as much as one up, so it settles where one answer of twenty is
     /// slower. The step follows the variation, which makes it quick where times are spread; where
     /// they are not, nothing is far from the mean.
     fn step_p95(&mut self, took: Duration) {
-        let step = (self.variation / 4).max(self.smoothed / 64);
         let p95 = match took > self.p95 {
-            true => self.p95 + step * 19 / 20,
-            false => self.p95.saturating_sub(step / 20),
+            true => self.p95 + self.step() * 19 / 20,
+            false => self.p95.saturating_sub(self.step() / 20),
         };
         self.p95 = p95.clamp(self.smoothed, self.smoothed + self.variation * 6);
+    }
+
+    fn step(&self) -> Duration {
+        (self.variation / 4).max(self.smoothed / 64)
     }
 }
 
@@ -152,6 +179,32 @@ mod tests {
         assert!(rtt.time_out(LONGEST) > ms(500), "{rtt:?}");
         (0..100).for_each(|_| rtt.observe(ms(2)));
         assert!(rtt.time_out(LONGEST) < ms(250), "{rtt:?}");
+    }
+
+    #[test]
+    fn u4_one_that_is_quick_or_very_slow_is_not_given_the_time_of_the_slow_ones() {
+        for (seed, slow_of_ten) in (0..20).flat_map(|seed| [(seed, 3), (seed, 5)]) {
+            let mut chance = StdRng::seed_from_u64(seed);
+            let mut rtt = after([ms(2); 20]);
+            let waits: Vec<Duration> = (0..1000)
+                .map(|_| {
+                    let is_slow = chance.random_ratio(slow_of_ten, 10);
+                    rtt.observe(ms(if is_slow { 3000 } else { 2 }));
+                    rtt.time_out(LONGEST)
+                })
+                .collect();
+            let quick = waits.iter().filter(|waits| **waits <= ms(1000)).count();
+            assert!(quick > 500, "seed {seed}: {quick} with {slow_of_ten} of 10 slow");
+        }
+    }
+
+    #[test]
+    fn one_that_knows_some_names_has_the_time_to_find_the_others() {
+        let known_or_not = |number: u32| if number.is_multiple_of(2) { ms(1) } else { ms(700) };
+        let rtt = after((0..200).map(known_or_not));
+        assert!(rtt.time_out(LONGEST) > ms(700), "{rtt:?}");
+        let far = after([[ms(2); 100], [ms(1500); 100]].concat());
+        assert!(far.time_out(LONGEST) > ms(1500), "{far:?}");
     }
 
     #[test]

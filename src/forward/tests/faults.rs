@@ -1,13 +1,16 @@
 //! What happens when upstreams fail, on a paused clock. Rows U of the list of faults.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::super::budget::TIME_MAX;
@@ -208,6 +211,50 @@ async fn u4_with_one_of_two_slow_99_of_100_answers_take_half_a_second_at_most() 
     assert!(times[989] <= Duration::from_millis(500), "{:?}", times[989]);
     let hedges = forward.upstreams().iter().map(|it| it.counters.hedges.value()).sum::<u64>();
     assert!(hedges <= 1000 / 10 + 10, "{hedges} hedges");
+}
+
+#[tokio::test(start_paused = true)]
+async fn u4_with_both_slow_every_other_time_nine_of_ten_answers_take_two_seconds_at_most() {
+    let (one, two) = (every_other_slow(1).await, every_other_slow(2).await);
+    let random = Config { policy: Policy::Random, ..config(&[one.0, two.0]) };
+    let forward = Arc::new(Forward::start(random).unwrap());
+    let mut asking = JoinSet::new();
+    for _ in 0..1000 {
+        let forward = Arc::clone(&forward);
+        asking.spawn(async move {
+            let asked_at = Instant::now();
+            assert_eq!(rcode(&forward).await, Rcode::NOERROR);
+            asked_at.elapsed()
+        });
+        sleep(Duration::from_millis(25)).await;
+    }
+    let mut times = asking.join_all().await;
+    times.sort();
+    assert!(times[899] <= Duration::from_secs(2), "{:?}", times[899]);
+    let packets = one.1.load(Ordering::Relaxed) + two.1.load(Ordering::Relaxed);
+    assert!(packets <= 2500, "{packets} packets for 1000 questions");
+}
+
+/// An upstream half of whose answers come after 3 s: its address, and the packets that came.
+async fn every_other_slow(seed: u64) -> (SocketAddr, Arc<AtomicUsize>) {
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let (address, packets) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let (counted, mut chance) = (Arc::clone(&packets), StdRng::seed_from_u64(seed));
+    tokio::spawn(async move {
+        let mut room = [0; 1500];
+        loop {
+            let (len, from) = socket.recv_from(&mut room).await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+            let (packet, socket) = (room[..len].to_vec(), Arc::clone(&socket));
+            let late = Duration::from_secs(if chance.random() { 3 } else { 0 });
+            tokio::spawn(async move {
+                sleep(late).await;
+                // Who has its answer listens no longer.
+                let _ = socket.send_to(&good(&packet), from).await;
+            });
+        }
+    });
+    (address, packets)
 }
 
 #[tokio::test(start_paused = true)]
