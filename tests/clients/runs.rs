@@ -19,8 +19,8 @@ use crate::{objects, world};
 const KUBEADM: &str = include_str!("../corefiles/valid/kubeadm.Corefile");
 /// Longest time until both servers are ready.
 const READY_MAX: Duration = Duration::from_secs(60);
-/// Longest time until a Snapshot is there. One is written at most every 30 s.
-const SNAPSHOT_MAX: Duration = Duration::from_secs(40);
+/// Longest time until a Snapshot is there. The first look is after 5 s, the next one some 30 s later.
+const SNAPSHOT_MAX: Duration = Duration::from_secs(90);
 /// Pause between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -158,10 +158,7 @@ impl Job {
 fn wait_for_snapshots(pods: &[Pod]) {
     let begun = Instant::now();
     while !pods.iter().all(Pod::has_snapshot) {
-        if begun.elapsed() > SNAPSHOT_MAX {
-            println!("  no Snapshot was written within {SNAPSHOT_MAX:?}");
-            return;
-        }
+        assert!(begun.elapsed() < SNAPSHOT_MAX, "no Snapshot was written in {SNAPSHOT_MAX:?}");
         std::thread::sleep(LOOK_EVERY);
     }
 }
@@ -205,7 +202,8 @@ impl World {
         let begun = Instant::now();
         let mut acts = case.acts.iter().peekable();
         let mut fault_s = None;
-        while begun.elapsed() < Duration::from_secs(case.seconds) {
+        // A machine that paused may have no time left for the last acts, but they are done.
+        while begun.elapsed() < Duration::from_secs(case.seconds) || acts.peek().is_some() {
             if let Some((_, act)) =
                 acts.next_if(|(at, _)| begun.elapsed() >= Duration::from_secs(*at))
             {

@@ -42,6 +42,11 @@ const SHORT: [(&str, f64); 3] =
     [("kill9-node", 0.5), ("headless-churn", 0.3), ("rollout-deploy", 0.5)];
 /// Longest time of one drill, both servers together.
 const DRILL_MAX: Duration = Duration::from_secs(600);
+/// How often a drill is tried on a machine that stands still.
+const TRIES: usize = 3;
+/// Longest pause of who looks up that leaves answers comparable: it follows the cluster for itself,
+/// and waits 500 ms for what a server has heard of first.
+const PAUSE_MS_MAX: f64 = 400.0;
 /// What runs, beside Mainstay.
 const PEER: &str = "coredns";
 
@@ -66,9 +71,10 @@ fn short(coredns: &Path, plane: &ControlPlane) {
     let folder = tempfile::tempdir().unwrap();
     for (drill, scale) in SHORT {
         steps::step(drill, || {
-            run(drill, scale, coredns, plane, folder.path());
-            let [ours, theirs] =
-                ["mainstay", PEER].map(|server| report(folder.path(), drill, server));
+            let [ours, theirs] = undisturbed(|| {
+                run(drill, scale, coredns, plane, folder.path());
+                ["mainstay", PEER].map(|server| report(folder.path(), drill, server))
+            });
             for report in [&ours, &theirs] {
                 assert_eq!(report.ended, "complete");
                 assert!(report.total.lookups > 0, "nothing was looked up");
@@ -81,6 +87,21 @@ fn short(coredns: &Path, plane: &ControlPlane) {
             assert_eq!(ours.total.truth.wrong_negative, 0, "denied what was there");
         });
     }
+}
+
+/// The reports of a drill; those of another try where the machine stood still for so long that who
+/// compares answers cannot know what the server had heard of when it answered.
+fn undisturbed(mut drill: impl FnMut() -> [Report; 2]) -> [Report; 2] {
+    for _ in 1..TRIES {
+        let reports = drill();
+        let ours = &reports[0];
+        let is_untrue = ours.total.outcomes.wrong > 0 || ours.total.truth.wrong_negative > 0;
+        if !is_untrue || ours.generator.lateness.max <= PAUSE_MS_MAX {
+            return reports;
+        }
+        println!("once more: the machine stood still for {} ms", ours.generator.lateness.max);
+    }
+    drill()
 }
 
 /// All drills at full length, into a folder.

@@ -48,14 +48,20 @@ enum Verdict {
 /// slice to slice in two events, and CoreDNS shows the empty instant between them.
 const HELD_MAX: Duration = Duration::from_secs(1);
 
-/// Asks both servers, and counts; once more when the last change may still be held.
+/// How often that is waited for: who publishes may be behind after a pause of the machine.
+const LOOKS: usize = 4;
+
+/// Asks both servers, and counts; anew while the last change may still be held.
 pub fn compare(pair: &Pair, questions: &[Question], facts: &Facts, when: &str) -> Tally {
-    let tally = compare_once(pair, questions, facts, when);
-    if tally.unexplained == 0 {
-        return tally;
+    let mut tally = compare_once(pair, questions, facts, when);
+    for _ in 1..LOOKS {
+        if tally.unexplained == 0 {
+            break;
+        }
+        sleep(HELD_MAX);
+        tally = compare_once(pair, questions, facts, when);
     }
-    sleep(HELD_MAX);
-    compare_once(pair, questions, facts, when)
+    tally
 }
 
 fn compare_once(pair: &Pair, questions: &[Question], facts: &Facts, when: &str) -> Tally {

@@ -149,7 +149,9 @@ fn histories(
     say: &impl Fn(String),
 ) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let seed = number(SEED).unwrap_or_else(rand::random);
+    // What CI refuses is to be refused each time; what only chance finds is looked for elsewhere.
+    let is_ci = std::env::var_os("CI").is_some();
+    let seed = number(SEED).unwrap_or_else(|| if is_ci { 1 } else { rand::random() });
     let count = number(FEWER).map_or(HISTORIES, |count| count as u16);
     say(format!("{count} histories, {SEED}={seed}"));
     let mut dice = questions::dice(seed);

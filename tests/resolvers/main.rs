@@ -222,9 +222,12 @@ async fn run_real(command: &[PathBuf], case: &Case) -> Vec<String> {
     let output = program.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
     let lines = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<String> = lines.lines().map(normal).collect();
+    if lines.len() == case.hosts.len() {
+        return lines;
+    }
+    // Killed, or broken: no outcome of ours is like that, and the next try may go better.
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(lines.len(), case.hosts.len(), "{command:?} of {}: {errors}", case.name);
-    lines
+    vec![format!("{} of {} outcomes: {errors}", lines.len(), case.hosts.len())]
 }
 
 /// An outcome without its reason, addresses sorted.
