@@ -19,7 +19,7 @@ use crate::{objects, world};
 const KUBEADM: &str = include_str!("../corefiles/valid/kubeadm.Corefile");
 /// Longest time until both servers are ready.
 const READY_MAX: Duration = Duration::from_secs(60);
-/// Longest time until a Snapshot is there. The first look is after 5 s, the next one some 30 s later.
+/// Longest time until a Snapshot is there. The first look is after 5 s, the next some 30 s later.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(90);
 /// Pause between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
