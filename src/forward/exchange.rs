@@ -233,7 +233,7 @@ mod tests {
         ("an address of five octets", |message| message[ANSWER_AT + 11] = 5),
     ];
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_lie_is_counted_and_the_truth_behind_it_is_taken() {
         for (lie, spoil) in LIES {
             let liar = LoopbackUpstream::scripted(move |asked| {
@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_first_guess_sends_the_question_over_tcp_where_a_flood_of_them_changes_nothing() {
         let liar = LoopbackUpstream::scripted(|asked| {
             let truth = good(&asked.packet);

@@ -282,7 +282,7 @@ mod tests {
         (counters.tcp_opened.value(), counters.tcp_reused.value())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_used_again() {
         let honest = LoopbackUpstream::honest().await;
         let forward = over_tcp(honest.address);
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(connections(&forward), (1, 2));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn exchanges_at_the_same_time_have_connections_of_their_own() {
         let honest = LoopbackUpstream::honest().await;
         let forward = over_tcp(honest.address);
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(connections(&forward), (2, 0));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_connection_that_was_closed_while_idle_is_nobodys_fault() {
         let hasty =
             LoopbackUpstream::scripted(|asked| vec![Act::Send(good(&asked.packet)), Act::HangUp]);
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(forward.upstreams()[0].counters.failures.value(), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_closed_in_the_face_of_a_request_is_opened_again() {
         let served = Mutex::new(HashSet::new());
         let once = LoopbackUpstream::scripted(move |asked| {
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(forward.upstreams()[0].counters.failures.value(), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn only_so_many_idle_connections_are_kept() {
         let honest = LoopbackUpstream::honest().await;
         let forward = over_tcp(honest.address);
@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(silent.count(Over::Udp), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_lie_on_a_stream_is_passed_over() {
         let liar = LoopbackUpstream::scripted(|asked| {
             let truth = good(&asked.packet);

@@ -58,7 +58,7 @@ async fn rcode(forward: &Forward) -> Rcode {
     ask(forward).await.unwrap().rcode
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_transport_is_that_of_the_client_unless_the_directive_says_otherwise() {
     // force_tcp, prefer_udp, client over TCP → transport
     let table = [
@@ -78,7 +78,7 @@ async fn the_transport_is_that_of_the_client_unless_the_directive_says_otherwise
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refused_port_leads_to_the_next_upstream_and_takes_nobody_down() {
     let honest = LoopbackUpstream::honest().await;
     let refused = LoopbackUpstream::refused().await;
@@ -114,7 +114,7 @@ async fn when_nobody_answers_the_time_of_the_question_ends() {
     assert_eq!(asked.elapsed().as_secs(), TIME_MAX.as_secs());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_truncated_response_is_fetched_over_tcp_from_the_same_upstream() {
     let large = LoopbackUpstream::scripted(|asked| match asked.over {
         Over::Udp => vec![Act::Send(truncated(&asked.packet))],
@@ -126,7 +126,7 @@ async fn a_truncated_response_is_fetched_over_tcp_from_the_same_upstream() {
     assert_eq!((large.count(Over::Udp), large.count(Over::Tcp)), (1, 1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_truncated_response_without_tcp_leads_to_the_next_upstream() {
     let cut = |asked: &Asked| vec![Act::Send(truncated(&asked.packet))];
     let udp_only = LoopbackUpstream::udp_only(cut).await;
@@ -164,7 +164,7 @@ async fn names_within_except_are_not_covered() {
     assert!(!covers("a.b.example.org") && !covers("org") && !covers("anexample.org"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn round_robin_asks_each_upstream_in_turn() {
     let (one, two) = (LoopbackUpstream::honest().await, LoopbackUpstream::honest().await);
     let config = Config { policy: Policy::RoundRobin, ..config(&[one.address, two.address]) };

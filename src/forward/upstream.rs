@@ -458,7 +458,7 @@ mod tests {
         assert_eq!(forward.upstreams()[0].health().fails(), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_upstream_that_does_not_know_edns_is_asked_once_more_without() {
         for rcode in [1, 4] {
             let old = LoopbackUpstream::scripted(move |asked| {
@@ -475,7 +475,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn formerr_without_edns_is_the_answer() {
         let picky =
             LoopbackUpstream::scripted(|asked| vec![Act::Send(bare(&asked.packet, 1, false))]);

@@ -92,7 +92,7 @@ async fn u1_an_upstream_that_is_back_is_asked_within_a_second() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn u2_a_closed_port_leads_on_at_once_and_changes_no_order() {
     let honest = LoopbackUpstream::honest().await;
     let closed = LoopbackUpstream::refused().await;
@@ -124,7 +124,7 @@ async fn u3_another_upstream_is_asked_before_a_poor_answer_is_given() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn u3_the_first_poor_answer_is_given_when_nobody_has_a_better_one() {
     let (failing, refusing) = (saying(2).await, saying(5).await);
     let forward = Forward::start(config(&[failing.address, refusing.address])).unwrap();
@@ -135,7 +135,7 @@ async fn u3_the_first_poor_answer_is_given_when_nobody_has_a_better_one() {
     assert_eq!((durations[0].0.as_str(), durations.len()), ("SERVFAIL", 1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn u3_failover_names_more_codes_to_ask_another_upstream_after() {
     let (denying, honest) = (saying(3).await, LoopbackUpstream::honest().await);
     let addresses = [denying.address, honest.address];
@@ -376,7 +376,7 @@ async fn u7_of_two_denials_the_lesser_is_kept() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn u7_one_error_of_the_network_makes_nobody_suspect() {
     let honest = LoopbackUpstream::honest().await;
     let closed = LoopbackUpstream::refused().await;

@@ -139,7 +139,7 @@ async fn an_answer_that_is_under_way_falls_into_the_hole_too() {
     assert_eq!(counted(&relay.counters().answers), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_delay_holds_answers_back_and_later_ones_overtake_them() {
     let (relay, _stub) = relay_and_stub().await;
     let client = Client::of(relay.listen()).await;
