@@ -36,6 +36,7 @@ use crate::cluster::config::Source;
 use crate::cluster::pods::Hands;
 use crate::wire::Name;
 
+mod ending;
 pub mod file;
 mod flood;
 mod kubeconfig;
@@ -252,7 +253,17 @@ impl Place {
         let (driven, ()) = tokio::join!(drive, site.play(&drill.steps, &course, &recorder));
         following.stop().await;
         driven?;
-        let report = run.recorder.report(plan(drill, &run, subject), &drill.name, ended);
+        let mut report = run.recorder.report(plan(drill, &run, subject), &drill.name, ended);
+        if ended == COMPLETE {
+            let is_left = tokio::select! {
+                () = site.ended(&mut report) => false,
+                // What still runs is killed with the site.
+                () = signals.next() => true,
+            };
+            if is_left {
+                report.ended = INTERRUPTED.to_owned();
+            }
+        }
         Ok(Measured { notes: table::notes(drill, &report, &site), report })
     }
 

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use super::ending::{Cause, Endings};
 use super::file::Drill;
 use super::flood::Flood;
 use super::objects;
@@ -18,12 +19,9 @@ use crate::load::Error;
 use crate::load::fault::balancer::Balancer;
 use crate::load::fault::relay::{ByteRelay, Impairment, Relay};
 use crate::load::record::Recorder;
+use crate::load::report::{FaultMark, Report};
 use crate::load::run::Course;
 
-/// Longest time from SIGTERM to the end of a replica; then it is killed.
-const TERM_MAX: Duration = Duration::from_secs(30);
-/// How often it is looked whether a replica has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Any port of loopback.
 pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -33,6 +31,8 @@ pub struct Site {
     setting: Setting,
     /// `None` for one that is gone.
     replicas: Vec<Option<Replica>>,
+    /// Those that are no replicas any more, and still run.
+    endings: Endings,
     balancer: Option<Balancer>,
     upstream: Relay,
     illness: Option<u64>,
@@ -72,6 +72,7 @@ impl Site {
             subject,
             setting,
             replicas,
+            endings: Endings::default(),
             balancer,
             upstream,
             illness,
@@ -104,7 +105,7 @@ impl Site {
             if !step.act.undoes() {
                 recorder.fault(&what, at, until);
             }
-            if let Err(error) = self.take(&step.act).await {
+            if let Err(error) = self.take(&step.act, &(at, what.clone())).await {
                 recorder.fault_failed(&what, at, &error.to_string());
             }
         }
@@ -114,6 +115,18 @@ impl Site {
         if refused > 0 {
             let why = format!("{refused} changes of EndpointSlices were refused");
             recorder.fault_failed("churn", course.elapsed(), &why);
+        }
+    }
+
+    /// Waits for replicas that were told to end and have not yet; those that do not are told of
+    /// with the step that they were to end of.
+    pub async fn ended(&mut self, report: &mut Report) {
+        for ((at, what), late) in self.endings.wait().await {
+            let is_it =
+                |fault: &&mut FaultMark| fault.what == what && fault.at_s == at.as_secs_f64();
+            if let Some(fault) = report.faults.iter_mut().find(is_it) {
+                fault.error.get_or_insert(late.join(", "));
+            }
         }
     }
 
@@ -140,7 +153,7 @@ impl Site {
         (load(&counters.questions), taken.into_iter().map(load).sum())
     }
 
-    async fn take(&mut self, act: &Act) -> Result<(), Error> {
+    async fn take(&mut self, act: &Act, cause: &Cause) -> Result<(), Error> {
         let wrong = |why: String| Error::Config(why);
         match *act {
             Act::Continue(n) => self.replica(n)?.server.cont(),
@@ -152,8 +165,8 @@ impl Site {
             Act::Replace(n) => self.replica(n)?.server.restart().await.map_err(wrong)?,
             Act::Lose(n) => self.lose(n)?,
             Act::Remove(n) => self.forget(n)?,
-            Act::Roll => self.roll().await?,
-            Act::Scale(count) => self.scale(count).await?,
+            Act::Roll => self.roll(cause).await?,
+            Act::Scale(count) => self.scale(count, cause).await?,
             Act::Api(way) => self.reach_api(way)?,
             Act::Corefile(kind) => {
                 self.replicas.iter().flatten().try_for_each(|replica| replica.rewrite(kind))?
@@ -183,24 +196,32 @@ impl Site {
         Ok(())
     }
 
-    /// A new replica beside the old ones; when it is ready an old one goes; and so on.
-    async fn roll(&mut self) -> Result<(), Error> {
+    /// A new replica beside the old ones; when it is ready an old one goes, and the next new one
+    /// starts: a Deployment does not count what terminates.
+    async fn roll(&mut self, cause: &Cause) -> Result<(), Error> {
         for number in 0..self.replicas.len() {
             let replica = self.begin().await?;
             let old = self.replicas[number].replace(replica);
-            self.end(old).await;
+            self.end(old, cause);
         }
         Ok(())
     }
 
-    async fn scale(&mut self, count: usize) -> Result<(), Error> {
-        while self.replicas.len() < count {
-            let replica = self.begin().await?;
-            self.replicas.push(Some(replica));
-        }
+    /// As a ReplicaSet does: all that are too many go at once, or all that are missing start at
+    /// once, whatever terminates meanwhile.
+    async fn scale(&mut self, count: usize, cause: &Cause) -> Result<(), Error> {
         let gone = self.replicas.split_off(count.min(self.replicas.len()));
-        futures_util::future::join_all(gone.into_iter().map(|old| self.end(old))).await;
-        Ok(())
+        gone.into_iter().for_each(|old| self.end(old, cause));
+        let missing = (self.replicas.len()..count).map(|_| self.begin());
+        let mut result = Ok(());
+        // One that does not start takes no other with it.
+        for begun in futures_util::future::join_all(missing).await {
+            match begun {
+                Ok(replica) => self.replicas.push(Some(replica)),
+                Err(error) => result = Err(error),
+            }
+        }
+        result
     }
 
     /// Starts a replica, and gives it flows when it is ready.
@@ -213,21 +234,14 @@ impl Site {
         Ok(replica)
     }
 
-    /// As Kubernetes deletes a Pod: its endpoint goes and SIGTERM comes at the same time.
-    async fn end(&self, replica: Option<Replica>) {
+    /// As Kubernetes deletes a Pod: its endpoint goes and SIGTERM comes at the same time. Its end
+    /// comes when it comes.
+    fn end(&mut self, replica: Option<Replica>, cause: &Cause) {
         let Some(replica) = replica else { return };
         if let Some(balancer) = &self.balancer {
             balancer.remove(replica.address);
         }
-        // One that has ended already needs no signal.
-        let _ = replica.server.term();
-        let ended = async {
-            while replica.server.pid().is_some() {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        // Dropping it kills what is left.
-        let _ = timeout(TERM_MAX, ended).await;
+        self.endings.begin(replica, cause.clone());
     }
 
     fn reach_api(&self, way: Way) -> Result<(), Error> {
@@ -304,5 +318,117 @@ async fn churn(hands: Arc<Hands>, rate: u32, refused: Arc<AtomicU64>) {
             tracing::warn!("an EndpointSlice was not changed: {refusal}");
             refused.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::load::fault::balancer::Cleanup;
+    use crate::load::fault::relay::{Between, To};
+    use tokio::time::Instant;
+
+    /// Writes `up` and its Corefile as it starts, and is deaf to SIGTERM. It is never ready.
+    const DEAF: &str =
+        r#"sh -c 'trap "" TERM; echo up >>"${0%/*}/log"; while :; do sleep 1; done'"#;
+
+    /// A site with so many servers that are there, behind a balancer that keeps flows.
+    async fn site(folder: &Path, count: usize) -> Site {
+        let upstream = Relay::start(Between { listen: ANY, to: To::Stub }, 1).await.unwrap();
+        let setting = Setting {
+            folder: folder.to_owned(),
+            source: String::new(),
+            upstream: upstream.listen(),
+            lameduck: Duration::ZERO,
+            cgroup: None,
+        };
+        let (name, command) = ("deaf".to_owned(), format!("{DEAF} {{conf}}"));
+        let subject = Subject { name, command, reads_manifests: true };
+        let start = |_| Some(Replica::start(&subject, &setting).unwrap());
+        let replicas: Vec<_> = (0..count).map(start).collect();
+        let addresses: Vec<_> = replicas.iter().flatten().map(|it| it.address).collect();
+        let balancer = Balancer::start(ANY, &addresses, Cleanup::Never, 1).await.unwrap();
+        Site {
+            subject,
+            setting,
+            replicas,
+            endings: Endings::default(),
+            balancer: Some(balancer),
+            upstream,
+            illness: None,
+            api: None,
+            hands: None,
+            churn: None,
+            refused_changes: Arc::default(),
+            flood: None,
+        }
+    }
+
+    fn pids(site: &Site) -> Vec<u32> {
+        site.replicas.iter().flatten().filter_map(|it| it.server.pid()).collect()
+    }
+
+    fn is_there(pid: u32) -> bool {
+        Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    /// Waits until so many servers have started.
+    async fn started(folder: &Path, count: usize) {
+        let log = folder.join("log");
+        let lines = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+        while lines() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn new_replicas_start_while_old_ones_still_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut site = site(folder.path(), 2).await;
+        started(folder.path(), 2).await;
+        let old = pids(&site);
+        let steps = ["0s scale 0", "0s scale 2"].map(|line| Step::parse(line).unwrap());
+        let course = Course::new(Instant::now(), None);
+        let recorder = Recorder::new(course.clone(), Duration::from_secs(1));
+        tokio::select! {
+            () = site.play(&steps, &course, &recorder) => panic!("they are never ready"),
+            () = started(folder.path(), 4) => {}
+        }
+        assert!(old.iter().all(|pid| is_there(*pid)), "the next step waited for their end");
+    }
+
+    #[tokio::test]
+    async fn what_ends_is_no_replica_and_gets_no_new_flows() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut site = site(folder.path(), 2).await;
+        started(folder.path(), 2).await;
+        let old = pids(&site);
+        site.take(&Act::Scale(0), &(Duration::ZERO, String::new())).await.unwrap();
+        assert!(old.iter().all(|pid| is_there(*pid)));
+        assert!(site.replica(0).is_err_and(|error| error.to_string().contains("is gone")));
+        let client = tokio::net::UdpSocket::bind(ANY).await.unwrap();
+        client.send_to(&[0; 12], site.address()).await.unwrap();
+        let nowhere = &site.balancer.as_ref().unwrap().counters().nowhere;
+        while nowhere.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_is_told_with_its_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut site = site(folder.path(), 1).await;
+        started(folder.path(), 1).await;
+        let address = site.replicas[0].as_ref().unwrap().address.to_string();
+        let fault = |what: &str| FaultMark { what: what.to_owned(), ..FaultMark::default() };
+        let faults = vec![fault("kill 0@0s"), fault("scale 0@0s")];
+        let mut report = Report { faults, ..Report::default() };
+        let cause = (Duration::ZERO, "scale 0@0s".to_owned());
+        site.take(&Act::Scale(0), &cause).await.unwrap();
+        site.ended(&mut report).await;
+        assert!(report.faults[0].error.is_none());
+        assert!(report.faults[1].error.as_ref().unwrap().contains(&address));
     }
 }

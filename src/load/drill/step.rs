@@ -31,9 +31,11 @@ pub enum Act {
     Continue(usize),
     /// SIGTERM, and a new start when it has ended: a DaemonSet's replacement.
     Replace(usize),
-    /// A Deployment's replacement of each replica: a new one, then SIGTERM to the old one.
+    /// A Deployment's replacement of each replica: a new one, then SIGTERM to the old one, whose
+    /// end nobody waits for.
     Roll,
-    /// So many replicas: SIGTERM to those beyond, new ones for those that are missing.
+    /// So many replicas: SIGTERM to those beyond, new ones for those that are missing. Those that
+    /// end go on beside the next steps.
     Scale(usize),
     /// The balancer gives no new flows to this one. What it has goes on until its lag is over.
     Remove(usize),

@@ -102,6 +102,17 @@ impl Server {
         self.end_with(Signal::TERM)
     }
 
+    /// SIGTERM to one that is not to be started again.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn retire(&self) -> Result<(), String> {
+        match &self.0 {
+            Kind::Foreign(process) => process.signal(Signal::TERM),
+            Kind::Started(process) => process.retire(),
+        }
+    }
+
     /// SIGSTOP. Each call needs a [`Server::cont`].
     ///
     /// # Errors

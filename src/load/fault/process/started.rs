@@ -55,6 +55,8 @@ struct Life {
     stops: AtomicU32,
     /// We have sent what will end it: its death says nothing against it.
     is_meant: AtomicBool,
+    /// There is no life after this one.
+    is_last: AtomicBool,
     /// A start must not wait.
     at_once: Notify,
 }
@@ -85,6 +87,7 @@ impl Started {
             tail: Arc::default(),
             stops: AtomicU32::new(0),
             is_meant: AtomicBool::new(false),
+            is_last: AtomicBool::new(false),
             at_once: Notify::new(),
         });
         let born = life.spawn()?;
@@ -96,6 +99,12 @@ impl Started {
     pub(super) fn end_with(&self, signal: Signal) -> Result<(), String> {
         self.life.is_meant.store(true, Ordering::Release);
         self.life.signal(signal)
+    }
+
+    /// Ends it for good, also where it waits for its next start.
+    pub(super) fn retire(&self) -> Result<(), String> {
+        self.life.is_last.store(true, Ordering::Release);
+        self.end_with(Signal::TERM)
     }
 
     /// Kills what serves below the process that we started, or that process.
@@ -234,6 +243,9 @@ impl Life {
                 () = sleep(pause(*deaths)) => {}
                 () = self.at_once.notified() => {}
             }
+            if self.is_last.load(Ordering::Acquire) {
+                break;
+            }
             match self.spawn() {
                 Ok(born) => return Some(born),
                 Err(error) => {
@@ -370,6 +382,17 @@ mod tests {
             server.ended().unwrap(),
             "sh ended with exit status: 0; its last lines: up | term"
         );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_retired_is_not_started_again() {
+        let server = Started::start("sleep 1000", Output::Kept).unwrap();
+        server.retire().unwrap();
+        ended(&server, 1).await;
+        // The pause before a start is not what this test is about.
+        server.life.at_once.notify_one();
+        assert!(server.alive().await.unwrap_err().contains("signal: 15"));
+        assert_eq!((server.starts(), server.pid()), (1, None));
     }
 
     #[tokio::test]
