@@ -163,12 +163,28 @@ impl OomKills {
     }
 }
 
-/// The count of our control group (version 2); `None` where it is not to be seen.
+/// The count of our control group; `None` where it is not to be seen.
 fn oom_kills() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let path = format!("/sys/fs/cgroup{}/memory.events", group.trim_end_matches('/'));
-    oom_kills_in(&fs::read_to_string(path).ok()?)
+    let mut texts =
+        groups.lines().flat_map(accounts).filter_map(|path| fs::read_to_string(path).ok());
+    texts.find_map(|text| oom_kills_in(&text))
+}
+
+/// Where a group's kills are counted, by its line of `/proc/self/cgroup`: `0::/a` or `4:memory:/a`.
+/// Inside of a container that may be its path on the host, where only the root of what is mounted
+/// exists; so that is the second place.
+fn accounts(line: &str) -> Vec<String> {
+    let mut fields = line.splitn(3, ':').skip(1);
+    let (root, file) = match fields.next() {
+        Some("") => ("/sys/fs/cgroup", "memory.events"),
+        Some(names) if names.split(',').any(|name| name == "memory") => {
+            ("/sys/fs/cgroup/memory", "memory.oom_control")
+        }
+        _ => return Vec::new(),
+    };
+    let own = fields.next().unwrap_or_default().trim_end_matches('/');
+    [own, ""].map(|group| format!("{root}{group}/{file}")).to_vec()
 }
 
 fn oom_kills_in(events: &str) -> Option<u64> {
@@ -260,6 +276,19 @@ mod tests {
     #[test]
     fn oom_kills_are_read_from_the_control_group() {
         assert_eq!(oom_kills_in("low 0\noom 2\noom_kill 1\noom_group_kill 0\n"), Some(1));
+        assert_eq!(oom_kills_in("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
         assert_eq!(oom_kills_in("low 0\n"), None);
+    }
+
+    #[test]
+    fn p3_a_kill_for_memory_is_looked_for_in_groups_of_both_versions() {
+        let v2 = ["/sys/fs/cgroup/pod/dns/memory.events", "/sys/fs/cgroup/memory.events"];
+        assert_eq!(accounts("0::/pod/dns"), v2);
+        assert_eq!(accounts("0::/"), [v2[1], v2[1]]);
+        let v1 = ["dns/memory.oom_control", "memory.oom_control"];
+        let v1 = v1.map(|path| format!("/sys/fs/cgroup/memory/{path}"));
+        assert_eq!(accounts("4:memory:/dns"), v1);
+        assert_eq!(accounts("4:hugetlb,memory:/dns"), v1);
+        assert!(accounts("2:cpuacct:/dns").is_empty());
     }
 }
