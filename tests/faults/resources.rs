@@ -1,6 +1,6 @@
 //! Too little of something: memory, files, time on a core, room in a buffer.
 
-mod cgroup;
+pub mod cgroup;
 
 use std::collections::HashSet;
 use std::io::{Read, Write};

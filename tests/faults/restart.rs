@@ -1,9 +1,10 @@
-//! P1, P2, P4, P5, P9, P12, P16: kills, ends, upgrades, reloads, hangs.
+//! P1, P2, P3, P4, P5, P9, P12, P16: kills, ends, upgrades, reloads, hangs.
 //!
 //! The cluster is a file, so that what is lost is lost by us. Clients ask as resolvers do: again
 //! after a while, and no query is lost: what a server had in its hands the next one answers.
 
 mod ends;
+mod out_of_memory;
 mod starts;
 mod under_way;
 

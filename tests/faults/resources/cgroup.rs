@@ -3,22 +3,35 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Where the hierarchies of version 1 are, by what they bound.
 const FOLDER: &str = "/sys/fs/cgroup";
 
-/// A bound on what a process gets. Dropping it removes it; its process must have ended.
+/// Looks at whether a killed process has left, and the pause between two.
+const LOOKS: u32 = 500;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A bound on what processes get. Dropping it kills those that are left, and removes it.
 pub struct Cgroup {
     path: PathBuf,
     is_v2: bool,
 }
 
 impl Cgroup {
-    /// One that bounds memory, in octets. `None` where that may not be made.
+    /// One that bounds memory, in octets, and gives no swap beside. `None` where that may not be made.
     pub fn of_memory(bytes: u64) -> Option<Self> {
         let cgroup = Self::new("memory")?;
         let file = if cgroup.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
         cgroup.write(file, &bytes.to_string())?;
+        // Without swap, as most nodes have it; where the kernel has none there is no such file.
+        match cgroup.is_v2 {
+            true => cgroup.write("memory.swap.max", "0"),
+            false => cgroup.write("memory.memsw.limit_in_bytes", &bytes.to_string()),
+        };
         Some(cgroup)
     }
 
@@ -48,6 +61,15 @@ impl Cgroup {
         count.unwrap_or("0").trim().parse().unwrap()
     }
 
+    /// Such as a server whose parent was killed when a check failed.
+    fn kill_all(&self) {
+        let pids = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        let pids = pids.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?));
+        for pid in pids {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
     fn new(controller: &str) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -68,6 +90,12 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.path);
+        for _ in 0..LOOKS {
+            if fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            self.kill_all();
+            sleep(LOOK_EVERY);
+        }
     }
 }
