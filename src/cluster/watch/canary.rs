@@ -7,7 +7,9 @@
 //! ```
 //!
 //! It finds objects that were omitted or not taken away within two minutes, for one object and one
-//! number on the wire. Changes of objects are found by full lists alone.
+//! number on the wire. Changes of objects are found by full lists alone, and so is all that is
+//! omitted of Pods: a server does not count what it chooses by a field, and of Pods we want those
+//! at work.
 
 use std::time::Duration;
 

@@ -13,7 +13,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::object::Kind;
 use crate::cluster::watch::backoff::Backoff;
 use crate::cluster::watch::lines::{Line, Lines};
 use crate::cluster::watch::trouble::Trouble;
@@ -196,19 +195,10 @@ impl Watcher {
         self.feed.kind(self.kind).listed();
         self.listed_at = Some(now);
         self.put_offs.succeed();
-        let pause =
-            if self.end_doubt(gone, is_same) { self.timing.doubt } else { self.reconcile_pause() };
+        let has_repaired = self.end_doubt(gone, is_same);
+        let pause = if has_repaired { self.timing.doubt } else { self.timing.reconcile };
         self.reconcile_at = now + pause.mul_f64(rand::random_range(0.9..1.1));
         Ok(())
-    }
-
-    /// How often this kind is listed to find omitted changes. There may be ten times more Pods than
-    /// all else together, and all that a change of one can be is its end.
-    fn reconcile_pause(&self) -> Duration {
-        match self.kind {
-            Kind::Pod => self.timing.reconcile_pods,
-            _ => self.timing.reconcile,
-        }
     }
 
     /// How long full lists of a server that forgets at once are held off: they are dear, and what

@@ -1,6 +1,7 @@
 //! A7 to A9: an API server that stalls, omits, repeats, shuffles, and goes back in time.
 
 use super::*;
+use crate::cluster::object::Pod;
 
 /// The answer to the question how many there are.
 fn count(version: u32, objects: u32) -> (Ask, Reply) {
@@ -20,6 +21,18 @@ fn list(lines: impl IntoIterator<Item = String>) -> (Ask, Reply) {
 
 fn state(rig: &Rig) -> &crate::cluster::feed::KindFeed {
     rig.feed.kind(Kind::Service)
+}
+
+fn added_pod(name: &str, address: u8, version: u32) -> String {
+    let metadata =
+        format!(r#"{{"name":"{name}","namespace":"shop","resourceVersion":"{version}"}}"#);
+    let status = format!(r#"{{"phase":"Running","podIP":"10.0.0.{address}"}}"#);
+    event("ADDED", &format!(r#"{{"metadata":{metadata},"status":{status}}}"#))
+}
+
+fn pod(name: &str, address: u8) -> Change {
+    let addresses = [[10, 0, 0, address].into()].into();
+    Change::Apply(Object::Pod(Pod { key: key(name), addresses }))
 }
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -95,6 +108,24 @@ async fn a8_an_omitted_change_is_repaired_within_ten_minutes_and_counted() {
     rig.expect([BEGIN, apply("web"), END]).await;
     assert!(start.elapsed() <= Duration::from_secs(133), "{:?}", start.elapsed());
     assert_eq!(state(&rig).repairs.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a8_omitted_changes_of_pods_are_repaired_within_ten_minutes_and_counted() {
+    // `web` was given another address, `old` has gone and `new` has come.
+    let first = [added_pod("web", 1, 5), added_pod("old", 2, 6), list_end(10)];
+    let first = bookmarks(Reply::lines(first), [90; 20]);
+    let second = list([added_pod("web", 3, 50), added_pod("new", 4, 51), list_end(90)]);
+    let mut rig = watch(Kind::Pod, [(Ask::Stream, first), second]);
+    let (begin, end) = (|| begin(Kind::Pod), || end(Kind::Pod));
+    let start = Instant::now();
+    rig.expect([begin(), pod("web", 1), pod("old", 2), end()]).await;
+    rig.expect([begin(), pod("web", 3), pod("new", 4), end()]).await;
+    assert!(start.elapsed() < TEN_MINUTES, "{:?}", start.elapsed());
+    tokio::task::yield_now().await;
+    assert_eq!(rig.feed.kind(Kind::Pod).repairs.value(), 3);
+    let asked = rig.script.asked(Kind::Pod.resource());
+    assert!(asked.iter().all(|asked| asked.ask != Ask::Count), "it would count others too");
 }
 
 #[tokio::test(start_paused = true)]
