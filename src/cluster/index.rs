@@ -39,8 +39,6 @@ pub struct Index {
     /// The addresses of each Pod.
     pods: HashMap<ObjectKey, Box<[IpAddr]>>,
     lists: HashMap<Kind, List>,
-    /// Services whose last endpoint stays for a moment.
-    lingering: Lingering,
     is_touched: bool,
     /// Whether a Zone may have the serial of the last one.
     keeps_serial: bool,
@@ -54,6 +52,8 @@ struct Side {
     /// The Service of each slice.
     owners: HashMap<ObjectKey, Box<str>>,
     touched: BTreeSet<ObjectKey>,
+    /// Services whose last endpoint stays for a moment.
+    lingering: Lingering,
 }
 
 /// A Service with its slices. Either may come first.
@@ -103,7 +103,6 @@ impl Index {
             imported: Side::default(),
             pods: HashMap::new(),
             lists: HashMap::new(),
-            lingering: Lingering::default(),
             is_touched: false,
             keeps_serial: false,
             zone,
@@ -237,11 +236,8 @@ impl Index {
                     self.touch_namespace(&key.name);
                 }
             }
-            Kind::Service => {
-                self.lingering.delete(key);
-                self.local.change(key, |held| held.service = None);
-            }
-            Kind::Import => self.imported.change(key, |held| held.service = None),
+            Kind::Service => self.local.delete(key),
+            Kind::Import => self.imported.delete(key),
             Kind::Slice => {
                 self.local.apply_slice(key, None);
                 self.imported.apply_slice(key, None);
@@ -266,7 +262,7 @@ impl Index {
             Kind::Pod => self.zone.knows_pods = true,
             Kind::Import => self.zone.knows_imports = true,
             // A list is no change in two parts.
-            Kind::Slice => self.lingering.end(),
+            Kind::Slice => self.sides().into_iter().for_each(|side| side.lingering.end()),
             Kind::Namespace | Kind::Service => {}
         }
         for key in self.keys(kind).into_iter().filter(|key| !seen.contains(key)) {
@@ -303,11 +299,11 @@ impl Index {
     /// The next Zone, if anything changed and every kind is known: a partial picture is never
     /// published. `now_unix_s` becomes the serial, which only grows (RFC 1982).
     pub fn publish(&mut self, now_unix_s: u32) -> Option<Arc<Zone>> {
-        self.local.touched.extend(self.lingering.over());
+        self.sides().into_iter().for_each(Side::touch_over);
         let is_touched = self.is_touched || self.local.is_touched() || self.imported.is_touched();
         if !self.is_synced() || !is_touched {
             // A list that changed nothing is over, too.
-            self.lingering.begin();
+            self.sides().into_iter().for_each(|side| side.lingering.begin());
             return None;
         }
         let mut is_changed = std::mem::take(&mut self.is_touched);
@@ -317,7 +313,7 @@ impl Index {
         for key in std::mem::take(&mut self.imported.touched) {
             is_changed |= self.renew_import(&key);
         }
-        self.lingering.begin();
+        self.sides().into_iter().for_each(|side| side.lingering.begin());
         if !is_changed {
             return None;
         }
@@ -332,7 +328,7 @@ impl Index {
     fn renew(&mut self, key: &ObjectKey) -> bool {
         let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
         let new = self.draft(&self.local, key).map(|draft| (draft.head, draft.addresses));
-        if self.lingering.keeps(key, self.zone.services.get(&zone_key), new.as_ref()) {
+        if self.local.lingering.keeps(key, self.zone.services.get(&zone_key), new.as_ref()) {
             return false;
         }
         let Some((old, new)) = replace(&mut self.zone.services, &zone_key, new) else {
@@ -347,6 +343,9 @@ impl Index {
     fn renew_import(&mut self, key: &ObjectKey) -> bool {
         let Some(zone_key) = schema::service_key(&key.name, &key.namespace) else { return false };
         let new = self.draft(&self.imported, key).map(|draft| (draft.head, draft.addresses));
+        if self.imported.lingering.keeps(key, self.zone.imports.get(&zone_key), new.as_ref()) {
+            return false;
+        }
         replace(&mut self.zone.imports, &zone_key, new).is_some()
     }
 
@@ -366,6 +365,11 @@ impl Index {
         let (gone, come) = (PtrName::outside(old.as_ref()), PtrName::outside(new.as_ref()));
         renew_addresses(&mut self.zone.external_addresses, &zone_key, &gone, &come);
         true
+    }
+
+    /// The Services of the cluster, and those of the cluster set.
+    fn sides(&mut self) -> [&mut Side; 2] {
+        [&mut self.local, &mut self.imported]
     }
 
     fn draft(&self, side: &Side, key: &ObjectKey) -> Option<Draft> {
@@ -431,6 +435,17 @@ impl Side {
         if self.services.entry(owner.clone()).or_default().hold(slice) {
             self.touched.insert(owner);
         }
+    }
+
+    /// Takes a Service out. What comes in its place is another one.
+    fn delete(&mut self, key: &ObjectKey) {
+        self.lingering.delete(key);
+        self.change(key, |held| held.service = None);
+    }
+
+    /// Has the Services renewed whose last endpoint has stayed for its time.
+    fn touch_over(&mut self) {
+        self.touched.extend(self.lingering.over());
     }
 
     /// Changes what is held of a Service, and forgets it when nothing is left.

@@ -6,7 +6,8 @@
 //! slice a: 10.0.0.1 │ a: none │  …………… 500 ms │ none   then it is true
 //! ```
 //!
-//! Service and Namespace that are gone, and a Service that is another, are told at once.
+//! Service and Namespace that are gone, and a Service that is another, are told at once. Imported
+//! Services do the same, for their slices move in the same way.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -37,6 +38,11 @@ pub(super) struct Lingering {
 }
 
 impl Lingering {
+    /// The time of the first one whose time may be over.
+    fn earliest(&self) -> Option<Instant> {
+        self.queue.front().map(|(until, _)| *until)
+    }
+
     /// A list of slices has ended: what it says is whole.
     pub(super) fn end(&mut self) {
         self.is_listed = true;
@@ -103,17 +109,18 @@ impl Lingering {
 impl Index {
     /// Tells the time before a publish. An Index that is told none holds nothing back.
     pub fn turn_clock(&mut self, now: Instant) {
-        self.lingering.now = Some(now);
+        self.sides().into_iter().for_each(|side| side.lingering.now = Some(now));
     }
 
     /// When it is to be published again although nothing may have changed.
     pub fn due(&self) -> Option<Instant> {
-        self.lingering.queue.front().map(|(until, _)| *until)
+        let sides = [&self.local, &self.imported];
+        sides.into_iter().filter_map(|side| side.lingering.earliest()).min()
     }
 
     /// How many Services kept their last endpoint since this was last asked.
     pub fn take_lingered(&mut self) -> u64 {
-        std::mem::take(&mut self.lingering.count)
+        self.sides().into_iter().map(|side| std::mem::take(&mut side.lingering.count)).sum()
     }
 }
 
@@ -121,7 +128,9 @@ impl Index {
 mod tests {
     use super::*;
     use crate::cluster::index::tests::{empty_index, list};
-    use crate::cluster::object::{Change, Endpoint, Kind, Object, Part, Role, Service, Slice};
+    use crate::cluster::object::Slice;
+    use crate::cluster::object::{Change, Endpoint, Import, Kind, Object, Part, Role, Service};
+    use crate::cluster::trie::Trie;
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey { namespace: "shop".into(), name: name.into() }
@@ -164,8 +173,12 @@ mod tests {
     /// The last octets of the addresses that are published.
     fn shown(index: &mut Index) -> Vec<u8> {
         index.publish(1);
+        last_octets(&index.zone().services)
+    }
+
+    fn last_octets(services: &Trie<ServiceHead>) -> Vec<u8> {
         let zone_key = crate::cluster::schema::service_key("db", "shop").unwrap();
-        let leaf = index.zone().services.get(&zone_key);
+        let leaf = services.get(&zone_key);
         leaf.map_or(Vec::new(), |leaf| leaf.tail().chunks(4).map(|octets| octets[3]).collect())
     }
 
@@ -277,6 +290,69 @@ mod tests {
         apply(&mut index, slice("a", &[]));
         apply(&mut index, service(Role::ClusterIp(vec![[10, 96, 0, 7].into()])));
         assert_eq!(shown(&mut index), [7]);
+    }
+
+    fn imported(role: Role) -> Object {
+        let Object::Service(service) = service(role) else { unreachable!() };
+        Object::Import(service)
+    }
+
+    /// The same slice for the imported Service, of another cluster.
+    fn imported_slice(name: &str, addresses: &[u8]) -> Object {
+        let Object::Slice(slice) = slice(name, addresses) else { unreachable!() };
+        let import = Some(Import { service: "db".into(), cluster: "far".into() });
+        Object::Slice(Slice { service: None, import, ..slice })
+    }
+
+    /// An Index at time zero with an imported Service of one endpoint, in slice `a`.
+    fn index_of_imports(now: Instant) -> Index {
+        let mut index = empty_index();
+        index.turn_clock(now);
+        let objects = [
+            Object::Namespace("shop".into()),
+            imported(Role::Headless),
+            imported_slice("a", &[1]),
+            imported_slice("b", &[]),
+        ];
+        list(&mut index, objects);
+        assert_eq!(shown_imported(&mut index), [1]);
+        index
+    }
+
+    fn shown_imported(index: &mut Index) -> Vec<u8> {
+        index.publish(1);
+        last_octets(&index.zone().imports)
+    }
+
+    #[test]
+    fn a14_an_imported_address_that_moves_is_there_all_the_time() {
+        let now = Instant::now();
+        let mut index = index_of_imports(now);
+        apply(&mut index, imported_slice("a", &[]));
+        assert_eq!((shown_imported(&mut index), index.due()), (vec![1], Some(now + LINGER)));
+        assert!(last_octets(&index.zone().services).is_empty());
+        index.turn_clock(now + STEP);
+        apply(&mut index, imported_slice("b", &[1]));
+        assert_eq!(shown_imported(&mut index), [1]);
+        index.turn_clock(now + 2 * LINGER);
+        assert_eq!((shown_imported(&mut index), index.due()), (vec![1], None));
+        assert_eq!((index.take_lingered(), index.take_lingered()), (1, 0));
+    }
+
+    #[test]
+    fn a14_an_import_that_stays_empty_is_empty_after_its_time_and_one_that_is_gone_at_once() {
+        let now = Instant::now();
+        let mut index = index_of_imports(now);
+        index.take(Change::Delete(Kind::Slice, key("a")));
+        assert_eq!(shown_imported(&mut index), [1]);
+        index.turn_clock(now + LINGER);
+        assert_eq!((shown_imported(&mut index), index.due()), (vec![], None));
+        // Deleted and made again without endpoints: what was known is of another one.
+        let mut index = index_of_imports(now);
+        index.take(Change::Delete(Kind::Import, key("db")));
+        index.take(Change::Delete(Kind::Slice, key("a")));
+        apply(&mut index, imported(Role::Headless));
+        assert_eq!((shown_imported(&mut index), index.due()), (vec![], None));
     }
 
     #[test]
