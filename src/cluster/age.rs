@@ -20,22 +20,36 @@ pub const STALE_AFTER: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether a kind was last known to be as in the cluster too long ago. Pods and imports do not
-/// count: an API that does not have them, or does not show them, says nothing of Services.
+/// Kinds that only some names come from. An API that does not have them, or does not show them,
+/// says nothing of Services, so these names alone are stale then.
+const OF_SOME: [Kind; 2] = [Kind::Pod, Kind::Import];
+
+/// Whether a kind that all names of Services need was last known too long ago.
 fn is_old(feed: &Feed, now: Instant) -> bool {
+    Kind::OF_SERVICES.into_iter().any(|kind| is_kind_old(feed, kind, now))
+}
+
+/// Whether a kind was last known to be as in the cluster too long ago.
+fn is_kind_old(feed: &Feed, kind: Kind, now: Instant) -> bool {
+    let state = feed.kind(kind);
     // A kind that was never listed has no old word: it is not known yet, or nobody wants it.
-    let listed = Kind::OF_SERVICES.into_iter().filter(|kind| feed.kind(*kind).is_synced());
+    if !state.is_synced() || state.is_absent() {
+        return false;
+    }
     let age = |at: Instant| now.saturating_duration_since(at);
-    listed.into_iter().any(|kind| {
-        let fresh_at = feed.fresh_at(kind, now);
-        feed.kind(kind).is_restored() || fresh_at.is_some_and(|at| age(at) > STALE_AFTER)
-    })
+    state.is_restored() || feed.fresh_at(kind, now).is_some_and(|at| age(at) > STALE_AFTER)
 }
 
 /// Marks what is published as stale while the source is away, and tells the operator of both ends.
 pub(super) async fn tend(feed: Arc<Feed>, published: Arc<Published>) {
     loop {
-        let is_stale = is_old(&feed, Instant::now());
+        let now = Instant::now();
+        // What is wrong with these is told by their watches, and first here: what is published at
+        // the start is stale as a whole, and nothing of it may pass for fresh in between.
+        for kind in OF_SOME {
+            published.set_kind_stale(kind, is_kind_old(&feed, kind, now));
+        }
+        let is_stale = is_old(&feed, now);
         match (published.set_stale(is_stale), is_stale) {
             (false, true) if feed.is_restored() => tracing::info!(
                 plugin = "kubernetes",
@@ -137,6 +151,46 @@ mod tests {
     fn what_was_never_listed_is_not_stale() {
         let now = Instant::now();
         assert!(!is_old(&Feed::new(now, &Scope::default()), now + 100 * STALE_AFTER));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a3_what_pods_and_imports_say_is_marked_alone_while_they_are_not_heard() {
+        let (feed, published) = (feed(), Arc::new(Published::new()));
+        let _watches = follow(&feed, Kind::OF_SERVICES);
+        let tending = tokio::spawn(tend(feed.clone(), published.clone()));
+        let stale = || {
+            let kinds = Kind::ALL.into_iter();
+            kinds.filter(|kind| published.is_stale_for(|| Some(*kind))).collect::<Vec<_>>()
+        };
+        sleep(2 * STALE_AFTER).await;
+        assert_eq!(stale(), [], "what was never listed says nothing");
+        for kind in OF_SOME {
+            feed.kind(kind).listed();
+            let watch = feed.follow(kind);
+            sleep(2 * STALE_AFTER).await;
+            assert_eq!(stale(), []);
+            drop(watch);
+            sleep(STALE_AFTER - SECOND).await;
+            assert_eq!(stale(), []);
+            sleep(3 * SECOND).await;
+            assert_eq!((stale(), published.is_stale()), (vec![kind], false));
+            assert!(published.is_any_stale() && !published.is_stale_for(|| None));
+            // An API that is known to be missing has nothing that could be old.
+            feed.kind(kind).set_absent(true);
+            sleep(2 * SECOND).await;
+            assert_eq!(stale(), []);
+        }
+        tending.abort();
+    }
+
+    #[test]
+    fn a3_pods_from_before_the_start_are_old_until_they_are_confirmed() {
+        let (now, feed) = (Instant::now(), feed());
+        feed.restore(Kind::Pod, "7");
+        feed.hear(Kind::Pod, now);
+        assert!(is_kind_old(&feed, Kind::Pod, now) && !is_old(&feed, now));
+        feed.kind(Kind::Pod).confirm();
+        assert!(!is_kind_old(&feed, Kind::Pod, now));
     }
 
     fn start(source: Source) -> Cluster {

@@ -29,6 +29,8 @@ pub struct KindFeed {
     /// What is known is from before the start, and the source has not confirmed it.
     restored: AtomicBool,
     following: AtomicBool,
+    /// The source does not have the kind, so there is nothing that could be old.
+    absent: AtomicBool,
     /// Milliseconds from the start to the last event, plus one; 0 before the first.
     heard: AtomicU64,
     /// The same of the last watch that ended otherwise than by its silence.
@@ -217,6 +219,7 @@ impl Feed {
             state.set_version("");
             state.synced.store(false, Relaxed);
             state.confirm();
+            state.set_absent(false);
         }
     }
 }
@@ -257,6 +260,17 @@ impl KindFeed {
         self.relists.add(1);
         self.synced.store(true, Relaxed);
         self.confirm();
+        self.set_absent(false);
+    }
+
+    /// Whether the source does not have the kind.
+    pub(super) fn is_absent(&self) -> bool {
+        self.absent.load(Relaxed)
+    }
+
+    /// Notes whether the source has the kind.
+    pub(super) fn set_absent(&self, is_absent: bool) {
+        self.absent.store(is_absent, Relaxed);
     }
 
     /// Notes that a watch was opened or has ended.

@@ -1,13 +1,14 @@
 //! Where the Index leaves its newest Zone, and where every worker finds it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::object::Kind;
 use super::zone::Zone;
 
 /// How long everybody who keeps a copy gets the same one. A copy costs a serial, and serials must
@@ -18,7 +19,8 @@ pub const COPY_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Published {
     zone: ArcSwap<Zone>,
     generation: watch::Sender<u64>,
-    is_stale: AtomicBool,
+    /// What of the Zone may be old: a bit for all of it, and one for each kind.
+    stale: AtomicU8,
     /// Whether somebody got a copy of a Zone with the newest serial.
     is_copied: AtomicBool,
     /// The last copy, and since when it is handed out.
@@ -41,7 +43,7 @@ impl Published {
             generation: watch::Sender::new(0),
             is_copied: AtomicBool::new(true),
             copy: Mutex::default(),
-            is_stale: AtomicBool::new(false),
+            stale: AtomicU8::new(0),
             renewal: Notify::new(),
         }
     }
@@ -69,12 +71,40 @@ impl Published {
     /// Whether the source has been away for so long that the newest Zone may be an old one.
     #[inline]
     pub fn is_stale(&self) -> bool {
-        self.is_stale.load(Relaxed)
+        self.stale.load(Relaxed) & ALL_STALE != 0
+    }
+
+    /// The same for an answer, which may come from a kind that is away alone.
+    #[inline]
+    pub fn is_stale_for(&self, source: impl FnOnce() -> Option<Kind>) -> bool {
+        match self.stale.load(Relaxed) {
+            0 => false,
+            stale if stale & ALL_STALE != 0 => true,
+            stale => source().is_some_and(|kind| stale & bit_of(kind) != 0),
+        }
+    }
+
+    /// Whether any answers may be old.
+    pub fn is_any_stale(&self) -> bool {
+        self.stale.load(Relaxed) != 0
     }
 
     /// Notes whether the newest Zone may be an old one; answers what was noted before.
     pub fn set_stale(&self, is_stale: bool) -> bool {
-        self.is_stale.swap(is_stale, Relaxed)
+        self.mark(ALL_STALE, is_stale)
+    }
+
+    /// Notes whether what comes from a kind may be old, although the rest is not.
+    pub fn set_kind_stale(&self, kind: Kind, is_stale: bool) {
+        self.mark(bit_of(kind), is_stale);
+    }
+
+    fn mark(&self, bit: u8, is_stale: bool) -> bool {
+        let before = match is_stale {
+            true => self.stale.fetch_or(bit, Relaxed),
+            false => self.stale.fetch_and(!bit, Relaxed),
+        };
+        before & bit != 0
     }
 
     /// A Zone for somebody who keeps a copy: from then on a change needs a new serial. It is the
@@ -149,6 +179,14 @@ impl Published {
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = generation.wait_for(|generation| *generation > seen).await;
     }
+}
+
+/// The bit of what may be old, as a whole.
+const ALL_STALE: u8 = 1 << 7;
+
+/// The bit of a kind.
+const fn bit_of(kind: Kind) -> u8 {
+    1 << kind as u8
 }
 
 /// Whether a copy that was made then is still the one that everybody gets.

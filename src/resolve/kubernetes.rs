@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 
-use super::step::{ClusterStep, Verdict, Wait};
+use super::step::{ClusterStep, Verdict, Wait, tell_age};
 use super::tally::Author;
 use crate::cluster::config::{Config, Fallthrough};
 use crate::cluster::published::Published;
@@ -109,14 +109,20 @@ impl ClusterStep for Kubernetes {
         self.view.ttl_s
     }
 
+    fn is_old(&self, asked: &Asked<'_>) -> bool {
+        self.published.is_stale_for(|| asked.source())
+    }
+
     fn answer_now(&self, query: &Query<'_>, turn: u32, reply: &mut Reply<'_>) -> Verdict {
         let name = query.name();
         let Some((shown, prefix)) = self.split(name).filter(|_| query.class == Class::IN) else {
             return Verdict::Next;
         };
         let (zone, in_clusterset) = (shown.name.as_ref(), shown.is_clusterset);
-        let view = if self.published.is_stale() { &self.stale_view } else { &self.view };
-        let asked = Asked { view, zone, in_clusterset, prefix, query, turn };
+        let mut asked = Asked { view: &self.view, zone, in_clusterset, prefix, query, turn };
+        if self.is_old(&asked) {
+            asked.view = &self.stale_view;
+        }
         let published = self.published.zone();
         let outcome = published.lookup(&asked, reply);
         conclude(self, outcome, &published, &asked, &self.fallthrough, reply)
@@ -161,6 +167,8 @@ pub(super) fn conclude<S: ClusterStep>(
         Outcome::Alias(target) => return Verdict::Ask(Wait::Alias(target.clone())),
     }
     reply.set_authoritative();
-    step.tell_age(reply);
+    if step.is_old(asked) {
+        tell_age(reply);
+    }
     Verdict::Reply(S::AUTHOR)
 }

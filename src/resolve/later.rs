@@ -23,7 +23,9 @@ use super::fetch::Fetch;
 use super::flight::Landing;
 use super::now::{Client, gate};
 use super::plan::{Block, Plan};
-use super::step::{ClusterStep, Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale};
+use super::step::{
+    ClusterStep, Desk, Forwarding, Step, Verdict, Wait, answer_from, serve_stale, tell_age,
+};
 use super::tally::{Author, Served, Tally};
 use crate::forward::budget::TIME_MAX;
 use crate::forward::failure::{Act, Cause, Path, Proto};
@@ -214,7 +216,10 @@ impl Errand {
                 answer.ede = ede;
                 self.write(query, S::AUTHOR, |reply| {
                     reply.answer(&answer, None, 0);
-                    step.tell_age(reply);
+                    // Aliases are of Services.
+                    if step.published().is_stale() {
+                        tell_age(reply);
+                    }
                 })
             }
             None => self.fail(query, S::AUTHOR, None),

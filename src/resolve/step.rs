@@ -21,7 +21,7 @@ use super::kubernetes::Kubernetes;
 use super::plan::Block;
 use super::tally::Author;
 use crate::cluster::published::Published;
-use crate::cluster::zone::{Ahead, Zone};
+use crate::cluster::zone::{Ahead, Asked, Zone};
 use crate::forward::{Forward, LoopProbe};
 use crate::wire::{Ede, Name, Query, Rcode, RecordType, Reply};
 
@@ -55,12 +55,16 @@ pub trait ClusterStep {
     /// Answers from the newest Zone.
     fn answer_now(&self, query: &Query<'_>, turn: u32, reply: &mut Reply<'_>) -> Verdict;
 
-    /// Marks a reply from a Zone that may be an old one. A failure says nothing that could be old.
-    fn tell_age(&self, reply: &mut Reply<'_>) {
-        let is_word = |reply: &Reply<'_>| matches!(reply.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN);
-        if self.published().is_stale() && is_word(reply) {
-            reply.set_ede(Ede::frozen(reply.rcode()));
-        }
+    /// Whether the answer comes from what may be old.
+    fn is_old(&self, _asked: &Asked<'_>) -> bool {
+        self.published().is_stale()
+    }
+}
+
+/// Marks a reply from what may be old. A failure says nothing that could be.
+pub(super) fn tell_age(reply: &mut Reply<'_>) {
+    if matches!(reply.rcode(), Rcode::NOERROR | Rcode::NXDOMAIN) {
+        reply.set_ede(Ede::frozen(reply.rcode()));
     }
 }
 

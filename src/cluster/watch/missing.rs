@@ -126,6 +126,7 @@ impl Watcher {
     /// Something else than a 404 came, so one that comes now is the first.
     pub(super) fn forget_absence(&mut self) {
         self.lack.absent_since = None;
+        self.feed.kind(self.kind).set_absent(false);
     }
 
     fn forget(&mut self) {
@@ -136,8 +137,13 @@ impl Watcher {
     /// Says that there are no objects, once that is sure.
     async fn list_nothing(&mut self) -> Result<(), Trouble> {
         let is_sure = self.is_surely_absent();
+        // Until it is sure, what is known is an old picture, and no word of it is one of its age.
+        if !is_sure && !self.lack.is_listed {
+            return Ok(());
+        }
         self.feed.hear(self.kind, Instant::now());
-        if !is_sure || self.lack.is_listed {
+        if self.lack.is_listed {
+            self.feed.kind(self.kind).set_absent(true);
             return Ok(());
         }
         if self.listed_at.take().is_some() {
@@ -147,6 +153,7 @@ impl Watcher {
         self.outlet.begin(self.kind).await?;
         self.outlet.end(self.kind).await?;
         self.feed.kind(self.kind).listed();
+        self.feed.kind(self.kind).set_absent(true);
         self.lack.is_listed = true;
         Ok(())
     }

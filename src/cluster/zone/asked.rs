@@ -3,8 +3,11 @@
 use std::net::IpAddr;
 
 use super::{Outcome, View, octets_of};
+use crate::cluster::config::Pods;
 use crate::cluster::hosts::Host;
+use crate::cluster::object::Kind;
 use crate::cluster::records::ServiceRecords;
+use crate::cluster::schema::{self, Meaning};
 use crate::wire::name::NAME_MAX;
 use crate::wire::reply::Owner;
 use crate::wire::{HEADER_LEN, NameRef, Query, RecordType, Reply, Section};
@@ -24,6 +27,22 @@ pub struct Asked<'q> {
 }
 
 impl<'q> Asked<'q> {
+    /// The kind that the answer comes from, where that is none of those that all Services need.
+    pub fn source(&self) -> Option<Kind> {
+        if schema::is_reverse(self.zone) {
+            return None;
+        }
+        match schema::meaning(self.prefix) {
+            Meaning::Pod { .. } if self.view.pods == Pods::Verified => Some(Kind::Pod),
+            Meaning::Service(_) | Meaning::Endpoint { .. } | Meaning::Port { .. }
+                if self.in_clusterset =>
+            {
+                Some(Kind::Import)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the Service has no name here, because no endpoint is ready.
     pub(super) fn hides(&self, service: &ServiceRecords<'_>) -> bool {
         self.view.hides(service)

@@ -36,7 +36,7 @@ pub(super) fn write(page: &mut Page<'_, '_>, clusters: &[Arc<Cluster>]) -> fmt::
     page.family("mainstay_cluster_generation", "Zones published", generation)?;
     let services = gauges(|cluster| cluster.published.zone().service_count() as f64);
     page.family("mainstay_cluster_services", "Services with a name", services)?;
-    let stale = gauges(|cluster| f64::from(u8::from(cluster.published.is_stale())));
+    let stale = gauges(|cluster| f64::from(u8::from(cluster.published.is_any_stale())));
     page.family("mainstay_cluster_stale", "Whether answers are marked as old", stale)?;
     feeds(page, clusters)?;
     snapshots(page, clusters)?;

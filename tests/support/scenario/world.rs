@@ -135,9 +135,17 @@ impl World {
                 self.own = cluster::list(&words.join(","))?;
                 Ok(())
             }
-            "cluster" if words == ["away"] || words == ["back"] => {
+            "cluster" if matches!(words[..], ["away" | "back"]) => {
                 for cluster in &self.parts.clusters {
                     cluster.published.set_stale(words == ["away"]);
+                }
+                Ok(())
+            }
+            "cluster" if matches!(words[..], ["away" | "back", _]) => {
+                let kind = Kind::ALL.into_iter().find(|kind| kind.resource() == words[1]);
+                let kind = kind.ok_or(format!("not a kind: {}", words[1]))?;
+                for cluster in &self.parts.clusters {
+                    cluster.published.set_kind_stale(kind, words[0] == "away");
                 }
                 Ok(())
             }

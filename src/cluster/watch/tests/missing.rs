@@ -86,6 +86,23 @@ async fn imports_that_were_there_are_given_up_only_when_their_api_stays_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a3_imports_whose_api_went_away_grow_old_until_it_is_sure_that_there_are_none() {
+    let kind = Kind::Import;
+    let stream = Reply::lines([event("ADDED", &import_json("db", 5)), list_end(10)]);
+    let missing = std::iter::repeat_with(|| (Ask::Stream, Reply::status(404))).take(12);
+    let replies = [(Ask::Stream, stream), (Ask::Watch, Reply::status(404))];
+    let mut rig = watch(kind, replies.into_iter().chain(missing));
+    rig.expect([begin(kind), import("db"), end(kind)]).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let now = Instant::now();
+    let age = now - rig.feed.fresh_at(kind, now).unwrap();
+    assert!(age >= Duration::from_secs(110), "{age:?}: a 404 says nothing of what is served");
+    assert!(!rig.feed.kind(kind).is_absent());
+    rig.expect([begin(kind), end(kind)]).await;
+    assert!(rig.feed.kind(kind).is_absent());
+}
+
+#[tokio::test(start_paused = true)]
 async fn imports_are_given_up_only_when_nothing_but_404_comes() {
     let kind = Kind::Import;
     let list = || Reply::lines([event("ADDED", &import_json("db", 5)), list_end(10)]);
