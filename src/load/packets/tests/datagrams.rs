@@ -1,11 +1,10 @@
 //! UDP.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::super::{SOCKETS_MAX, Settings, drive_noting};
 use super::servers::{Server, nobody, right};
-use super::{Seen, Setup, Shared, setup};
+use super::{Seen, Shared, setup};
 use crate::load::arrivals::{Arrivals, Profile};
 use crate::load::record::Outcome;
 use crate::load::target::Transport::Udp;
@@ -84,11 +83,6 @@ fn a_server_that_says_nothing_loses_every_lookup() {
     assert!(seen.samples.iter().all(|sample| waited(sample.took)), "each had its time");
 }
 
-/// Where a late reply would be something else.
-fn patient(server: SocketAddr) -> Setup {
-    Setup { timeout: Duration::from_secs(20), ..setup(server, Udp) }
-}
-
 #[test]
 fn garbage_is_counted_and_the_reply_behind_it_is_taken() {
     let server = Server::udp(|question| {
@@ -96,8 +90,11 @@ fn garbage_is_counted_and_the_reply_behind_it_is_taken() {
         broken.truncate(broken.len() - 2);
         vec![b"tiny".to_vec(), vec![0xFF; 700], Vec::new(), broken, right(question)]
     });
-    let seen = patient(server.address).drive_until(|seen| seen.with(Outcome::Ok) > 100);
-    assert!(seen.counts.garbage >= 400, "{:?}", seen.counts);
+    let mut setup = setup(server.address, Udp);
+    // What is broken would take the place of a right reply that is too late.
+    setup.timeout = Duration::from_secs(20);
+    let is_enough = |seen: &Seen| seen.with(Outcome::Ok) > 100 && seen.counts.garbage >= 400;
+    let seen = setup.drive_until(is_enough);
     assert_eq!(seen.counts.mismatched, 0);
 }
 
@@ -109,8 +106,8 @@ fn replies_to_other_questions_are_no_replies() {
         qtype[23] = 28;
         vec![name, qtype, question.to_vec()]
     });
-    let enough = |seen: &Seen| seen.counts.lost > 100 && seen.counts.mismatched >= 300;
-    let seen = setup(server.address, Udp).drive_until(enough);
+    let is_enough = |seen: &Seen| seen.counts.lost > 100 && seen.counts.mismatched >= 300;
+    let seen = setup(server.address, Udp).drive_until(is_enough);
     assert_eq!(seen.with(Outcome::Ok), 0);
 }
 
@@ -133,7 +130,10 @@ fn late_replies_are_told_from_wrong_ones() {
 #[test]
 fn a_reply_that_comes_twice_is_taken_once() {
     let server = Server::udp(|question| vec![right(question), right(question)]);
-    let seen = patient(server.address).drive_until(|seen| seen.counts.mismatched > 100);
+    let mut setup = setup(server.address, Udp);
+    // Of a reply that is too late, the first is told from a wrong one, and the second is not.
+    setup.timeout = Duration::from_secs(20);
+    let seen = setup.drive_until(|seen| seen.counts.mismatched > 100);
     assert_eq!(seen.with(Outcome::Ok) as u64, seen.counts.answered);
     assert!(seen.counts.mismatched <= seen.counts.answered);
 }
