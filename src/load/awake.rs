@@ -119,7 +119,7 @@ mod tests {
         wait(&server, address).await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_address_where_somebody_answers_is_not_free() {
         let address = late(Duration::ZERO).await;
         let error = nobody(address).await.unwrap_err().to_string();
