@@ -81,8 +81,8 @@ async fn the_transport_is_that_of_the_client_unless_the_directive_says_otherwise
 #[tokio::test(start_paused = true)]
 async fn a_refused_port_leads_to_the_next_upstream_and_takes_nobody_down() {
     let honest = LoopbackUpstream::honest().await;
-    let refused = LoopbackUpstream::refused().await;
-    let forward = Forward::start(config(&[refused, honest.address])).unwrap();
+    let refused = LoopbackUpstream::refused();
+    let forward = Forward::start(config(&[refused.address, honest.address])).unwrap();
     assert_eq!(rcode(&forward).await, Rcode::NOERROR);
     let upstreams = forward.upstreams();
     assert_eq!(upstreams[0].counters.failures.value(), 1);
@@ -91,7 +91,8 @@ async fn a_refused_port_leads_to_the_next_upstream_and_takes_nobody_down() {
 
 #[tokio::test]
 async fn a_refused_port_alone_is_told_with_a_hint() {
-    let forward = Forward::start(config(&[LoopbackUpstream::refused().await])).unwrap();
+    let refused = LoopbackUpstream::refused();
+    let forward = Forward::start(config(&[refused.address])).unwrap();
     let told = ask(&forward).await.unwrap_err().to_string();
     assert!(told.starts_with("read udp 127.0.0.1:"), "{told}");
     assert!(told.contains("read: connection refused; nothing listens there"), "{told}");
@@ -106,9 +107,9 @@ async fn when_nobody_answers_the_time_of_the_question_ends() {
     assert!(told.ends_with(&format!("{}: i/o timeout", silent.address)), "{told}");
     assert_eq!(asked.elapsed(), TIME_MAX);
 
-    let addresses = [silent.address, LoopbackUpstream::refused().await];
-    let third = LoopbackUpstream::silent().await;
-    let forward = Forward::start(config(&[addresses[0], addresses[1], third.address])).unwrap();
+    let (refused, third) = (LoopbackUpstream::refused(), LoopbackUpstream::silent().await);
+    let addresses = [silent.address, refused.address, third.address];
+    let forward = Forward::start(config(&addresses)).unwrap();
     let asked = Instant::now();
     ask(&forward).await.unwrap_err();
     assert_eq!(asked.elapsed().as_secs(), TIME_MAX.as_secs());
@@ -154,7 +155,7 @@ async fn a_query_over_the_limit_is_refused_at_once_and_counted() {
 #[tokio::test]
 async fn names_within_except_are_not_covered() {
     let name = |text: &str| Name::parse(text).unwrap();
-    let mut config = config(&[LoopbackUpstream::refused().await]);
+    let mut config = config(&[LoopbackUpstream::refused().address]);
     config.from = name("example.org");
     config.except = vec![name("internal.example.org"), name("a.b.example.org")];
     let forward = Forward::start(config).unwrap();

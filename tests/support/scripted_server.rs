@@ -14,6 +14,11 @@ use tokio::time::Instant;
 use super::{Failure, Found, Records, ResolvConf};
 use crate::wire::{HEADER_LEN, Name, Rcode, RecordType, walk};
 
+#[path = "closed.rs"]
+mod closed;
+
+pub use closed::Closed;
+
 /// TTL of all records.
 pub const TTL_S: u32 = 30;
 
@@ -195,24 +200,6 @@ pub fn addresses(found: &Found) -> Result<Vec<String>, Failure> {
         Records::Addresses(set) => texts(&set),
         Records::Names(set) => set.iter().map(ToString::to_string).collect(),
     })
-}
-
-/// A port where nobody listens, and that nobody else gets meanwhile: its socket talks to itself.
-pub struct Closed {
-    /// Where.
-    pub address: SocketAddr,
-    _socket: std::net::UdpSocket,
-}
-
-impl Closed {
-    /// One.
-    #[allow(clippy::new_without_default)] // A port is taken: there is nothing default about it.
-    pub fn new() -> Self {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = socket.local_addr().unwrap();
-        socket.connect(address).unwrap();
-        Self { address, _socket: socket }
-    }
 }
 
 /// A reply to a request: with this code and these records, where they are of the type asked for:

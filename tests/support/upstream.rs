@@ -19,6 +19,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
+#[path = "closed.rs"]
+mod closed;
+
+use closed::Closed;
+
 /// What every A question is answered with.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
@@ -85,9 +90,9 @@ impl LoopbackUpstream {
         Self::scripted(|_| Vec::new()).await
     }
 
-    /// An address where nothing listens.
-    pub async fn refused() -> SocketAddr {
-        sockets().await.0.local_addr().unwrap()
+    /// An address where nothing listens, as long as this value lives.
+    pub fn refused() -> Closed {
+        Closed::new()
     }
 
     /// What arrived so far.

@@ -95,8 +95,8 @@ async fn u1_an_upstream_that_is_back_is_asked_within_a_second() {
 #[tokio::test(start_paused = true)]
 async fn u2_a_closed_port_leads_on_at_once_and_changes_no_order() {
     let honest = LoopbackUpstream::honest().await;
-    let closed = LoopbackUpstream::refused().await;
-    let forward = Forward::start(config(&[closed, honest.address])).unwrap();
+    let closed = LoopbackUpstream::refused();
+    let forward = Forward::start(config(&[closed.address, honest.address])).unwrap();
     assert_eq!(rcode(&forward).await, Rcode::NOERROR);
     let upstreams = forward.upstreams();
     assert_eq!(upstreams[0].health().standing(), Standing::Healthy);
@@ -379,8 +379,8 @@ async fn u7_of_two_denials_the_lesser_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn u7_one_error_of_the_network_makes_nobody_suspect() {
     let honest = LoopbackUpstream::honest().await;
-    let closed = LoopbackUpstream::refused().await;
-    let unprobed = Config { max_fails: 0, ..config(&[closed, honest.address]) };
+    let closed = LoopbackUpstream::refused();
+    let unprobed = Config { max_fails: 0, ..config(&[closed.address, honest.address]) };
     let forward = Forward::start(unprobed).unwrap();
     rcode(&forward).await;
     assert!(!forward.upstreams()[0].is_suspect(), "it may have been forged");
