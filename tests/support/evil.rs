@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
@@ -26,6 +26,10 @@ use crate::ports;
 
 /// Longest wait for the end of its threads.
 const STOP_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for its port.
+const OPEN_MAX: Duration = Duration::from_secs(10);
+/// Between two tries to have it.
+const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// TTL of its records unless it is told otherwise.
 const TTL_S: u32 = 60;
 /// Upstreams drop by chance, and alike in every run.
@@ -140,10 +144,7 @@ impl Evil {
         assert!(running.is_none(), "it is open already");
         let mut threads = tokio::runtime::Builder::new_multi_thread();
         let runtime = threads.worker_threads(1).enable_all().build().unwrap();
-        let (udp, tcp) = runtime.block_on(async {
-            let udp = UdpSocket::bind(self.address).await.expect("its port is free");
-            (udp, TcpListener::bind(self.address).await.expect("its port is free"))
-        });
+        let (udp, tcp) = runtime.block_on(sockets(self.address));
         runtime.spawn(serve_udp(Arc::clone(&self.desk), udp));
         runtime.spawn(serve_tcp(Arc::clone(&self.desk), tcp));
         *running = Some(runtime);
@@ -174,6 +175,22 @@ impl Evil {
 impl Drop for Evil {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Its sockets. A server under test asks from random ports, so one of its sockets may have the
+/// number for a moment.
+async fn sockets(address: SocketAddr) -> (UdpSocket, TcpListener) {
+    let begun = Instant::now();
+    loop {
+        let both: std::io::Result<_> =
+            async { Ok((UdpSocket::bind(address).await?, TcpListener::bind(address).await?)) }
+                .await;
+        match both {
+            Ok(both) => return both,
+            Err(error) => assert!(begun.elapsed() < OPEN_MAX, "{address}: {error}"),
+        }
+        tokio::time::sleep(OPEN_AGAIN_AFTER).await;
     }
 }
 
