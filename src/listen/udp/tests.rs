@@ -1,6 +1,7 @@
 //! Workers over sockets on loopback.
 
 use std::cell::Cell;
+use std::net::Ipv4Addr;
 
 use tokio::runtime::Handle;
 
@@ -24,9 +25,22 @@ pub(super) fn panic_if_wanted() {
 
 /// A worker that refuses all names, and a client of it.
 fn worker() -> (Worker, UdpSocket) {
+    worker_at(Ipv4Addr::LOCALHOST)
+}
+
+/// The same where nobody has the number of its port for TCP, on a host that only this process
+/// draws ports of: they stay free when they are closed.
+fn worker_alone() -> (Worker, UdpSocket) {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let host = Ipv4Addr::new(127, 112, high, low);
+    let is_alone = |(worker, _): &(Worker, UdpSocket)| socket::tcp(worker.key.address).is_ok();
+    std::iter::repeat_with(|| worker_at(host)).take(100).find(is_alone).unwrap()
+}
+
+fn worker_at(host: Ipv4Addr) -> (Worker, UdpSocket) {
     let port = Port::new(PORT, Vec::new(), Arc::new(Tally::new(String::new(), String::new(), 1)));
     let exchange = Exchange::new(Arc::new(Plan { ports: vec![port] }), Handle::current());
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind((host, 0)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(socket.local_addr().unwrap()).unwrap();
@@ -115,9 +129,7 @@ async fn p1_what_finds_no_place_after_a_death_is_abandoned_once() {
 #[tokio::test]
 async fn p12_a_start_that_fails_leaves_what_was_taken_to_the_next_try() {
     let file = tray::file().unwrap();
-    // The number is the kernel's, and somebody may have it over TCP, which is wanted too.
-    let has_both = |(one, _): &(Worker, _)| socket::tcp(one.key.address).is_ok();
-    let (last, client) = std::iter::repeat_with(worker).find(has_both).unwrap();
+    let (last, client) = worker_alone();
     let address = last.key.address;
     ask(&client, 7);
     let taken = Batch::over(Tray::over(&file).unwrap()).receive(&last.socket).unwrap();
