@@ -154,9 +154,10 @@ async fn only_the_id_and_the_sender_are_looked_at() {
         other_name[13] = b'x';
         vec![Act::Send(vec![0; 3]), Act::Send(other_id), Act::Send(other_name)]
     });
-    let found = musl(&[&server]).addresses("web.").await;
-    assert_eq!(addresses(&found).unwrap(), BOTH);
-    assert_eq!((found.packets.garbage, found.packets.mismatched), (2, 2));
+    // One question: the id of another one beside it could be the other id.
+    let found = musl(&[&server]).query(&Name::parse("web").unwrap(), RecordType::A).await;
+    assert_eq!(addresses(&found).unwrap(), BOTH[..1]);
+    assert_eq!((found.packets.garbage, found.packets.mismatched), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
