@@ -22,6 +22,8 @@ pub mod pods;
 pub mod process;
 pub mod relay;
 pub mod stage;
+#[cfg(test)]
+mod waiting;
 
 pub use stage::Stage;
 

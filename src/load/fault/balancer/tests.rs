@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use tokio::io::AsyncWriteExt;
 
 use super::super::relay::{Between, Relay, To};
+use super::super::waiting::until_tasks;
 use super::*;
 use crate::wire::{RecordType, message};
 
@@ -46,10 +47,8 @@ fn asked(stub: &Relay) -> u64 {
     stub.counters().questions.load(Ordering::Relaxed)
 }
 
-async fn wait_for(counter: &AtomicU64, count: u64) {
-    while counter.load(Ordering::Relaxed) < count {
-        tokio::task::yield_now().await;
-    }
+async fn wait_for(what: &str, counter: &AtomicU64, count: u64) {
+    until_tasks(what, || counter.load(Ordering::Relaxed) >= count).await;
 }
 
 #[tokio::test]
@@ -110,8 +109,8 @@ async fn without_servers_there_is_silence() {
     let mut stream = TcpStream::connect(balancer.listen()).await.unwrap();
     stream.write_all(b"hello").await.unwrap();
     let counters = balancer.counters();
-    wait_for(&counters.nowhere, 2).await;
-    wait_for(&counters.garbage, 1).await;
+    wait_for("2 nowhere", &counters.nowhere, 2).await;
+    wait_for("1 garbage", &counters.garbage, 1).await;
     let nothing = stream.try_read(&mut [0; 8]).unwrap_err();
     assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
     let a = stub().await;
@@ -125,7 +124,7 @@ async fn connections_stay_with_a_server_that_was_removed() {
     let a = stub().await;
     let balancer = balancer(&[a.listen()], Cleanup::After(Duration::ZERO)).await;
     let mut stream = TcpStream::connect(balancer.listen()).await.unwrap();
-    wait_for(&balancer.counters().connections, 1).await;
+    wait_for("1 connections", &balancer.counters().connections, 1).await;
     // A first answer shows that the connection has its server.
     for _ in 0..2 {
         let question = message::question("www.example.org.", RecordType::A, None);

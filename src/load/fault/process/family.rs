@@ -40,6 +40,7 @@ mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
+    use super::super::super::waiting::until;
     use super::*;
 
     #[test]
@@ -49,18 +50,12 @@ mod tests {
         shell.args(["-c", script]).process_group(0).stdin(Stdio::null());
         let mut shell = shell.spawn().unwrap();
         let leader = Pid::from_child(&shell);
-        let child = loop {
-            if let Some(child) = children(leader).first() {
-                break *child;
-            }
-            std::thread::yield_now();
-        };
+        until("the child of a shell", || !children(leader).is_empty());
+        let child = children(leader)[0];
         signal_all(leader, Signal::KILL).unwrap();
         shell.wait().unwrap();
         // An orphan is a zombie until somebody reaps it.
         let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.as_raw_nonzero()));
-        while stat().is_ok_and(|stat| !stat.contains(") Z ")) {
-            std::thread::yield_now();
-        }
+        until("the end of an orphan", || !stat().is_ok_and(|stat| !stat.contains(") Z ")));
     }
 }

@@ -112,6 +112,7 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Child, Command};
 
+    use super::super::super::waiting::until;
     use super::*;
 
     /// A process that ends with its test.
@@ -122,9 +123,7 @@ mod tests {
             let child = Command::new("sleep").arg("1000").spawn().unwrap();
             // The kernel lets the parent go on a moment before the child has its name.
             let comm = format!("/proc/{}/comm", child.id());
-            while std::fs::read_to_string(&comm).unwrap() != "sleep\n" {
-                std::thread::yield_now();
-            }
+            until("the name of a child", || std::fs::read_to_string(&comm).unwrap() == "sleep\n");
             Self(child)
         }
 
@@ -135,9 +134,8 @@ mod tests {
         }
 
         fn wait_until_stopped(&self, is_stopped: bool) {
-            while self.is_stopped() != is_stopped {
-                std::thread::yield_now();
-            }
+            let what = if is_stopped { "a stop" } else { "the end of a stop" };
+            until(what, || self.is_stopped() == is_stopped);
         }
     }
 

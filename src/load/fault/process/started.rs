@@ -297,18 +297,17 @@ fn pause(deaths: u32) -> Duration {
 mod tests {
     use std::path::Path;
 
+    use super::super::super::waiting::until_tasks;
     use super::*;
 
     /// Waits for so many lines in a file that servers write to.
     async fn lines(path: &Path, count: usize) -> Vec<String> {
-        loop {
+        let lines = || -> Vec<String> {
             let text = std::fs::read_to_string(path).unwrap_or_default();
-            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-            if lines.len() >= count {
-                return lines;
-            }
-            tokio::task::yield_now().await;
-        }
+            text.lines().map(str::to_owned).collect()
+        };
+        until_tasks("lines of a server", || lines().len() >= count).await;
+        lines()
     }
 
     /// Whether a process is there, and no zombie.
@@ -362,9 +361,8 @@ mod tests {
         server.cont();
         assert_eq!(server.life.stops.load(Ordering::Relaxed), 0);
         let stat = format!("/proc/{}/stat", server.pid().unwrap());
-        while std::fs::read_to_string(&stat).unwrap().contains(") T") {
-            tokio::task::yield_now().await;
-        }
+        let is_stopped = || std::fs::read_to_string(&stat).unwrap().contains(") T");
+        until_tasks("the end of a stop", || !is_stopped()).await;
     }
 
     #[tokio::test]
@@ -405,9 +403,7 @@ mod tests {
         assert!(pids.iter().all(|pid| is_there(pid)));
         server.stop().unwrap();
         drop(server);
-        while pids.iter().any(|pid| is_there(pid)) {
-            tokio::task::yield_now().await;
-        }
+        until_tasks("the end of a group", || !pids.iter().any(|pid| is_there(pid))).await;
     }
 
     #[tokio::test]
@@ -418,9 +414,7 @@ mod tests {
         let server = Started::start(command, to_file(&log)).unwrap();
         let pids = lines(&log, 1).await;
         ended(&server, 1).await;
-        while is_there(&pids[0]) {
-            tokio::task::yield_now().await;
-        }
+        until_tasks("the end of a child", || !is_there(&pids[0])).await;
         assert!(server.ended().unwrap().contains("sh ended with exit status: 3"));
     }
 

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use super::super::waiting::until;
 use super::*;
 
 /// Notes as text: `WHAT AT..UNTIL`, in seconds.
@@ -61,9 +62,8 @@ async fn played(stage: &Stage, texts: &[&str], course: &Course) -> Vec<String> {
 /// Waits until the kernel says that a process is stopped, or goes on.
 fn wait_until_stopped(pid: u32, is_stopped: bool) {
     let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    while stat().rsplit(')').next().unwrap().starts_with(" T") != is_stopped {
-        std::thread::yield_now();
-    }
+    let what = if is_stopped { "a stop" } else { "the end of a stop" };
+    until(what, || stat().rsplit(')').next().unwrap().starts_with(" T") == is_stopped);
 }
 
 /// A command that writes its half to a file.
