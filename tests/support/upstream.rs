@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 #[path = "closed.rs"]
+#[allow(clippy::duplicate_mod)] // Unit tests have it for upstreams and for resolvers.
 mod closed;
 
 use closed::Closed;
