@@ -16,6 +16,11 @@ use crate::oracle::Oracle;
 use crate::query;
 use crate::stand::Stand;
 
+/// Longest wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After so long nothing more comes.
+const SILENCE: Duration = Duration::from_millis(500);
+
 /// A cluster with one Service, and a server of it.
 fn cluster() -> FakeCluster {
     let cluster = FakeCluster::start();
@@ -23,43 +28,60 @@ fn cluster() -> FakeCluster {
     cluster
 }
 
-/// What the scripted API server sends until it says nothing for a while.
-fn get(cluster: &FakeCluster, path: &str) -> String {
+/// What the scripted API server sends until it says nothing for a while, or ends it. Before all is
+/// there that `is_whole` wants, no silence is long enough.
+fn get(cluster: &FakeCluster, path: &str, is_whole: impl Fn(&str) -> bool) -> String {
     let mut stream = TcpStream::connect(cluster.address()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n");
     std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
-    let mut octets = Vec::new();
-    let _ = stream.read_to_end(&mut octets);
-    String::from_utf8(octets).unwrap()
+    let (mut octets, mut room) = (Vec::new(), [0; 4096]);
+    loop {
+        let longest = if is_whole(&String::from_utf8_lossy(&octets)) { SILENCE } else { PATIENCE };
+        stream.set_read_timeout(Some(longest)).unwrap();
+        match stream.read(&mut room) {
+            Ok(length) if length > 0 => octets.extend(&room[..length]),
+            _ => return String::from_utf8(octets).unwrap(),
+        }
+    }
+}
+
+/// The same where `wanted` is the last that is to come.
+fn get_until(cluster: &FakeCluster, path: &str, wanted: &str) -> String {
+    get(cluster, path, |text| text.contains(wanted))
+}
+
+/// All of an answer that has an end.
+fn get_all(cluster: &FakeCluster, path: &str) -> String {
+    get(cluster, path, |_| false)
 }
 
 #[test]
 fn the_api_server_lists_streams_and_resumes() {
     let cluster = cluster();
     let first = cluster.version();
-    let page = get(&cluster, "/api/v1/namespaces?limit=2");
+    let page = get_all(&cluster, "/api/v1/namespaces?limit=2");
     assert!(page.contains(r#""remainingItemCount":1"#) && page.contains("kube-system"), "{page}");
-    let page = get(&cluster, "/api/v1/namespaces?limit=2&continue=1");
+    let page = get_all(&cluster, "/api/v1/namespaces?limit=2&continue=1");
     assert!(page.contains(r#""name":"shop""#) && !page.contains("kube-system"), "{page}");
-    let page = get(&cluster, "/api/v1/namespaces/kube-system");
+    let page = get_all(&cluster, "/api/v1/namespaces/kube-system");
     assert!(page.contains(r#""uid":"00000000"#), "{page}");
-    let stream = get(&cluster, "/api/v1/services?watch=true&sendInitialEvents=true");
+    let path = "/api/v1/services?watch=true&sendInitialEvents=true";
+    let stream = get_until(&cluster, path, "initial-events-end");
     assert!(stream.contains("ADDED") && stream.contains("initial-events-end"), "{stream}");
     cluster.apply(service("shop", "web", &["10.96.0.2"]));
     let path = format!("/api/v1/services?watch=true&resourceVersion={first}");
-    let stream = get(&cluster, &path);
+    let stream = get_until(&cluster, &path, "10.96.0.2");
     assert!(stream.contains("MODIFIED") && stream.contains("10.96.0.2"), "{stream}");
     assert!(!stream.contains("ADDED"), "{stream}");
     cluster.compact();
-    let stream = get(&cluster, &path);
+    let stream = get_until(&cluster, &path, r#""code":410"#);
     assert!(stream.contains(r#""code":410"#), "{stream}");
     cluster.fail("services", Fault::Refuse(429, 7));
-    let refusal = get(&cluster, &path);
+    let refusal = get_all(&cluster, &path);
     assert!(refusal.starts_with("HTTP/1.1 429") && refusal.contains("retry-after: 7"), "{refusal}");
     cluster.heal();
     cluster.freeze();
-    assert_eq!(get(&cluster, &path), "");
+    assert_eq!(get(&cluster, &path, |_| true), "");
     assert_eq!(cluster.count(Ask::Watch, "services"), 4);
 }
 
@@ -67,27 +89,31 @@ fn the_api_server_lists_streams_and_resumes() {
 fn the_api_server_lies_about_events_when_it_is_told_to() {
     let cluster = cluster();
     let from = cluster.version();
-    let told = || {
-        let stream = get(&cluster, &format!("/api/v1/services?watch=true&resourceVersion={from}"));
+    let names = |stream: &str| {
         let lines = stream.lines().filter(|line| line.contains(r#""type""#));
-        let names = lines.map(|line| line.split(r#""name":"n"#).nth(1).unwrap()[..1].to_owned());
+        let names = lines.filter_map(|line| line.split(r#""name":"n"#).nth(1)?.chars().next());
         names.collect::<String>()
+    };
+    let tells = |expected: &str| {
+        let path = format!("/api/v1/services?watch=true&resourceVersion={from}");
+        let is_whole = |text: &str| names(text).len() >= expected.len();
+        assert_eq!(names(&get(&cluster, &path, is_whole)), expected);
     };
     cluster.lie("services", Lies { omit: 1, ..Lies::default() });
     (1..=2).for_each(|n| cluster.apply(service("shop", &format!("n{n}"), &["10.96.0.1"])));
-    assert_eq!(told(), "2");
+    tells("2");
     cluster.lie("services", Lies { repeat: 1, ..Lies::default() });
     cluster.apply(service("shop", "n3", &["10.96.0.3"]));
-    assert_eq!(told(), "233");
+    tells("233");
     cluster.lie("services", Lies { swap: 1, ..Lies::default() });
     (4..=5).for_each(|n| cluster.apply(service("shop", &format!("n{n}"), &["10.96.0.1"])));
-    assert_eq!(told(), "23354");
+    tells("23354");
     let old = cluster.photograph();
     cluster.apply(service("shop", "n6", &["10.96.0.6"]));
     cluster.list_old(&old);
-    assert!(!get(&cluster, "/api/v1/services").contains(r#""n6""#));
+    assert!(!get_all(&cluster, "/api/v1/services").contains(r#""n6""#));
     cluster.heal();
-    assert!(get(&cluster, "/api/v1/services").contains(r#""n6""#));
+    assert!(get_all(&cluster, "/api/v1/services").contains(r#""n6""#));
 }
 
 #[test]

@@ -312,6 +312,7 @@ fn p1_killed_again_and_again_no_lookup_fails() {
         kill("KILL", child);
         child = site.next_child(child);
         site.is_up();
+        site.until_lines("the server was killed by SIGKILL", kills);
         assert_eq!(site.lines("the server was killed by SIGKILL"), kills);
     }
     for asked in clients.map(Patient::end) {
@@ -419,6 +420,7 @@ fn p16_a_server_that_does_not_move_is_started_anew() {
     burst(&socket, 20);
     assert_eq!(collect(&socket, 20).len(), 20, "the next one answers");
     assert_ne!(site.next_child(child), child);
+    site.until_lines("the server hung: no sign of life", 1);
     assert_eq!(site.lines("the server hung: no sign of life"), 1);
     site.is_up();
     assert_eq!(site.restarts("hung"), 1.0);
@@ -527,6 +529,7 @@ fn p12_a_bad_corefile_at_start_is_replaced_by_the_last_good_one() {
         let mut second = Site::start_in("p12 bad", kind, ports, folder.clone(), &bad);
         second.is_up();
         let told = "Corefile:2 - unknown directive \"erors\"; did you mean \"errors\"?; ";
+        second.until_lines(told, 1);
         assert_eq!(second.lines(told), 1, "{:?}", second.server.log());
         let metrics = second.server.metrics();
         assert_eq!(metrics.value("mainstay_config_last_good_in_use", &[]), 1.0);

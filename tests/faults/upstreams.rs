@@ -8,8 +8,10 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
+use mainstay::forward::rtt::HEDGE_MIN;
 use tempfile::NamedTempFile;
 
 use crate::asker::{ask, eventually, until};
@@ -18,6 +20,8 @@ use crate::upstream::{ADDRESS, Act, Asked, LoopbackUpstream, Over, bare, good, t
 
 /// Threads that ask at the same time.
 const ASKERS: usize = 10;
+/// Rounds at most of what a busy machine can spoil.
+const ROUNDS: usize = 5;
 
 /// The real program, forwarding to `targets` without a cache, so that each question is asked.
 struct Live {
@@ -47,21 +51,27 @@ impl Live {
 
     /// Asks for `count` names of their own, several at a time; each answer and how often it came.
     fn ask_many(&self, prefix: &str, count: usize) -> HashMap<String, usize> {
+        self.ask_and_time(prefix, count).0
+    }
+
+    /// The same, and how long the slowest one took.
+    fn ask_and_time(&self, prefix: &str, count: usize) -> (HashMap<String, usize>, Duration) {
         let port = self.server.ports.dns;
         let ask_some = |asker: usize| {
             (asker..count)
                 .step_by(ASKERS)
-                .map(move |n| ask(port, &format!("{prefix}{n}.example. A")))
+                .map(move |n| timed(|| ask(port, &format!("{prefix}{n}.example. A"))))
         };
         thread::scope(|scope| {
             let askers: Vec<_> = (0..ASKERS)
                 .map(|asker| scope.spawn(move || ask_some(asker).collect::<Vec<_>>()))
                 .collect();
-            let mut answers = HashMap::new();
-            for answer in askers.into_iter().flat_map(|asker| asker.join().unwrap()) {
+            let (mut answers, mut slowest) = (HashMap::new(), Duration::ZERO);
+            for (answer, took) in askers.into_iter().flat_map(|asker| asker.join().unwrap()) {
                 *answers.entry(answer).or_default() += 1;
+                slowest = slowest.max(took);
             }
-            answers
+            (answers, slowest)
         })
     }
 
@@ -69,6 +79,20 @@ impl Live {
     fn metric(&self, name: &str, to: SocketAddr) -> f64 {
         self.server.metrics().value(name, &[&format!("to=\"{to}\"")])
     }
+}
+
+fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = Instant::now();
+    (act(), begun.elapsed())
+}
+
+/// Whether a round, of which this is number `round`, went as it should. One that did not is no
+/// proof where a question took so long that another upstream was asked meanwhile: a busy machine
+/// makes an upstream silent for a moment. It is made again, and not for ever.
+fn is_proven(is_right: bool, slowest: Duration, round: usize, what: &str) -> bool {
+    let is_excused = slowest >= HEDGE_MIN && round < ROUNDS;
+    assert!(is_right || is_excused, "{what}; round {round}, {slowest:?} for the slowest question");
+    is_right
 }
 
 /// What all of `count` questions are answered with when all is well.
@@ -111,8 +135,15 @@ async fn u1_nobody_notices_that_one_of_two_upstreams_is_dead() {
     assert_eq!(live.ask_many("dead", 200), all_right(200));
     assert!(live.metric("mainstay_forward_standing", first.address) > 0.0, "it is known by now");
     // It is asked last, so not at all: but for probes and for what the other one was late with.
-    assert_eq!(live.ask_many("known", 200), all_right(200));
-    assert!(questions(&first, "known") <= 20, "{} went there", questions(&first, "known"));
+    for round in 1.. {
+        let prefix = format!("known{round}x");
+        let (answers, slowest) = live.ask_and_time(&prefix, 200);
+        assert_eq!(answers, all_right(200));
+        let went_there = questions(&first, &prefix);
+        if is_proven(went_there <= 20, slowest, round, &format!("{went_there} went there")) {
+            break;
+        }
+    }
     answers.store(true, Ordering::Relaxed);
     eventually(|| {
         ask(live.server.ports.dns, "back.example. A");
@@ -125,13 +156,16 @@ async fn u1_nobody_notices_that_one_of_two_upstreams_is_dead() {
 async fn u2_a_closed_port_leads_to_the_next_upstream() {
     let (closed, honest) = (LoopbackUpstream::refused(), LoopbackUpstream::honest().await);
     let live = Live::start("u2", &format!("{} {}", closed.address, honest.address), "");
-    assert_eq!(live.ask_many("a", 100), all_right(100));
+    for round in 1.. {
+        let time_outs = || live.metric("mainstay_forward_time_outs_total", closed.address);
+        let before = time_outs();
+        let (answers, slowest) = live.ask_and_time(&format!("a{round}x"), 100);
+        assert_eq!(answers, all_right(100));
+        if is_proven(time_outs() == before, slowest, round, "a closed port is not silent") {
+            break;
+        }
+    }
     assert!(live.metric("mainstay_forward_failovers_total", honest.address) >= 1.0);
-    assert_eq!(
-        live.metric("mainstay_forward_time_outs_total", closed.address),
-        0.0,
-        "it was not silent"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -143,12 +177,22 @@ async fn u3_what_one_upstream_fails_at_another_one_is_asked() {
                 false => vec![Act::Send(good(&asked.packet))],
             });
         let (failing, honest) = (failing.await, LoopbackUpstream::honest().await);
-        let live = Live::start("u3", &format!("{} {}", failing.address, honest.address), "");
-        assert_eq!(live.ask_many("bad", 50), all_right(50));
-        assert_eq!(live.metric("mainstay_forward_standing", failing.address), 0.0);
-        // That it fails for some names is no reason not to ask it for others.
-        assert_eq!(live.ask_many("fine", 50), all_right(50));
-        assert!(questions(&failing, "fine") >= 40);
+        for round in 1.. {
+            let live = Live::start("u3", &format!("{} {}", failing.address, honest.address), "");
+            let (answers, slow_bad) = live.ask_and_time("bad", 50);
+            assert_eq!(answers, all_right(50));
+            let standing = live.metric("mainstay_forward_standing", failing.address);
+            // That it fails for some names is no reason not to ask it for others.
+            let fine = format!("fine{round}x");
+            let (answers, slow_fine) = live.ask_and_time(&fine, 50);
+            assert_eq!(answers, all_right(50));
+            let asked = questions(&failing, &fine);
+            let what = format!("standing {standing}, asked {asked} times");
+            let is_right = standing == 0.0 && asked >= 40;
+            if is_proven(is_right, slow_bad.max(slow_fine), round, &what) {
+                break;
+            }
+        }
         let alone = Live::start("u3 alone", &failing.address.to_string(), "");
         let poor = if rcode == 2 { "SERVFAIL" } else { "REFUSED" };
         assert_eq!(ask(alone.server.ports.dns, "bad.example. A"), poor);
@@ -158,7 +202,7 @@ async fn u3_what_one_upstream_fails_at_another_one_is_asked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn u4_a_slow_upstream_costs_a_tenth_more_questions_at_most() {
     let slow = LoopbackUpstream::scripted(|asked| {
-        vec![Act::Pause(std::time::Duration::from_secs(3)), Act::Send(good(&asked.packet))]
+        vec![Act::Pause(Duration::from_secs(3)), Act::Send(good(&asked.packet))]
     });
     let (slow, honest) = (slow.await, LoopbackUpstream::honest().await);
     let live = Live::start("u4", &format!("{} {}", slow.address, honest.address), "");
@@ -271,6 +315,9 @@ async fn u12_a_timer_that_outlasts_its_query_is_told_at_the_start() {
     let honest = LoopbackUpstream::honest().await;
     let live = Live::start("u12", &honest.address.to_string(), "read_timeout 10s");
     until(live.server.ports.dns, "a.example. A", &right());
-    let complaints = live.server.complaints();
-    assert!(complaints.iter().any(|line| line.contains("takes 4.5s at most")), "{complaints:?}");
+    eventually(|| {
+        let complaints = live.server.complaints();
+        let is_told = complaints.iter().any(|line| line.contains("takes 4.5s at most"));
+        if is_told { Ok(()) } else { Err(format!("{complaints:?}")) }
+    });
 }

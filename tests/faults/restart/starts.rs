@@ -127,6 +127,7 @@ fn p12_a_start_that_cannot_listen_serves_the_last_good_corefile() {
     drop(first);
     let mut second = Site::start_in("p12 cannot", As::Supervised, ports, folder, &bad);
     second.is_up();
+    second.until_lines("THE COREFILE CANNOT BE SERVED", 1);
     assert_eq!(second.lines("THE COREFILE CANNOT BE SERVED"), 1, "{:?}", second.server.log());
     assert_eq!(last_good_in_use(&second), 1.0);
     // It is taken over once the address is free.

@@ -31,9 +31,9 @@ fn p1_a_query_that_waits_for_an_upstream_is_answered_after_a_kill() {
     socket.set_read_timeout(Some(HANG)).unwrap();
     socket.send(&question_for("waits.example.org.", 7)).unwrap();
     until_asked(&upstream, "waits");
+    kill("KILL", child);
     // The next server asks again by itself, and nobody else does.
     gate.store(true, Ordering::Relaxed);
-    kill("KILL", child);
     let mut reply = [0; 512];
     let length = socket.recv(&mut reply).expect("the answer to what was asked once");
     assert_eq!(
