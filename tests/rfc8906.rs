@@ -27,7 +27,7 @@ use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::{A, SOA};
@@ -39,6 +39,10 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use upstream::{Act, Asked, LoopbackUpstream};
 
+/// Names at most that one check is made with, where a busy machine makes the upstream late.
+const TRIES: usize = 5;
+/// What takes less has made nobody ask an upstream again (`HEDGE_MIN`).
+const ASKED_AGAIN: Duration = Duration::from_millis(20);
 /// Checks of RFC 8906: section, words of `dig` with ZONE, and the expected reply. AUTH stands for
 /// the flag of whoever knows the zone: `aa` where we do, `ra` where the upstream recurses.
 const CHECKS: [(&str, &str, &str); 19] = [
@@ -178,6 +182,14 @@ fn a_packet_that_ends_too_early_is_a_format_error() {
     }
 }
 
+/// What came of a question that was asked twice.
+#[derive(Debug)]
+struct Seen {
+    /// How often the upstream was asked at each of both times.
+    forwarded: [usize; 2],
+    first_took: Duration,
+}
+
 /// A server with a cluster and an upstream.
 struct Subject {
     live: Server,
@@ -220,17 +232,35 @@ impl Subject {
             let shown = expected.replace("RD AUTH", flags).replace("AUTH", by);
             let is_forwarded = by == "ra" && expected.contains("AUTH");
             for transport in ["+notcp", "+tcp"] {
-                let name = if by == "ra" { self.fresh(zone) } else { zone.to_owned() };
-                let words = words.replace("ZONE", &name);
-                for forwarded in [usize::from(is_forwarded), 0] {
-                    let before = self.forwarded(&name);
-                    let reply = self.ask(&words, transport);
-                    assert_eq!(reply, shown, "§{section}: dig {transport} {words}");
-                    let asked = self.forwarded(&name) - before;
-                    assert_eq!(asked, forwarded, "§{section}: forwarded, {transport} {words}");
-                }
+                let is_proven = (0..TRIES).any(|_| {
+                    let name = if by == "ra" { self.fresh(zone) } else { zone.to_owned() };
+                    let words = words.replace("ZONE", &name);
+                    let what = format!("§{section}: dig {transport} {words}");
+                    let seen = self.ask_twice(&what, (&words, transport), &name, &shown);
+                    let wanted = [usize::from(is_forwarded), 0];
+                    // The upstream is asked again where it was late, which is no fault of ours.
+                    let is_late = is_forwarded && seen.first_took >= ASKED_AGAIN;
+                    assert!(
+                        seen.forwarded == wanted || is_late,
+                        "{what}: {seen:?}, not {wanted:?}"
+                    );
+                    seen.forwarded == wanted
+                });
+                assert!(is_proven, "§{section}: {words}: the upstream is late each time");
             }
         }
+    }
+
+    /// Asks twice, and checks the replies.
+    fn ask_twice(&self, what: &str, dig: (&str, &str), name: &str, shown: &str) -> Seen {
+        let mut first_took = None;
+        let forwarded = [(); 2].map(|()| {
+            let (before, begun) = (self.forwarded(name), Instant::now());
+            assert_eq!(self.ask(dig.0, dig.1), shown, "{what}");
+            first_took.get_or_insert(begun.elapsed());
+            self.forwarded(name) - before
+        });
+        Seen { forwarded, first_took: first_took.unwrap_or_default() }
     }
 
     /// A name in a forwarded zone that is in no cache.
