@@ -292,14 +292,14 @@ fn connect(target: SocketAddr, client: [u8; 4]) -> Option<TcpStream> {
 }
 
 /// An upstream that says no, or nothing.
-struct Upstream {
-    address: SocketAddr,
+pub struct Upstream {
+    pub address: SocketAddr,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Upstream {
-    fn start(denies: bool) -> std::io::Result<Self> {
+    pub fn start(denies: bool) -> std::io::Result<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let address = socket.local_addr()?;

@@ -11,6 +11,7 @@ mod churn;
 mod floods;
 mod huge;
 mod options;
+mod starts;
 mod steady;
 mod subject;
 mod sync;
@@ -40,6 +41,7 @@ pub struct World {
 type Chapter = fn(&World) -> Result<Table, String>;
 
 const CHAPTERS: [Chapter; TABLES.len()] = [
+    starts::measure,
     sync::measure,
     churn::measure_one,
     churn::measure_many,
@@ -50,6 +52,7 @@ const CHAPTERS: [Chapter; TABLES.len()] = [
 
 /// What the picture shows: the main column of each table, and its title there.
 const PICTURE: [(&str, &str, &str); TABLES.len()] = [
+    ("Starts", "foreign, ms", "From the start to the first foreign answer, in ms"),
     ("Memory and sync", "steady, MiB", "Resident memory at rest, in MiB"),
     ("One change", "median", "One change, until it is seen: median, in ms"),
     ("Churn", "visible p99, ms", "Changes under queries, until they are seen: p99, in ms"),

@@ -36,10 +36,11 @@ pub struct Options {
 }
 
 /// The tables, in their order.
-pub const TABLES: [&str; 6] = ["memory", "change", "churn", "publish", "huge", "floods"];
+pub const TABLES: [&str; 7] = ["start", "memory", "change", "churn", "publish", "huge", "floods"];
 
 const EXAMPLES: &str = "\
 Tables:
+  start    from the start to the first answer: foreign, from the API server, from a Snapshot
   memory   resident memory, the peak of a relist, and the time until all names are known
   change   one changed EndpointSlice, until its answer is seen
   churn    1 000 and 10 000 changes/s under 10 000 q/s

@@ -51,6 +51,19 @@ impl Program {
     /// # Errors
     /// It cannot be run.
     pub fn start(&self, api: &str, upstream: Option<SocketAddr>) -> Result<Subject, String> {
+        self.start_with(api, upstream, None)
+    }
+
+    /// The same with a folder for what outlives it, if it is one that keeps something.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn start_with(
+        &self,
+        api: &str,
+        upstream: Option<SocketAddr>,
+        state: Option<&Path>,
+    ) -> Result<Subject, String> {
         let folder = TempDir::new().map_err(|error| format!("no folder: {error}"))?;
         let [port, metrics, health, ready] = free_ports();
         let forward = upstream.map_or(String::new(), |it| format!("    forward . {it}\n"));
@@ -76,13 +89,14 @@ impl Program {
         );
         let fails = |error| format!("cannot write a Corefile: {error}");
         std::fs::write(folder.path().join("Corefile"), corefile).map_err(fails)?;
+        let state = state.map(|path| ("MAINSTAY_STATE".to_owned(), path.display().to_string()));
         let server = Server::start(Start {
             name: &self.name,
             cpus: &SERVER_CPU.to_string(),
             program: &self.path,
             arguments: ["-conf", "Corefile"].map(str::to_owned).to_vec(),
             folder,
-            environment: Vec::new(),
+            environment: state.into_iter().collect(),
         })?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Subject { server, address: local(port), metrics: local(metrics) })
@@ -127,22 +141,26 @@ impl Subject {
     }
 
     /// Asks until the answer is right.
-    fn wait_right(&self, probe: &Probe) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// It is not, in time.
+    pub fn wait_right(&self, probe: &Probe) -> Result<(), String> {
         let socket = UdpSocket::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         socket.connect(self.address).map_err(|error| error.to_string())?;
         socket.set_read_timeout(Some(LOOK_EVERY)).map_err(|error| error.to_string())?;
         let began = Instant::now();
         let mut reply = [0; 4096];
         while began.elapsed() < KNOWN_MAX {
+            let asked = Instant::now();
             // Nobody may listen yet.
-            if socket.send(&probe.packet).is_err() {
-                std::thread::sleep(LOOK_EVERY);
-            }
-            if let Ok(len) = socket.recv(&mut reply)
+            if socket.send(&probe.packet).is_ok()
+                && let Ok(len) = socket.recv(&mut reply)
                 && check(&reply[..len], probe).is_ok()
             {
                 return Ok(());
             }
+            // A server that says at once that it does not know yet is not to be kept busy by us.
+            std::thread::sleep(LOOK_EVERY.saturating_sub(asked.elapsed()));
         }
         Err(format!("{}: not known in {KNOWN_MAX:?}\n{}", self.server.name, self.server.log()))
     }
@@ -213,6 +231,12 @@ pub fn address_in(reply: &[u8]) -> Option<Ipv4Addr> {
     let is_one = is_right(reply, Expected { rcode: NOERROR, answers: 1 });
     let octets: [u8; 4] = *reply.last_chunk()?;
     is_one.then(|| octets.into())
+}
+
+/// A port of loopback where nobody listens.
+pub fn closed_port() -> u16 {
+    let [port] = free_ports();
+    port
 }
 
 /// Ports of loopback that nobody has, neither for UDP nor for TCP.
