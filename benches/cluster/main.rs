@@ -8,6 +8,7 @@
 mod support;
 
 mod churn;
+mod flaps;
 mod floods;
 mod huge;
 mod options;
@@ -46,6 +47,7 @@ const CHAPTERS: [Chapter; TABLES.len()] = [
     churn::measure_one,
     churn::measure_many,
     churn::measure_publish,
+    flaps::measure,
     huge::measure,
     floods::measure,
 ];
@@ -57,6 +59,7 @@ const PICTURE: [(&str, &str, &str); TABLES.len()] = [
     ("One change", "median", "One change, until it is seen: median, in ms"),
     ("Churn", "visible p99, ms", "Changes under queries, until they are seen: p99, in ms"),
     ("Cost of a change", "10 000 Services, µs", "CPU time of a change, 10 000 Services, in µs"),
+    ("A flapping API server", "ratio", "CPU time while the API server comes and goes, as a ratio"),
     ("The huge answer", "CPU, UDP", "CPU time of the answer with 5 000 endpoints over UDP, in µs"),
     ("Floods", "p99", "Latency of cluster names under floods: p99, in µs"),
 ];

@@ -36,7 +36,8 @@ pub struct Options {
 }
 
 /// The tables, in their order.
-pub const TABLES: [&str; 7] = ["start", "memory", "change", "churn", "publish", "huge", "floods"];
+pub const TABLES: [&str; 8] =
+    ["start", "memory", "change", "churn", "publish", "flaps", "huge", "floods"];
 
 const EXAMPLES: &str = "\
 Tables:
@@ -45,6 +46,7 @@ Tables:
   change   one changed EndpointSlice, until its answer is seen
   churn    1 000 and 10 000 changes/s under 10 000 q/s
   publish  CPU per change in a small and in a large cluster
+  flaps    CPU while the API server comes and goes
   huge     the answer with 5 000 endpoints, over UDP and TCP
   floods   cluster names under floods of other names, garbage and silent connections
 
