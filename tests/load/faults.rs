@@ -37,17 +37,18 @@ fn load_own(words: &str) -> Report {
 
 #[test]
 fn a_killed_server_is_started_again_and_its_recovery_told() {
-    let report = load_own("--rate 100 --duration 5s --timeout 200ms --fault kill9@500ms");
+    let report = load_own("--rate 100 --duration 8s --timeout 500ms --fault kill9@500ms");
     let (fault, recovery) = (only(&report), &report.total.recovery);
     assert_eq!((&*fault.what, fault.until_s), ("kill9@500ms", None));
     assert!(fault.at_s >= 0.5, "{fault:?}");
-    assert_eq!(report.total.lookups, 500);
+    assert_eq!(report.total.lookups, 800);
     // It is away for two seconds at least.
-    assert!(fault.failed >= 100 && fault.failed < 500, "{fault:?}");
+    assert!(fault.failed >= 100 && fault.failed < 800, "{fault:?}");
+    // None failed before.
     assert_eq!(fault.failed, recovery.failed);
     assert!(fault.first_failure_after_s.unwrap() <= fault.last_failure_after_s.unwrap());
     assert_eq!((recovery.stuck_clients, recovery.clients), (0, 20));
-    assert!(recovery.first_failure_s.unwrap() >= 0.48 && recovery.longest_outage_s >= 1.0);
+    assert!(recovery.longest_outage_s >= 1.0);
 }
 
 #[test]
@@ -64,14 +65,14 @@ fn a_server_that_is_told_to_end_or_to_restart_comes_again() {
 
 #[test]
 fn a_stop_shows_in_the_latency_of_those_that_were_due() {
-    let report = load_own("--rate 200 --duration 1500ms --slow 100ms --fault stop@500ms..800ms");
+    let report = load_own("--rate 200 --duration 3s --slow 100ms --fault stop@500ms..2s");
     let fault = only(&report);
     let stopped_s = fault.until_s.unwrap() - fault.at_s;
     assert!(stopped_s >= 0.25, "{fault:?}");
-    assert_eq!((report.total.lookups, report.total.outcomes.try_again), (300, 0));
-    // An open loop: those due in the first 200 ms of 300 wait for more than 100 ms.
+    assert_eq!((report.total.lookups, report.total.outcomes.try_again), (600, 0));
+    // An open loop: those due while it is stopped, but for the last 100 ms, wait for longer.
     assert!(report.total.outcomes.slow >= 30, "{:?}", report.total.outcomes);
-    assert!(report.total.latency.max >= stopped_s * 1e3 - 20.0, "{:?}", report.total.latency);
+    assert!(report.total.latency.max >= stopped_s * 1e3 - 100.0, "{:?}", report.total.latency);
     let (at, until) = (slot(&report, fault.at_s), slot(&report, fault.until_s.unwrap()));
     let due: u64 = report.timeline.slots[at..=until].iter().map(|slot| slot.due).sum();
     assert!(due >= 50, "lookups went on becoming due: {due}");
@@ -126,7 +127,7 @@ fn another_process_that_is_told_to_end_stays_away() {
         "--rate",
         "100",
         "--duration",
-        "2s",
+        "4s",
         "--pid",
         &pid,
         "--fault",
@@ -152,7 +153,7 @@ fn another_process_that_is_told_to_end_stays_away() {
 fn a_command_is_run_at_its_time() {
     let server = Fake::good();
     let words = format!(
-        "{} --rate 100 --duration 800ms --fault command:'touch${{IFS}}done'@300ms",
+        "{} --rate 100 --duration 2s --fault command:'touch${{IFS}}done'@300ms",
         server.address
     );
     let words = words.replace('\'', "");
@@ -191,20 +192,20 @@ fn load_upstream_of(options: &str, fault: &str, more: &[&str]) -> Report {
     let (address, upstream) = (server.address(), format!("127.0.0.1:{relay}=stub"));
     let mut words =
         vec![&*address, "--upstream", &upstream, "--fault", fault, "--timeout", "300ms"];
-    words.extend(["--rate", "100", "--duration", "1500ms"]);
+    words.extend(["--rate", "100", "--duration", "3s"]);
     words.extend([FOREIGN, more].concat());
     let ended = run(&words);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let report = ended.report();
     assert!(only(report).until_s.is_some(), "{:?}", report.faults);
-    assert_eq!(report.total.lookups, 150);
+    assert_eq!(report.total.lookups, 300);
     report.clone()
 }
 
 #[test]
 fn an_upstream_that_swallows_or_refuses_makes_lookups_fail_meanwhile() {
     for fault in ["blackhole-upstream", "servfail-upstream", "loss-upstream:100%"] {
-        let report = load_upstream_of(ONCE, &format!("{fault}@500ms..900ms"), &[]);
+        let report = load_upstream_of(ONCE, &format!("{fault}@500ms..2s"), &[]);
         assert!(report.faults[0].failed > 10, "{fault}: {:?}", report.faults);
         assert!(report.total.outcomes.ok >= 40, "{fault}: {:?}", report.total.outcomes);
     }
@@ -212,19 +213,19 @@ fn an_upstream_that_swallows_or_refuses_makes_lookups_fail_meanwhile() {
 
 #[test]
 fn an_upstream_that_is_slow_makes_lookups_slow() {
-    let report = load_upstream("delay-upstream:200ms@500ms..1s", &["--slow", "150ms"]);
+    let report = load_upstream("delay-upstream:200ms@500ms..2s", &["--slow", "150ms"]);
     assert!(report.total.outcomes.slow > 10, "{:?}", report.total.outcomes);
 }
 
 #[test]
 fn an_upstream_that_cuts_is_asked_over_tcp() {
-    let report = load_upstream("truncate-upstream@500ms..1s", &[]);
-    assert!(report.total.outcomes.ok >= 100, "{:?}", report.total.outcomes);
+    let report = load_upstream("truncate-upstream@500ms..2s", &[]);
+    assert!(report.total.outcomes.ok >= 200, "{:?}", report.total.outcomes);
 }
 
 #[test]
 fn an_upstream_with_a_limit_loses_what_is_above() {
     // The limit is one of datagrams: over TCP a server would get round it.
-    let report = load_upstream_of(ONCE, "pps-upstream:10@500ms..1s", &[]);
+    let report = load_upstream_of(ONCE, "pps-upstream:10@500ms..2s", &[]);
     assert!(report.faults[0].failed > 5, "{:?}", report.faults);
 }
