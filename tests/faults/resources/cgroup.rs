@@ -14,6 +14,9 @@ const FOLDER: &str = "/sys/fs/cgroup";
 /// Looks at whether a killed process has left, and the pause between two.
 const LOOKS: u32 = 500;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How many names are tried: a run that was killed, with the same number of a process, has left
+/// some.
+const NAMES: u32 = 8;
 
 /// A bound on what processes get. Dropping it kills those that are left, and removes it.
 pub struct Cgroup {
@@ -22,7 +25,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// One that bounds memory, in octets, and gives no swap beside. `None` where that may not be made.
+    /// One that bounds memory, in octets, and gives no swap beside. `None` where none may be made.
     pub fn of_memory(bytes: u64) -> Option<Self> {
         let cgroup = Self::new("memory")?;
         let file = if cgroup.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
@@ -71,6 +74,10 @@ impl Cgroup {
     }
 
     fn new(controller: &str) -> Option<Self> {
+        (0..NAMES).find_map(|_| Self::of_the_next_name(controller))
+    }
+
+    fn of_the_next_name(controller: &str) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("mainstay-faults-{}-{number}", std::process::id());
