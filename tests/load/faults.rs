@@ -68,10 +68,11 @@ fn a_stop_shows_in_the_latency_of_those_that_were_due() {
     let report = load_own("--rate 200 --duration 3s --slow 100ms --fault stop@500ms..2s");
     let fault = only(&report);
     let stopped_s = fault.until_s.unwrap() - fault.at_s;
-    assert!(stopped_s >= 0.25, "{fault:?}");
+    assert!(stopped_s >= 0.75, "{fault:?}");
     assert_eq!((report.total.lookups, report.total.outcomes.try_again), (600, 0));
     // An open loop: those due while it is stopped, but for the last 100 ms, wait for longer.
-    assert!(report.total.outcomes.slow >= 30, "{:?}", report.total.outcomes);
+    let are_slow = report.total.outcomes.slow as f64;
+    assert!(are_slow >= (stopped_s - 0.1) * 200.0 / 2.0, "{:?}", report.total.outcomes);
     assert!(report.total.latency.max >= stopped_s * 1e3 - 100.0, "{:?}", report.total.latency);
     let (at, until) = (slot(&report, fault.at_s), slot(&report, fault.until_s.unwrap()));
     let due: u64 = report.timeline.slots[at..=until].iter().map(|slot| slot.due).sum();
@@ -177,6 +178,20 @@ fn a_command_that_fails_is_told_and_the_run_goes_on() {
     assert_eq!(ended.report().total.outcomes.ok, 50);
 }
 
+/// Lookups per second of those below.
+const RATE: f64 = 100.0;
+
+/// How long a fault lasted.
+fn seconds(fault: &FaultMark) -> f64 {
+    fault.until_s.unwrap() - fault.at_s
+}
+
+/// Whether at least every other lookup failed that was due while the fault lasted.
+fn is_half_failed(report: &Report) -> bool {
+    let fault = only(report);
+    fault.failed as f64 >= seconds(fault) * RATE / 2.0
+}
+
 /// A server that may ask again, over TCP in the end, rides out what these tests want to see.
 const ONCE: &str = "{\n max_connect_attempts 1\n }";
 
@@ -206,7 +221,7 @@ fn load_upstream_of(options: &str, fault: &str, more: &[&str]) -> Report {
 fn an_upstream_that_swallows_or_refuses_makes_lookups_fail_meanwhile() {
     for fault in ["blackhole-upstream", "servfail-upstream", "loss-upstream:100%"] {
         let report = load_upstream_of(ONCE, &format!("{fault}@500ms..2s"), &[]);
-        assert!(report.faults[0].failed > 10, "{fault}: {:?}", report.faults);
+        assert!(is_half_failed(&report), "{fault}: {:?}", report.faults);
         assert!(report.total.outcomes.ok >= 40, "{fault}: {:?}", report.total.outcomes);
     }
 }
@@ -214,7 +229,7 @@ fn an_upstream_that_swallows_or_refuses_makes_lookups_fail_meanwhile() {
 #[test]
 fn an_upstream_that_is_slow_makes_lookups_slow() {
     let report = load_upstream("delay-upstream:200ms@500ms..2s", &["--slow", "150ms"]);
-    assert!(report.total.outcomes.slow > 10, "{:?}", report.total.outcomes);
+    assert!(report.total.outcomes.slow > 30, "{:?}", report.total.outcomes);
 }
 
 #[test]
@@ -227,5 +242,5 @@ fn an_upstream_that_cuts_is_asked_over_tcp() {
 fn an_upstream_with_a_limit_loses_what_is_above() {
     // The limit is one of datagrams: over TCP a server would get round it.
     let report = load_upstream_of(ONCE, "pps-upstream:10@500ms..2s", &[]);
-    assert!(report.faults[0].failed > 5, "{:?}", report.faults);
+    assert!(is_half_failed(&report), "{:?}", report.faults);
 }

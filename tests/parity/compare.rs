@@ -48,7 +48,8 @@ enum Verdict {
 /// slice to slice in two events, and CoreDNS shows the empty instant between them.
 const HELD_MAX: Duration = Duration::from_secs(1);
 
-/// How often that is waited for: who publishes may be behind after a pause of the machine.
+/// How often it is asked at most, where that is told: who publishes may be behind after a pause of
+/// the machine.
 const LOOKS: usize = 4;
 
 /// Asks both servers, and counts; anew while the last change may still be held.
@@ -58,6 +59,7 @@ pub fn compare(pair: &Pair, questions: &[Question], facts: &Facts, when: &str) -
         if tally.unexplained == 0 {
             break;
         }
+        println!("  {} differ {when}; asked anew after {HELD_MAX:?}", tally.unexplained);
         sleep(HELD_MAX);
         tally = compare_once(pair, questions, facts, when);
     }
