@@ -227,9 +227,20 @@ fn show(restored: &mut Restored, shared: &Shared) {
     for kind in &restored.kinds {
         let position = restored.positions.get(*kind).unwrap_or_default();
         shared.feed.restore(*kind, position);
+        // That there are none is written without a position: their API was missing, and what is
+        // not there is not old. Any word but that it is missing still takes that back.
+        let is_absent = *kind == Kind::Import && position.is_empty();
+        shared.feed.kind(*kind).set_absent(is_absent && is_without(&restored.index, *kind));
     }
     restored.index.keep_serials();
     publish(&mut restored.index, &shared.published, now_unix_s());
+}
+
+/// Whether there is no object of a kind.
+fn is_without(index: &Index, kind: Kind) -> bool {
+    let mut is_without = true;
+    index.each(kind, &mut |_| is_without = false);
+    is_without
 }
 
 /// Tells it each time that the cluster stays unknown: at the start, and when its picture was taken

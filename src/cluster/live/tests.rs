@@ -149,20 +149,31 @@ fn p7_the_picture_of_another_cluster_is_taken_back_under_a_newer_serial() {
     assert!(zone.is_synced && zone.generation > after.generation);
 }
 
+/// A Snapshot of another cluster without any object.
+fn restored(kinds: Vec<Kind>, positions: Positions) -> Restored {
+    let (index, uid) = (empty_index(), "theirs".to_owned());
+    Restored { index, positions, uid, written_s: 0, kinds, objects: 0, octets: 0 }
+}
+
+#[test]
+fn a3_imports_of_a_snapshot_without_their_api_are_absent_and_not_old() {
+    let shared = shared(Duration::ZERO);
+    let is_absent = |positions: Positions| {
+        show(&mut restored(vec![Kind::Pod, Kind::Import], positions), &shared);
+        [Kind::Pod, Kind::Import].map(|kind| shared.feed.kind(kind).is_absent())
+    };
+    assert_eq!(is_absent(Positions::default()), [false, true]);
+    let mut positions = Positions::default();
+    positions.set(Kind::Import, "7");
+    assert_eq!(is_absent(positions), [false, false], "there are none, but they are watched");
+}
+
 #[tokio::test]
 async fn p7_a_snapshot_without_any_position_is_of_another_cluster_all_the_same() {
     let mut shared = shared(Duration::ZERO);
     let identity = Identity { source: Source::InCluster, scope: Scope::default() };
     let place = Place::new(std::path::Path::new("/nowhere"), &identity, &[]);
-    let restored = Restored {
-        index: empty_index(),
-        positions: Positions::default(),
-        uid: "theirs".to_owned(),
-        written_s: 0,
-        kinds: Vec::new(),
-        objects: 0,
-        octets: 0,
-    };
+    let restored = restored(Vec::new(), Positions::default());
     shared.keeping = Arc::new(Keeping::begin(place, |_| Ok(Some(restored))).0);
     shared.keeping.tell_uid(snapshot::Uid::Is("ours".to_owned()));
     let (sender, _changes) = mpsc::channel(CHANGES_MAX);

@@ -132,6 +132,8 @@ impl Watcher {
                 .map_err(|error| Trouble::Garbage(format!("a page of the list: {error}")))?;
             // Before anything of it is taken: nothing older may get in.
             self.believe(page.metadata.resource_version)?;
+            // A list of many pages takes minutes, and each of them is a word.
+            self.feed.hear(self.kind, Instant::now());
             self.doubts.is_proven = true;
             for item in page.items.unwrap_or_default() {
                 self.apply(item.get()).await?;

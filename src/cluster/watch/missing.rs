@@ -123,10 +123,14 @@ impl Watcher {
         since.elapsed() >= self.timing.missing.1
     }
 
-    /// Something else than a 404 came, so one that comes now is the first.
+    /// Something else than a 404 came, so one that comes now is the first. What was absent was as
+    /// it is known until here, however long ago it was looked for.
     pub(super) fn forget_absence(&mut self) {
         self.lack.absent_since = None;
-        self.feed.kind(self.kind).set_absent(false);
+        if self.feed.kind(self.kind).is_absent() {
+            self.feed.hear(self.kind, Instant::now());
+            self.feed.kind(self.kind).set_absent(false);
+        }
     }
 
     fn forget(&mut self) {

@@ -82,8 +82,9 @@ pub(super) struct Timing {
     /// `timeoutSeconds` of watches, shortest and longest: spread, so that not all end at once.
     pub watch_s: (u32, u32),
     /// Time between full lists that look for omitted events, ±10 %: what is omitted is repaired
-    /// within ten minutes. Of Pods too, which are many: 150 000, at 2 KiB of what is read of each,
-    /// are 300 MiB in eight minutes or 0.6 MiB/s, and only `pods verified` asks for them.
+    /// within ten minutes, where a list takes less than half a minute. Of Pods too, which are many
+    /// and come whole: some KiB each, so hundreds of MiB for 150 000. Only `pods verified` asks for
+    /// them.
     pub reconcile: Duration,
     /// The same after a line that could not be read, and after a list that had to repair something.
     pub doubt: Duration,

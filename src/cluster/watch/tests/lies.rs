@@ -115,7 +115,7 @@ async fn a8_omitted_changes_of_pods_are_repaired_within_ten_minutes_and_counted(
     // `web` was given another address, `old` has gone and `new` has come.
     let first = [added_pod("web", 1, 5), added_pod("old", 2, 6), list_end(10)];
     let first = bookmarks(Reply::lines(first), [90; 20]);
-    let second = list([added_pod("web", 3, 50), added_pod("new", 4, 51), list_end(90)]);
+    let second = list([added_pod("web", 3, 50), added_pod("new", 4, 51), list_end(95)]);
     let mut rig = watch(Kind::Pod, [(Ask::Stream, first), second]);
     let (begin, end) = (|| begin(Kind::Pod), || end(Kind::Pod));
     let start = Instant::now();
@@ -123,7 +123,8 @@ async fn a8_omitted_changes_of_pods_are_repaired_within_ten_minutes_and_counted(
     rig.expect([begin(), pod("web", 3), pod("new", 4), end()]).await;
     assert!(start.elapsed() < TEN_MINUTES, "{:?}", start.elapsed());
     tokio::task::yield_now().await;
-    assert_eq!(rig.feed.kind(Kind::Pod).repairs.value(), 3);
+    // That `old` is gone may be news that was still under way, in a list that is newer.
+    assert_eq!(rig.feed.kind(Kind::Pod).repairs.value(), 2);
     let asked = rig.script.asked(Kind::Pod.resource());
     assert!(asked.iter().all(|asked| asked.ask != Ask::Count), "it would count others too");
 }

@@ -103,6 +103,27 @@ async fn a3_imports_whose_api_went_away_grow_old_until_it_is_sure_that_there_are
 }
 
 #[tokio::test(start_paused = true)]
+async fn a3_one_look_that_fails_makes_nothing_old_that_is_known_to_be_absent() {
+    let kind = Kind::Import;
+    let missing = std::iter::repeat_with(|| (Ask::Stream, Reply::status(404))).take(8);
+    let failing = (Ask::Stream, Reply::status(503));
+    let mut rig = watch(kind, missing.chain([failing]));
+    rig.expect([begin(kind), end(kind)]).await;
+    let state = rig.feed.kind(kind);
+    while !state.is_absent() {
+        tokio::task::yield_now().await;
+    }
+    let start = Instant::now();
+    while state.is_absent() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(start.elapsed() > LONGEST, "the last looks were minutes apart");
+    let now = Instant::now();
+    let age = now - rig.feed.fresh_at(kind, now).unwrap();
+    assert!(age < Duration::from_secs(5), "{age:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn imports_are_given_up_only_when_nothing_but_404_comes() {
     let kind = Kind::Import;
     let list = || Reply::lines([event("ADDED", &import_json("db", 5)), list_end(10)]);
